@@ -1,0 +1,72 @@
+"""The one object that travels through a node, from a publisher's connection to every receiver."""
+
+from __future__ import annotations
+
+from broker.protocol import encode
+
+
+class Message:
+    """An application message.
+
+    ``properties`` holds the MQTT 5 properties that a server forwards unaltered (payload format, response
+    topic, correlation data, content type, user properties) in their wire form without the length in front;
+    Message Expiry Interval, Topic Alias and Subscription Identifier are never in it.
+    ``expires_at`` is wall-clock seconds, 0.0 for a message that does not expire.
+    ``publisher`` is the client identifier of the device that published it; it never leaves the node.
+    ``origin`` is the node that accepted it, empty for this one. ``stamp`` is the hybrid logical clock of a
+    retained message, 0 for all others; (stamp, origin) orders two of them.
+    """
+
+    __slots__ = (
+        "_forms",
+        "expires_at",
+        "origin",
+        "payload",
+        "properties",
+        "publisher",
+        "qos",
+        "retain",
+        "stamp",
+        "topic",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retain: bool = False,
+        properties: bytes = b"",
+        expires_at: float = 0.0,
+        publisher: str = "",
+        origin: str = "",
+        stamp: int = 0,
+    ) -> None:
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.properties = properties
+        self.expires_at = expires_at
+        self.publisher = publisher
+        self.origin = origin
+        self.stamp = stamp
+        self._forms: dict[int, tuple[bytes, bytes]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Message({self.topic!r}, {len(self.payload)} bytes, qos={self.qos}, retain={self.retain})"
+
+    def form(self, version: int, qos: int, retain: bool) -> tuple[bytes, bytes]:
+        """The encoded PUBLISH as (head, tail), between which the packet identifier goes for QoS above 0.
+
+        Shared by all receivers of the same protocol version, QoS and retain flag: encoded once. It holds
+        neither expiry nor subscription identifiers; for those use ``encode.publish`` directly.
+        """
+        key = version << 3 | qos << 1 | retain
+        forms = self._forms
+        if forms is None:
+            forms = self._forms = {}
+        elif key in forms:
+            return forms[key]
+        parts = forms[key] = encode.publish(self.topic, self.payload, qos, retain, version, self.properties)
+        return parts

@@ -1,0 +1,1 @@
+"""Where sockets, TLS and the event loop live."""

@@ -1,0 +1,139 @@
+"""What the engine depends on. It knows these names, never who stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple, Protocol
+
+from broker.message import Message
+
+
+class Stage(IntEnum):
+    """Where in a message's way a rule stands. The values are the bits of :meth:`Pipeline.stages`."""
+
+    INGRESS = 1
+    """What a device published, before anyone hears it."""
+    EGRESS = 2
+    """At the node's boundary: local subscribers hear the raw message, the mesh the result."""
+    STORE = 4
+    """What goes into the local history."""
+
+
+class Processed(NamedTuple):
+    """What a stage made of a batch."""
+
+    messages: list[Message | None]
+    """One entry an input message, in order: the same object, a changed one, or None where it was dropped."""
+    emitted: list[Message]
+    """Messages that a rule published on its own account."""
+
+
+class Pipeline(Protocol):
+    """The rules that operators attached to topics. All calls are made on the event loop."""
+
+    def stages(self, topic: str) -> int:
+        """The :class:`Stage` bits of the stages that have a rule for this topic. Callers cache it."""
+
+    def run(self, stage: Stage, batch: Sequence[Message], now: float) -> Processed:
+        """Run one stage over messages whose topics have that stage; ``now`` is wall-clock seconds.
+
+        Never raises: what fails is dropped or passed as the rule's ``on_error`` says.
+        """
+
+
+class Outbound(NamedTuple):
+    """A message on its way out of the node, and the nodes whose interest it met."""
+
+    message: Message
+    nodes: tuple[str, ...]
+
+
+class Mesh(Protocol):
+    """The other nodes, as the engine sees them. All calls are made on the event loop and return at once."""
+
+    def interest_added(self, topic_filter: str) -> None:
+        """The first local session subscribed to this filter."""
+
+    def interest_removed(self, topic_filter: str) -> None:
+        """The last local session left this filter."""
+
+    def forward(self, batch: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        """Take messages over for other nodes; the egress rules run in here, once a message.
+
+        A retained message goes to every node, whatever its ``nodes``. Returns True when the batch holds
+        messages above QoS 0 that are not yet safe on disk: ``on_safe`` is then called once, later, on the
+        event loop, when this node can no longer lose them. Returns False when there is nothing to wait for;
+        ``on_safe`` is then not called.
+        """
+
+    def stamp(self) -> int:
+        """A new hybrid logical clock stamp, greater than every one seen so far."""
+
+
+class LocalNode(Protocol):
+    """The engine, as the mesh sees it. All calls are made on the event loop."""
+
+    def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:
+        """Another node's interest changed. Adding what is there, or removing what is not, is harmless."""
+
+    def remote_gone(self, node: str) -> None:
+        """Forget all interest of a node."""
+
+    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
+        """Deliver to local sessions only, in order; retained messages are also stored if newer."""
+
+    def local_filters(self) -> Iterable[str]:
+        """The distinct topic filters that local sessions hold now."""
+
+    def retained_messages(self) -> Iterable[Message]:
+        """Every retained message known here and every tombstone (an empty payload with its stamp)."""
+
+
+class Credentials(NamedTuple):
+    """What a client showed at CONNECT."""
+
+    client_id: str
+    username: str | None
+    password: bytes | None
+    address: str
+    listener: str
+
+
+class Decision(NamedTuple):
+    """An authority's answer to a CONNECT: an MQTT 5 reason code, 0x00 for welcome."""
+
+    reason: int
+    detail: str = ""
+
+
+class Authority(Protocol):
+    """Who may connect, and who may publish or subscribe to what."""
+
+    def authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
+        """Decide on a CONNECT; ``done`` is called exactly once, at once or later, on the event loop."""
+
+    def may_publish(self, credentials: Credentials, topic: str) -> bool:
+        """Whether the client may publish to the topic. Callers cache the answer."""
+
+    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+        """Whether the client may hold a subscription with this filter."""
+
+
+class Transport(Protocol):
+    """One network connection's sending side."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; never blocks, buffers what the peer does not take."""
+
+    def close(self) -> None:
+        """Send what is buffered, then close."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+    def pause_reading(self) -> None:
+        """Stop reading from the peer."""
+
+    def resume_reading(self) -> None:
+        """Read from the peer again."""

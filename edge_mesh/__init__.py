@@ -1,0 +1,1 @@
+"""The mesh: how nodes find each other and what crosses between them, over Eclipse Zenoh."""

@@ -1,0 +1,1 @@
+"""Operators' rules in WebAssembly, and the local history."""

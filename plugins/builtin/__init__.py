@@ -1,0 +1,1 @@
+"""The rules shipped with GeoMQ: their sources and their built modules."""

@@ -1,0 +1,1 @@
+"""The plugin host: frames, the wasm engine, pipelines. It knows no MQTT type."""

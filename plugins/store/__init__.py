@@ -1,0 +1,1 @@
+"""Local history: what a node keeps of its own messages, in SQLite."""
