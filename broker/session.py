@@ -1,0 +1,240 @@
+"""A session's state machine: packet identifiers, inflight messages, the queue, what it subscribed to.
+
+Pure: it appends bytes to an outlet and is told the time (``now``, wall-clock seconds).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from broker.message import Message
+from broker.outlet import Outlet
+from broker.protocol import encode
+from broker.protocol.constants import PUBCOMP, PUBREL, V5, Reason
+from broker.stats import Stats
+from broker.subscriptions import Held
+
+Delivery = tuple[Message, int, bool, bytes]
+"""A message for one receiver: the message, QoS, retain flag, subscription identifiers as wire-form properties."""
+
+NEVER = 0xFFFFFFFF
+"""Session Expiry Interval of a session that does not expire [MQTT5 3.1.2.11.2]."""
+
+
+class Session:
+    """What the server keeps of a client between and during its connections [MQTT5 4.1].
+
+    ``quota`` is how many messages above QoS 0 may be unacknowledged (the client's Receive Maximum);
+    ``max_packet`` the largest packet that the client takes, 0 for no limit;
+    ``expiry`` the seconds for which the session outlives its connection, :data:`NEVER` for ever.
+    """
+
+    __slots__ = (
+        "_next_id",
+        "_queue_bytes",
+        "client_id",
+        "connection",
+        "expiry",
+        "incoming",
+        "inflight",
+        "max_packet",
+        "queue",
+        "queue_max_bytes",
+        "queue_max_messages",
+        "queue_qos0",
+        "quota",
+        "resend",
+        "stats",
+        "subscriptions",
+        "version",
+    )
+
+    def __init__(
+        self,
+        client_id: str,
+        stats: Stats,
+        queue_max_messages: int = 10_000,
+        queue_max_bytes: int = 16 << 20,
+        queue_qos0: bool = False,
+    ) -> None:
+        self.client_id = client_id
+        self.stats = stats
+        self.queue_max_messages = queue_max_messages
+        self.queue_max_bytes = queue_max_bytes
+        self.queue_qos0 = queue_qos0
+        self.connection: Outlet | None = None
+        self.version = 4
+        self.quota = 0xFFFF
+        self.max_packet = 0
+        self.expiry = 0
+        self.subscriptions: dict[str, Held] = {}
+        self.incoming: set[int] = set()
+        """QoS 2 packet identifiers received and not yet released [MQTT-4.3.3-9]."""
+        self.inflight: dict[int, Delivery | None] = {}
+        """Sent and unacknowledged, in order of sending; None once PUBREC came and PUBREL was sent."""
+        self.resend: deque[int] = deque()
+        """Identifiers of ``inflight`` that this connection has not sent again yet, for want of quota."""
+        self.queue: deque[Delivery] = deque()
+        self._queue_bytes = 0
+        self._next_id = 0
+
+    # -- towards the client ------------------------------------------------------------------------------
+
+    def deliver(self, message: Message, qos: int, retain: bool, extra: bytes, now: float) -> None:
+        """Send a message, or queue it where the client is away, slow or has no quota left."""
+        connection = self.connection
+        if qos == 0:
+            if connection is None:
+                if self.queue_qos0:
+                    self._enqueue((message, 0, retain, extra))
+            elif connection.blocked:
+                self.stats.dropped_slow_consumer += 1
+            else:
+                self._send(connection, (message, 0, retain, extra), 0, False, now)
+            return
+        if (
+            connection is None
+            or self.queue
+            or self.resend
+            or connection.blocked
+            or len(self.inflight) >= self.quota
+        ):
+            self._enqueue((message, qos, retain, extra))
+            return
+        self._send_new(connection, (message, qos, retain, extra), now)
+
+    def _send_new(self, connection: Outlet, delivery: Delivery, now: float) -> None:
+        inflight = self.inflight
+        packet_id = self._next_id % 65535 + 1
+        while packet_id in inflight:
+            packet_id = packet_id % 65535 + 1
+        if self._send(connection, delivery, packet_id, False, now):
+            self._next_id = packet_id
+            inflight[packet_id] = delivery
+
+    def _send(self, connection: Outlet, delivery: Delivery, packet_id: int, dup: bool, now: float) -> bool:
+        """Append the PUBLISH to the outlet; False where the client cannot take it [MQTT-3.1.2-25]."""
+        message, qos, retain, extra = delivery
+        if extra or message.expires_at or dup:
+            if message.expires_at:
+                extra = encode.expiry_property(max(1, round(message.expires_at - now))) + extra
+            head, tail = encode.publish(
+                message.topic, message.payload, qos, retain, self.version, message.properties, extra, dup
+            )
+        else:
+            head, tail = message.form(self.version, qos, retain)
+        if self.max_packet and len(head) + len(tail) + (2 if qos else 0) > self.max_packet:
+            self.stats.dropped_too_large += 1
+            return False
+        out = connection.out
+        if not out:
+            connection.dirty.append(connection)
+        out.append(head)
+        if qos:
+            out.append(packet_id.to_bytes(2, "big"))
+        out.append(tail)
+        self.stats.publish_delivered += 1
+        return True
+
+    def _enqueue(self, delivery: Delivery) -> None:
+        size = len(delivery[0].payload)
+        if len(self.queue) >= self.queue_max_messages or self._queue_bytes + size > self.queue_max_bytes:
+            self.stats.dropped_queue_full += 1
+            return
+        self._queue_bytes += size
+        self.queue.append(delivery)
+
+    def drain(self, now: float) -> None:
+        """Send again what is due again, then what is queued, as far as quota and connection allow."""
+        connection = self.connection
+        if connection is None:
+            return
+        inflight = self.inflight
+        resend = self.resend
+        while resend and not connection.blocked and len(inflight) - len(resend) < self.quota:
+            packet_id = resend.popleft()
+            delivery = inflight[packet_id]
+            if delivery is None:
+                connection.send(encode.ack(PUBREL, self.version, packet_id))
+            elif not self._send(connection, delivery, packet_id, True, now):
+                del inflight[packet_id]
+        queue = self.queue
+        while queue and not connection.blocked and not resend and len(inflight) < self.quota:
+            delivery = queue.popleft()
+            self._queue_bytes -= len(delivery[0].payload)
+            expires_at = delivery[0].expires_at
+            if expires_at and expires_at <= now:
+                self.stats.dropped_expired += 1
+            elif delivery[1]:
+                self._send_new(connection, delivery, now)
+            else:
+                self._send(connection, delivery, 0, False, now)
+
+    def attach(self, connection: Outlet) -> None:
+        """The client is connected through this outlet."""
+        self.connection = connection
+
+    def resume(self, now: float) -> None:
+        """Send all unacknowledged messages again, in their original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
+        self.resend = deque(self.inflight)
+        self.drain(now)
+
+    def detach(self) -> None:
+        """The connection is gone; what was not acknowledged stays."""
+        self.connection = None
+        self.resend.clear()
+
+    # -- from the client ---------------------------------------------------------------------------------
+
+    def on_puback(self, packet_ids: list[int], now: float) -> None:
+        """The client has taken QoS 1 messages; identifiers that are not in use are ignored."""
+        inflight = self.inflight
+        for packet_id in packet_ids:
+            delivery = inflight.get(packet_id)
+            if delivery is not None and delivery[1] == 1:
+                del inflight[packet_id]
+        if self.queue or self.resend:
+            self.drain(now)
+
+    def on_pubrec(self, packet_ids: list[int], now: float) -> None:
+        """The client has received QoS 2 messages: release them [MQTT-4.3.3-4]."""
+        connection = self.connection
+        if connection is None:
+            return
+        inflight = self.inflight
+        for packet_id in packet_ids:
+            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+            if packet_id in inflight:
+                delivery = inflight[packet_id]
+                if delivery is not None and delivery[1] != 2:
+                    continue
+                inflight[packet_id] = None
+                reason = Reason.SUCCESS
+            connection.send(encode.ack(PUBREL, self.version, packet_id, reason if self.version == V5 else 0))
+
+    def on_pubrec_failed(self, packet_id: int, now: float) -> None:
+        """The client refused a QoS 2 message: the identifier is free again [MQTT5 4.3.3]."""
+        delivery = self.inflight.get(packet_id)
+        if delivery is not None and delivery[1] == 2:
+            del self.inflight[packet_id]
+            self.drain(now)
+
+    def on_pubrel(self, packet_ids: list[int]) -> None:
+        """The client releases what it published at QoS 2 [MQTT-4.3.3-11]."""
+        connection = self.connection
+        if connection is None:
+            return
+        for packet_id in packet_ids:
+            known = packet_id in self.incoming
+            self.incoming.discard(packet_id)
+            reason = 0 if known or self.version < V5 else Reason.PACKET_IDENTIFIER_NOT_FOUND
+            connection.send(encode.ack(PUBCOMP, self.version, packet_id, reason))
+
+    def on_pubcomp(self, packet_ids: list[int], now: float) -> None:
+        """QoS 2 deliveries are complete."""
+        inflight = self.inflight
+        for packet_id in packet_ids:
+            if packet_id in inflight and inflight[packet_id] is None:
+                del inflight[packet_id]
+        if self.queue or self.resend:
+            self.drain(now)

@@ -1,0 +1,343 @@
+"""Who hears a topic: the trie of topic filters, and a bounded cache of what it answered.
+
+Plain subscriptions, shared subscriptions and the interest of other nodes stand in one trie. A *route* is the
+answer for one topic: it is computed once and stays valid until a filter that matches the topic changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from broker.session import Session
+
+
+class Held:
+    """A subscription that a session holds."""
+
+    __slots__ = ("group", "identifier", "no_local", "qos", "retain_as_published", "topic_filter")
+
+    def __init__(
+        self,
+        topic_filter: str,
+        qos: int,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        identifier: int = 0,
+        group: str | None = None,
+    ) -> None:
+        self.topic_filter = topic_filter
+        self.qos = qos
+        self.no_local = no_local
+        self.retain_as_published = retain_as_published
+        self.identifier = identifier
+        self.group = group
+
+
+class Receiver:
+    """A session that a topic reaches, with the merged options of all its matching subscriptions."""
+
+    __slots__ = ("identifiers", "no_local", "qos", "retain_as_published", "session")
+
+    def __init__(self, session: Session, held: Held) -> None:
+        self.session = session
+        self.qos = held.qos
+        self.no_local = held.no_local
+        self.retain_as_published = held.retain_as_published
+        self.identifiers: tuple[int, ...] = (held.identifier,) if held.identifier else ()
+
+    def merge(self, held: Held) -> None:
+        """Add an overlapping subscription: one delivery, the highest QoS, every identifier [MQTT-3.3.4-2]."""
+        self.qos = max(self.qos, held.qos)
+        self.no_local = self.no_local and held.no_local
+        self.retain_as_published = self.retain_as_published or held.retain_as_published
+        if held.identifier and held.identifier not in self.identifiers:
+            self.identifiers += (held.identifier,)
+
+
+class ShareGroup:
+    """The members of one shared subscription (`$share/group/filter`), served in turn."""
+
+    __slots__ = ("_turn", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[Session, Held] = {}
+        self._turn = 0
+
+    def choose(self) -> Receiver | None:
+        """The next member: one that is connected if there is any, else one that can keep the message."""
+        sessions = list(self.members)
+        count = len(sessions)
+        fallback: Session | None = None
+        for step in range(count):
+            session = sessions[(self._turn + step) % count]
+            if session.connection is not None:
+                self._turn = (self._turn + step + 1) % count
+                return Receiver(session, self.members[session])
+            fallback = fallback or session
+        return Receiver(fallback, self.members[fallback]) if fallback else None
+
+
+class Route:
+    """All that a message on one topic reaches.
+
+    ``verbatim3`` and ``verbatim5`` are the sessions (of 3.1.1 and 5) that may be sent the packet of a QoS 0
+    publisher of the same version byte for byte; ``particular`` are the receivers among all that may not.
+    ``simple`` says that neither rules nor shared subscriptions nor other nodes take part.
+    """
+
+    __slots__ = (
+        "groups",
+        "nodes",
+        "particular",
+        "receivers",
+        "simple",
+        "stages",
+        "topic",
+        "valid",
+        "verbatim3",
+        "verbatim5",
+    )
+
+    def __init__(
+        self, topic: str, receivers: Iterable[Receiver], groups: Iterable[ShareGroup], nodes: Iterable[str], stages: int
+    ) -> None:
+        self.topic = topic
+        self.valid = True
+        self.receivers = tuple(receivers)
+        self.groups = tuple(groups)
+        self.nodes = tuple(nodes)
+        self.stages = stages
+        self.simple = not (self.groups or self.nodes or stages)
+        verbatim3: list[Session] = []
+        verbatim5: list[Session] = []
+        particular: list[Receiver] = []
+        for receiver in self.receivers:
+            session = receiver.session
+            if receiver.identifiers or receiver.no_local or session.max_packet:
+                particular.append(receiver)
+            else:
+                (verbatim5 if session.version == 5 else verbatim3).append(session)
+        self.verbatim3 = tuple(verbatim3)
+        self.verbatim5 = tuple(verbatim5)
+        self.particular = tuple(particular)
+
+    @property
+    def empty(self) -> bool:
+        """True when nobody hears the topic."""
+        return not (self.receivers or self.groups or self.nodes)
+
+
+class _Node:
+    __slots__ = ("children", "groups", "nodes", "plain")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.plain: dict[Session, Held] | None = None
+        self.groups: dict[str, ShareGroup] | None = None
+        self.nodes: dict[str, None] | None = None
+
+    @property
+    def bare(self) -> bool:
+        return not (self.children or self.plain or self.groups or self.nodes)
+
+
+class Subscriptions:
+    """The trie, and the routes that were computed from it.
+
+    ``stages`` tells which rules take part for a topic (see :class:`broker.ports.Pipeline`).
+    """
+
+    def __init__(self, stages: Callable[[str], int] = lambda topic: 0, capacity: int = 16_384) -> None:
+        self._root = _Node()
+        self._stages = stages
+        self._routes: dict[str, Route] = {}
+        self._capacity = capacity
+        self._local: dict[str, int] = {}
+        self.count = 0
+
+    # -- changes -----------------------------------------------------------------------------------------
+
+    def add(self, session: Session, held: Held) -> bool:
+        """Add or replace a session's subscription; True when it is the first local one with this filter."""
+        node = self._reach(held.topic_filter)
+        if held.group is None:
+            if node.plain is None:
+                node.plain = {}
+            fresh = session not in node.plain
+            node.plain[session] = held
+        else:
+            if node.groups is None:
+                node.groups = {}
+            group = node.groups.setdefault(held.group, ShareGroup())
+            fresh = session not in group.members
+            group.members[session] = held
+        self.invalidate(held.topic_filter)
+        if not fresh:
+            return False
+        self.count += 1
+        holders = self._local.get(held.topic_filter, 0)
+        self._local[held.topic_filter] = holders + 1
+        return holders == 0
+
+    def remove(self, session: Session, held: Held) -> bool:
+        """Remove a session's subscription; True when no local one with this filter is left."""
+        path = self._path(held.topic_filter)
+        if path is None:
+            return False
+        node = path[-1][0]
+        if held.group is None:
+            if node.plain is None or node.plain.pop(session, None) is None:
+                return False
+            if not node.plain:
+                node.plain = None
+        else:
+            group = node.groups.get(held.group) if node.groups else None
+            if group is None or group.members.pop(session, None) is None:
+                return False
+            if not group.members and node.groups:
+                del node.groups[held.group]
+        self._prune(path)
+        self.invalidate(held.topic_filter)
+        self.count -= 1
+        holders = self._local[held.topic_filter] - 1
+        if holders:
+            self._local[held.topic_filter] = holders
+            return False
+        del self._local[held.topic_filter]
+        return True
+
+    def add_node(self, name: str, topic_filter: str) -> None:
+        """Another node wants what matches this filter."""
+        node = self._reach(topic_filter)
+        if node.nodes is None:
+            node.nodes = {}
+        if name not in node.nodes:
+            node.nodes[name] = None
+            self.invalidate(topic_filter)
+
+    def remove_node(self, name: str, topic_filter: str) -> None:
+        """Another node no longer wants what matches this filter."""
+        path = self._path(topic_filter)
+        if path is None or path[-1][0].nodes is None or name not in path[-1][0].nodes:
+            return
+        del path[-1][0].nodes[name]
+        self._prune(path)
+        self.invalidate(topic_filter)
+
+    def invalidate(self, topic_filter: str) -> None:
+        """Drop the cached routes that a change of this filter may concern."""
+        wild = min((at for at in (topic_filter.find("+"), topic_filter.find("#")) if at >= 0), default=-1)
+        if wild < 0:
+            route = self._routes.pop(topic_filter, None)
+            if route is not None:
+                route.valid = False
+            return
+        # `a/#` also matches `a`: the border before the wildcard does not belong to the prefix.
+        prefix = topic_filter[:wild].rstrip("/")
+        for topic in [topic for topic in self._routes if topic.startswith(prefix)]:
+            self._routes.pop(topic).valid = False
+
+    def invalidate_all(self) -> None:
+        """Drop every cached route: the rules have changed."""
+        for route in self._routes.values():
+            route.valid = False
+        self._routes.clear()
+
+    # -- questions ---------------------------------------------------------------------------------------
+
+    def local_filters(self) -> list[str]:
+        """The distinct filters that local sessions hold, without `$share/group/`."""
+        return list(self._local)
+
+    def route(self, topic: str) -> Route:
+        """The route of a topic, from the cache if it is there."""
+        route = self._routes.get(topic)
+        if route is None:
+            if len(self._routes) >= self._capacity:
+                self._forget_oldest()
+            route = self._routes[topic] = self._compute(topic)
+        return route
+
+    def _compute(self, topic: str) -> Route:
+        receivers: dict[Session, Receiver] = {}
+        groups: list[ShareGroup] = []
+        nodes: dict[str, None] = {}
+        for node in self._matching(topic):
+            if node.plain:
+                for session, held in node.plain.items():
+                    receiver = receivers.get(session)
+                    if receiver is None:
+                        receivers[session] = Receiver(session, held)
+                    else:
+                        receiver.merge(held)
+            if node.groups:
+                groups.extend(node.groups.values())
+            if node.nodes:
+                nodes.update(node.nodes)
+        return Route(topic, receivers.values(), groups, nodes, self._stages(topic))
+
+    def _matching(self, topic: str) -> list[_Node]:
+        found: list[_Node] = []
+        level_nodes = [self._root]
+        # A wildcard at the first level does not match a topic that begins with $ [MQTT-4.7.2-1].
+        wildcards = not topic.startswith("$")
+        for level in topic.split("/"):
+            following: list[_Node] = []
+            for node in level_nodes:
+                children = node.children
+                child = children.get(level)
+                if child is not None:
+                    following.append(child)
+                if wildcards:
+                    child = children.get("+")
+                    if child is not None:
+                        following.append(child)
+                    child = children.get("#")
+                    if child is not None:
+                        found.append(child)
+            level_nodes = following
+            if not level_nodes:
+                return found
+            wildcards = True
+        for node in level_nodes:
+            found.append(node)
+            child = node.children.get("#")
+            if child is not None:
+                found.append(child)
+        return found
+
+    # -- the trie ----------------------------------------------------------------------------------------
+
+    def _reach(self, topic_filter: str) -> _Node:
+        node = self._root
+        for level in topic_filter.split("/"):
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        return node
+
+    def _path(self, topic_filter: str) -> list[tuple[_Node, _Node, str]] | None:
+        """(node, its parent, its level) from the top down, or None where the filter is not in the trie."""
+        node = self._root
+        path: list[tuple[_Node, _Node, str]] = []
+        for level in topic_filter.split("/"):
+            child = node.children.get(level)
+            if child is None:
+                return None
+            path.append((child, node, level))
+            node = child
+        return path
+
+    @staticmethod
+    def _prune(path: list[tuple[_Node, _Node, str]]) -> None:
+        for node, parent, level in reversed(path):
+            if not node.bare:
+                return
+            del parent.children[level]
+
+    def _forget_oldest(self) -> None:
+        for topic in list(self._routes)[: self._capacity // 8]:
+            self._routes.pop(topic).valid = False
