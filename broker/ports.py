@@ -81,7 +81,13 @@ class LocalNode(Protocol):
         """Forget all interest of a node."""
 
     def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
-        """Deliver to local sessions only, in order; retained messages are also stored if newer."""
+        """Deliver what a lane brought to local sessions only, in order; retained ones are stored if newer."""
+
+    def retained_from_mesh(self, batch: Sequence[Message]) -> None:
+        """Store what a snapshot of retained messages brought, if newer; nobody hears it as a publication.
+
+        The lanes deliver each publication exactly once; a snapshot may tell of it before or after.
+        """
 
     def local_filters(self) -> Iterable[str]:
         """The distinct topic filters that local sessions hold now."""

@@ -17,6 +17,11 @@ from broker.subscriptions import Held
 Delivery = tuple[Message, int, bool, bytes]
 """A message for one receiver: the message, QoS, retain flag, subscription identifiers as wire-form properties."""
 
+_NOTHING: deque[Delivery] = deque()
+_NO_IDENTIFIERS: deque[int] = deque()
+_NONE_INCOMING: frozenset[int] = frozenset()
+# An empty deque takes 600 bytes, which most sessions never need: they share these, which stay empty.
+
 NEVER = 0xFFFFFFFF
 """Session Expiry Interval of a session that does not expire [MQTT5 3.1.2.11.2]."""
 
@@ -68,13 +73,13 @@ class Session:
         self.max_packet = 0
         self.expiry = 0
         self.subscriptions: dict[str, Held] = {}
-        self.incoming: set[int] = set()
+        self.incoming: set[int] | frozenset[int] = _NONE_INCOMING
         """QoS 2 packet identifiers received and not yet released [MQTT-4.3.3-9]."""
         self.inflight: dict[int, Delivery | None] = {}
         """Sent and unacknowledged, in order of sending; None once PUBREC came and PUBREL was sent."""
-        self.resend: deque[int] = deque()
+        self.resend = _NO_IDENTIFIERS
         """Identifiers of ``inflight`` that this connection has not sent again yet, for want of quota."""
-        self.queue: deque[Delivery] = deque()
+        self.queue = _NOTHING
         self._queue_bytes = 0
         self._next_id = 0
 
@@ -141,6 +146,8 @@ class Session:
         if len(self.queue) >= self.queue_max_messages or self._queue_bytes + size > self.queue_max_bytes:
             self.stats.dropped_queue_full += 1
             return
+        if self.queue is _NOTHING:
+            self.queue = deque()
         self._queue_bytes += size
         self.queue.append(delivery)
 
@@ -176,13 +183,14 @@ class Session:
 
     def resume(self, now: float) -> None:
         """Send all unacknowledged messages again, in their original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
-        self.resend = deque(self.inflight)
+        if self.inflight:
+            self.resend = deque(self.inflight)
         self.drain(now)
 
     def detach(self) -> None:
         """The connection is gone; what was not acknowledged stays."""
         self.connection = None
-        self.resend.clear()
+        self.resend = _NO_IDENTIFIERS
 
     # -- from the client ---------------------------------------------------------------------------------
 
@@ -219,6 +227,12 @@ class Session:
             del self.inflight[packet_id]
             self.drain(now)
 
+    def remember_incoming(self, packet_id: int) -> None:
+        """A QoS 2 message was accepted under this identifier, until PUBREL [MQTT-4.3.3-10]."""
+        if not isinstance(self.incoming, set):
+            self.incoming = set()
+        self.incoming.add(packet_id)
+
     def on_pubrel(self, packet_ids: list[int]) -> None:
         """The client releases what it published at QoS 2 [MQTT-4.3.3-11]."""
         connection = self.connection
@@ -226,7 +240,8 @@ class Session:
             return
         for packet_id in packet_ids:
             known = packet_id in self.incoming
-            self.incoming.discard(packet_id)
+            if known and isinstance(self.incoming, set):
+                self.incoming.remove(packet_id)
             reason = 0 if known or self.version < V5 else Reason.PACKET_IDENTIFIER_NOT_FOUND
             connection.send(encode.ack(PUBCOMP, self.version, packet_id, reason))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from broker.protocol.encode import subscription_id_property
+
 if TYPE_CHECKING:
     from broker.session import Session
 
@@ -38,7 +40,7 @@ class Held:
 class Receiver:
     """A session that a topic reaches, with the merged options of all its matching subscriptions."""
 
-    __slots__ = ("identifiers", "no_local", "qos", "retain_as_published", "session")
+    __slots__ = ("extra", "identifiers", "no_local", "qos", "retain_as_published", "session")
 
     def __init__(self, session: Session, held: Held) -> None:
         self.session = session
@@ -46,6 +48,8 @@ class Receiver:
         self.no_local = held.no_local
         self.retain_as_published = held.retain_as_published
         self.identifiers: tuple[int, ...] = (held.identifier,) if held.identifier else ()
+        self.extra = subscription_id_property(held.identifier) if held.identifier else b""
+        """The identifiers as wire-form properties."""
 
     def merge(self, held: Held) -> None:
         """Add an overlapping subscription: one delivery, the highest QoS, every identifier [MQTT-3.3.4-2]."""
@@ -54,6 +58,7 @@ class Receiver:
         self.retain_as_published = self.retain_as_published or held.retain_as_published
         if held.identifier and held.identifier not in self.identifiers:
             self.identifiers += (held.identifier,)
+            self.extra += subscription_id_property(held.identifier)
 
 
 class ShareGroup:
@@ -115,7 +120,7 @@ class Route:
         particular: list[Receiver] = []
         for receiver in self.receivers:
             session = receiver.session
-            if receiver.identifiers or receiver.no_local or session.max_packet:
+            if receiver.extra or receiver.no_local or session.max_packet or session.queue_qos0:
                 particular.append(receiver)
             else:
                 (verbatim5 if session.version == 5 else verbatim3).append(session)

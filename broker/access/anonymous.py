@@ -1,0 +1,27 @@
+"""The authority of a node without users: whoever reaches a listener is let in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from broker.ports import Credentials, Decision
+
+
+class Anonymous:
+    """Everyone may connect, publish and subscribe.
+
+    What keeps strangers out is the configuration: a listener that other machines reach is refused unless
+    ``access.anonymous: everywhere`` asks for it.
+    """
+
+    def authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
+        """Welcome every client at once."""
+        done(Decision(0))
+
+    def may_publish(self, credentials: Credentials, topic: str) -> bool:
+        """Any topic."""
+        return True
+
+    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+        """Any filter."""
+        return True

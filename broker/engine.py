@@ -1,0 +1,308 @@
+"""The use cases of a node: publish, deliver, subscribe, expire. No I/O; who stands behind the ports is not known.
+
+``now`` is in seconds of the event loop's clock; ``wall_offset`` added to it gives wall-clock seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from broker.connection import Connection
+from broker.limits import Limits
+from broker.message import Message
+from broker.outlet import Outlet
+from broker.ports import Authority, Mesh, Outbound, Pipeline, Stage
+from broker.protocol import encode
+from broker.protocol.constants import V5, Reason
+from broker.protocol.packets import PublishRun, Subscribe, Subscription, Unsubscribe
+from broker.protocol.topics import split_share
+from broker.retained import Retained
+from broker.roster import Roster
+from broker.session import Session
+from broker.stats import Stats
+from broker.subscriptions import Held, Receiver, Route, Subscriptions
+
+Batch = list[tuple[Message, Route]]
+
+
+class Engine:
+    """One node's broker."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        authority: Authority,
+        pipeline: Pipeline | None,
+        now: float,
+        wall: float,
+    ) -> None:
+        self.limits = limits
+        self.authority = authority
+        self.pipeline = pipeline
+        self.mesh: Mesh | None = None
+        self.wall_offset = wall - now
+        self.stats = Stats()
+        self.dirty: list[Outlet] = []
+        self.subscriptions = Subscriptions(pipeline.stages if pipeline else _no_stages)
+        self.retained = Retained(limits.retained_max_messages)
+        self.roster = Roster(self, now)
+        self._interest: dict[str, set[str]] = {}
+        self._last_stamp = 0
+
+    # -- publishing --------------------------------------------------------------------------------------
+
+    def deliver_run(self, run: PublishRun, route: Route, connection: Connection) -> None:
+        """Deliver QoS 0 messages with one topic, whose packets most receivers may have as they came."""
+        if connection.version == V5:
+            same, other, version, other_version = route.verbatim5, route.verbatim3, 5, 4
+        else:
+            same, other, version, other_version = route.verbatim3, route.verbatim5, 4, 5
+        if same:
+            self._send_frames(same, run.frames, run.count)
+        if other:
+            frames = encode.convert_run(
+                run.frames, run.count, run.size, run.payload_at, version, other_version
+            )
+            self._send_frames(other, frames, run.count)
+        if route.particular:
+            self._deliver_particular(run, route, connection)
+
+    def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int) -> None:
+        dirty = self.dirty
+        delivered = 0
+        for session in sessions:
+            connection = session.connection
+            if connection is None:
+                continue
+            if connection.blocked:
+                self.stats.dropped_slow_consumer += count
+                continue
+            out = connection.out
+            if not out:
+                dirty.append(connection)
+            out.append(frames)
+            delivered += count
+        self.stats.publish_delivered += delivered
+
+    def _deliver_particular(self, run: PublishRun, route: Route, connection: Connection) -> None:
+        publisher = connection.session.client_id if connection.session else ""
+        now = connection.last_seen + self.wall_offset
+        for start in range(0, run.count * run.size, run.size):
+            payload = run.frames[start + run.payload_at : start + run.size]
+            message = Message(route.topic, payload, 0, False, b"", 0.0, publisher)
+            for receiver in route.particular:
+                self._deliver_to(receiver, message, now)
+
+    def publish(self, batch: Batch, now: float, on_safe: Callable[[], None] | None) -> bool:
+        """Publish what local clients sent, in order: rules, retained store, local sessions, other nodes.
+
+        True when something in it is not yet safe; ``on_safe`` is then called later (see
+        :meth:`broker.ports.Mesh.forward`).
+        """
+        wall = now + self.wall_offset
+        for _, route in batch:
+            if route.stages & (Stage.INGRESS | Stage.STORE):
+                batch = self._apply_rules(batch, wall)
+                break
+        outbound: list[Outbound] = []
+        meshed = self.mesh is not None
+        for message, route in batch:
+            if message.retain:
+                self._retain(message, wall)
+            self._deliver(message, route, wall)
+            if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
+                outbound.append(Outbound(message, route.nodes))
+        if outbound and self.mesh is not None:
+            self.stats.publish_to_mesh += len(outbound)
+            return self.mesh.forward(outbound, on_safe)
+        return False
+
+    def publish_one(self, message: Message, now: float) -> None:
+        """Publish a message of the node's own, or a will."""
+        self.publish([(message, self.subscriptions.route(message.topic))], now, None)
+
+    def _apply_rules(self, batch: Batch, now: float) -> Batch:
+        """What the ingress rules leave of a batch, in order; what the store rules name is kept on the way."""
+        assert self.pipeline is not None
+        chosen = [message for message, route in batch if route.stages & Stage.INGRESS]
+        if chosen:
+            processed = self.pipeline.run(Stage.INGRESS, chosen, now)
+            results = iter(processed.messages)
+            result: Batch = []
+            for message, route in batch:
+                kept = next(results) if route.stages & Stage.INGRESS else message
+                if kept is not None:
+                    same = kept.topic == route.topic
+                    result.append((kept, route if same else self.subscriptions.route(kept.topic)))
+            result.extend((m, self.subscriptions.route(m.topic)) for m in processed.emitted)
+            batch = result
+        stored = [message for message, route in batch if route.stages & Stage.STORE]
+        if stored:
+            emitted = self.pipeline.run(Stage.STORE, stored, now).emitted
+            batch = batch + [(m, self.subscriptions.route(m.topic)) for m in emitted]
+        return batch
+
+    def _retain(self, message: Message, now: float) -> None:
+        if self.mesh is not None:
+            message.stamp = self.mesh.stamp()
+        else:
+            self._last_stamp = max(self._last_stamp + 1, int(now * 1000) << 16)
+            message.stamp = self._last_stamp
+        self.retained.put(message, now)
+
+    # -- delivering --------------------------------------------------------------------------------------
+
+    def _deliver(self, message: Message, route: Route, now: float) -> None:
+        for receiver in route.receivers:
+            self._deliver_to(receiver, message, now)
+        for group in route.groups:
+            chosen = group.choose()
+            if chosen is not None:
+                self._deliver_to(chosen, message, now)
+
+    @staticmethod
+    def _deliver_to(receiver: Receiver, message: Message, now: float) -> None:
+        session = receiver.session
+        if receiver.no_local and session.client_id == message.publisher:
+            return
+        qos = message.qos
+        if receiver.qos < qos:
+            qos = receiver.qos
+        # The flag is for a new subscription's first messages, unless asked for otherwise [MQTT-3.3.1-12].
+        session.deliver(message, qos, message.retain and receiver.retain_as_published, receiver.extra, now)
+
+    def flush(self) -> None:
+        """One write per connection that was touched."""
+        dirty = self.dirty
+        stats = self.stats
+        while dirty:
+            outlet = dirty.pop()
+            out = outlet.out
+            if out:
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                stats.bytes_sent += len(data)
+                outlet.write(data)
+
+    # -- subscribing -------------------------------------------------------------------------------------
+
+    def subscribe(self, connection: Connection, packet: Subscribe, now: float) -> None:
+        """Grant subscriptions, answer SUBACK, then send the retained messages they ask for [MQTT-3.8.4-1]."""
+        session = connection.session
+        assert session is not None
+        reasons: list[int] = []
+        owed: list[tuple[Held, str]] = []
+        for asked in packet.subscriptions:
+            reason, fresh = self._grant(connection, session, asked, packet.identifier)
+            reasons.append(reason)
+            wanted = asked.retain_handling == 0 or (asked.retain_handling == 1 and fresh)
+            if reason <= 2 and wanted and session.subscriptions[asked.topic_filter].group is None:
+                owed.append((session.subscriptions[asked.topic_filter], asked.topic_filter))
+        connection.send(encode.suback(session.version, packet.packet_id, reasons))
+        for held, topic_filter in owed:
+            self._send_retained(session, held, topic_filter, now + self.wall_offset)
+
+    def _grant(
+        self, connection: Connection, session: Session, asked: Subscription, identifier: int
+    ) -> tuple[int, bool]:
+        """(reason code, whether the subscription is a new one)."""
+        group, topic_filter = split_share(asked.topic_filter)
+        assert connection.credentials is not None
+        if not self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos):
+            return Reason.NOT_AUTHORIZED, False
+        held = Held(
+            topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group
+        )
+        fresh = asked.topic_filter not in session.subscriptions
+        session.subscriptions[asked.topic_filter] = held
+        if self.subscriptions.add(session, held) and self.mesh is not None:
+            self.mesh.interest_added(topic_filter)
+        return asked.qos, fresh
+
+    def _send_retained(self, session: Session, held: Held, topic_filter: str, now: float) -> None:
+        receiver = Receiver(session, held)
+        for message in self.retained.match(topic_filter, now):
+            if held.no_local and message.publisher == session.client_id:
+                continue
+            session.deliver(message, min(held.qos, message.qos), True, receiver.extra, now)
+
+    def unsubscribe(self, connection: Connection, packet: Unsubscribe) -> None:
+        """Take subscriptions back and answer UNSUBACK [MQTT-3.10.4-4]."""
+        session = connection.session
+        assert session is not None
+        reasons: list[int] = []
+        for topic_filter in packet.topic_filters:
+            held = session.subscriptions.pop(topic_filter, None)
+            if held is None:
+                reasons.append(Reason.NO_SUBSCRIPTION_EXISTED)
+            else:
+                self.release(session, held)
+                reasons.append(Reason.SUCCESS)
+        connection.send(encode.unsuback(session.version, packet.packet_id, reasons))
+
+    def release(self, session: Session, held: Held) -> None:
+        """A session gave up a subscription."""
+        if self.subscriptions.remove(session, held) and self.mesh is not None:
+            self.mesh.interest_removed(held.topic_filter)
+
+    # -- what the mesh asks for (broker.ports.LocalNode, but for the clock) ----------------------------------
+
+    def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:
+        """Another node's interest changed."""
+        held = self._interest.setdefault(node, set())
+        for topic_filter in added:
+            held.add(topic_filter)
+            self.subscriptions.add_node(node, topic_filter)
+        for topic_filter in removed:
+            held.discard(topic_filter)
+            self.subscriptions.remove_node(node, topic_filter)
+
+    def remote_gone(self, node: str) -> None:
+        """Forget all interest of a node."""
+        for topic_filter in self._interest.pop(node, ()):
+            self.subscriptions.remove_node(node, topic_filter)
+
+    def deliver_from_mesh(self, batch: Sequence[Message], now: float) -> None:
+        """Deliver what other nodes sent to local sessions only, in order."""
+        wall = now + self.wall_offset
+        self.stats.publish_from_mesh += len(batch)
+        route_of = self.subscriptions.route
+        for message in batch:
+            if message.retain:
+                self.retained.put(message, wall)
+            self._deliver(message, route_of(message.topic), wall)
+        self.flush()
+
+    def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:
+        """Store retained messages of other nodes, where they are newer than what is known."""
+        for message in batch:
+            self.retained.put(message, now + self.wall_offset)
+
+    def local_filters(self) -> Iterable[str]:
+        """The distinct topic filters that local sessions hold now."""
+        return self.subscriptions.local_filters()
+
+    def retained_messages(self) -> Iterable[Message]:
+        """Every retained message that may be told to other nodes, and the tombstones."""
+        for messages in (self.retained.messages(), self.retained.tombstones()):
+            for message in messages:
+                if message.topic[0] != "$":
+                    yield message
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def tick(self, now: float, wall: float) -> None:
+        """About once a second: what is overdue ends."""
+        self.wall_offset = wall - now
+        self.roster.tick(now)
+        self.retained.expire(wall)
+        self.flush()
+
+    def stop(self, now: float) -> None:
+        """Tell every client that the node stops."""
+        self.roster.dismiss(now)
+        self.flush()
+
+
+def _no_stages(topic: str) -> int:
+    return 0

@@ -1,0 +1,24 @@
+"""The bounds that an engine keeps; their defaults and units are those of the configuration's `mqtt` section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds; 0 means no limit where a limit may be absent."""
+
+    max_packet_size: int = 10 << 20
+    max_connections: int = 0
+    connect_timeout: float = 10.0
+    keep_alive_max: int = 0
+    receive_maximum: int = 1024
+    max_inflight: int = 1024
+    topic_alias_maximum: int = 64
+    session_expiry_max: int = 7 * 24 * 3600
+    queue_max_messages: int = 10_000
+    queue_max_bytes: int = 16 << 20
+    queue_qos0: bool = False
+    retained_max_messages: int = 100_000
+    write_buffer: int = 1 << 20

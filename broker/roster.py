@@ -1,0 +1,215 @@
+"""Who is here and who was: sessions from CONNECT over disconnection to expiry, and the wills on the way."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from broker.connection import Connection, State
+from broker.message import Message
+from broker.protocol import encode
+from broker.protocol.constants import V5, Prop, Reason
+from broker.protocol.packets import Connect
+from broker.protocol.properties import Properties
+from broker.session import NEVER, Session
+from broker.timers import Agenda, Wheel
+from broker.wills import will_delay, will_message
+
+if TYPE_CHECKING:
+    from broker.engine import Engine
+
+
+class Roster:
+    """The sessions of a node by client identifier. ``now`` is in seconds of the event loop's clock."""
+
+    def __init__(self, engine: Engine, now: float) -> None:
+        self._engine = engine
+        self._sessions: dict[str, Session] = {}
+        self._connections: dict[str, Connection] = {}
+        self._expiring: Agenda[str, str] = Agenda()
+        self._wills: Agenda[str, Message] = Agenda()
+        self._wheel: Wheel[tuple[Connection, bool]] = Wheel(now)
+
+    @property
+    def connected(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    # -- arrival -----------------------------------------------------------------------------------------
+
+    def greet(self, connection: Connection, now: float) -> None:
+        """A network connection was made: it has a while to send CONNECT."""
+        self._wheel.schedule((connection, True), now + self._engine.limits.connect_timeout)
+
+    def objection(self, packet: Connect) -> int:
+        """Why a CONNECT cannot be accepted, as a reason code, or 0; asked before who the client is."""
+        limits = self._engine.limits
+        if limits.max_connections and len(self._connections) >= limits.max_connections:
+            known = packet.client_id in self._connections
+            if not known:
+                return Reason.QUOTA_EXCEEDED if packet.version == V5 else Reason.SERVER_UNAVAILABLE
+        if Prop.AUTHENTICATION_METHOD in packet.properties:
+            return Reason.BAD_AUTHENTICATION_METHOD
+        if not packet.client_id and packet.version < V5 and (packet.version == 3 or not packet.clean_start):
+            # Only a client of 3.1.1 that keeps nothing may leave the name to us [MQTT-3.1.3-8].
+            return Reason.CLIENT_IDENTIFIER_NOT_VALID
+        return 0
+
+    def admit(self, connection: Connection, packet: Connect, now: float) -> None:
+        """Give the connection its session, answer CONNACK, send again what is owed [MQTT-3.1.4-2..5]."""
+        client_id = packet.client_id or f"geomq-{secrets.token_hex(12)}"
+        self._take_over(client_id, packet.clean_start, now)
+        session = self._sessions.get(client_id)
+        if session is not None and packet.clean_start:
+            self._end(session, now)
+            session = None
+        present = session is not None
+        if session is None:
+            limits = self._engine.limits
+            session = self._sessions[client_id] = Session(
+                client_id,
+                self._engine.stats,
+                limits.queue_max_messages,
+                limits.queue_max_bytes,
+                limits.queue_qos0,
+            )
+        self._expiring.cancel(client_id)
+        self._wills.cancel(client_id)
+        self._agree(session, connection, packet)
+        self._connections[client_id] = connection
+        self._engine.stats.connections_accepted += 1
+        properties = self._terms(session, connection, packet, client_id) if packet.version == V5 else {}
+        connection.send(encode.connack(packet.version, present, Reason.SUCCESS, properties))
+        if connection.keep_alive:
+            self._wheel.schedule((connection, False), now + 1.5 * connection.keep_alive)
+        if present:
+            for held in session.subscriptions.values():
+                # Routes know the version and packet limit of their sessions, which may have changed.
+                self._engine.subscriptions.invalidate(held.topic_filter)
+            session.resume(now + self._engine.wall_offset)
+
+    def _agree(self, session: Session, connection: Connection, packet: Connect) -> None:
+        """Set the session's terms from what the client asked for and what the node allows."""
+        limits = self._engine.limits
+        properties = packet.properties
+        session.version = packet.version
+        session.quota = min(properties.get(Prop.RECEIVE_MAXIMUM, 0xFFFF), limits.max_inflight)
+        session.max_packet = properties.get(Prop.MAXIMUM_PACKET_SIZE, 0)
+        if packet.version == V5:
+            session.expiry = self.bounded_expiry(properties.get(Prop.SESSION_EXPIRY_INTERVAL, 0))
+        else:
+            session.expiry = 0 if packet.clean_start else self.bounded_expiry(NEVER)
+        connection.keep_alive = packet.keep_alive
+        longest = limits.keep_alive_max
+        if packet.version == V5 and longest and not 0 < packet.keep_alive <= longest:
+            connection.keep_alive = longest
+        connection.will = packet.will
+        connection.session = session
+        if connection.credentials is not None and not connection.credentials.client_id:
+            connection.credentials = connection.credentials._replace(client_id=session.client_id)
+        session.attach(connection)
+
+    def _terms(
+        self, session: Session, connection: Connection, packet: Connect, client_id: str
+    ) -> Properties:
+        """CONNACK's properties: everything in which the server differs from what the client assumes."""
+        limits = self._engine.limits
+        terms: Properties = {}
+        if session.expiry != packet.properties.get(Prop.SESSION_EXPIRY_INTERVAL, 0):
+            terms[Prop.SESSION_EXPIRY_INTERVAL] = session.expiry
+        if limits.receive_maximum < 0xFFFF:
+            terms[Prop.RECEIVE_MAXIMUM] = limits.receive_maximum
+        terms[Prop.MAXIMUM_PACKET_SIZE] = limits.max_packet_size
+        if not packet.client_id:
+            terms[Prop.ASSIGNED_CLIENT_IDENTIFIER] = client_id
+        if limits.topic_alias_maximum:
+            terms[Prop.TOPIC_ALIAS_MAXIMUM] = limits.topic_alias_maximum
+        if connection.keep_alive != packet.keep_alive:
+            terms[Prop.SERVER_KEEP_ALIVE] = connection.keep_alive
+        return terms
+
+    def bounded_expiry(self, asked: int) -> int:
+        """The Session Expiry Interval that is granted."""
+        longest = self._engine.limits.session_expiry_max
+        return min(asked, longest) if longest else asked
+
+    def _take_over(self, client_id: str, clean_start: bool, now: float) -> None:
+        """Another connection has the identifier: it must go [MQTT-3.1.4-3]."""
+        old = self._connections.get(client_id)
+        if old is None or old.session is None:
+            return
+        if old.will is not None and not clean_start and will_delay(old.will, old.session.expiry):
+            # The session goes on before the delay is over, so the will is not due [MQTT-3.1.3-9].
+            old.will = None
+        old.fail(Reason.SESSION_TAKEN_OVER, now)
+
+    # -- departure ---------------------------------------------------------------------------------------
+
+    def depart(self, connection: Connection, now: float) -> None:
+        """A connection that was open has ended; whether its will is still set says how."""
+        session = connection.session
+        if session is None or session.connection is not connection:
+            return
+        session.detach()
+        self._connections.pop(session.client_id, None)
+        will, connection.will = connection.will, None
+        if will is not None:
+            message = will_message(will, session.client_id, now + self._engine.wall_offset)
+            delay = will_delay(will, session.expiry)
+            if delay:
+                self._wills.put(session.client_id, message, now + delay)
+            elif connection.credentials and self._engine.authority.may_publish(
+                connection.credentials, will.topic
+            ):
+                self._engine.publish_one(message, now)
+        if not session.expiry:
+            self._end(session, now)
+        elif session.expiry != NEVER:
+            self._expiring.put(session.client_id, session.client_id, now + session.expiry)
+
+    def _end(self, session: Session, now: float) -> None:
+        """The session is over: its subscriptions, its queue, and its will if that still waits."""
+        self._sessions.pop(session.client_id, None)
+        self._expiring.cancel(session.client_id)
+        for held in list(session.subscriptions.values()):
+            self._engine.release(session, held)
+        session.subscriptions.clear()
+        will = self._wills.cancel(session.client_id)
+        if will is not None:
+            self._engine.publish_one(will, now)
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """End what is overdue: silent connections, delayed wills, sessions past their expiry."""
+        for connection, early in self._wheel.due(now):
+            if connection.state is State.CLOSED:
+                continue
+            if early:
+                if connection.state is not State.OPEN:
+                    connection.lost(now)
+                    connection.transport.abort()
+                continue
+            due = connection.last_seen + 1.5 * connection.keep_alive
+            if due <= now:
+                connection.fail(Reason.KEEP_ALIVE_TIMEOUT, now)
+            else:
+                self._wheel.schedule((connection, False), due)
+        for will in self._wills.due(now):
+            self._engine.publish_one(will, now)
+        for client_id in self._expiring.due(now):
+            session = self._sessions.get(client_id)
+            if session is not None and session.connection is None:
+                self._end(session, now)
+
+    def dismiss(self, now: float) -> None:
+        """The node stops: tell every client [MQTT5 3.14.2.1, 0x8B]; wills of the unexpected end are published."""
+        for connection in list(self._connections.values()):
+            connection.fail(Reason.SERVER_SHUTTING_DOWN, now)
