@@ -1,0 +1,199 @@
+"""The one place where the parts of a node are put together, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from broker import __version__
+from broker.access.anonymous import Anonymous
+from broker.config import NodeConfig
+from broker.engine import Engine
+from broker.limits import Limits
+from broker.message import Message
+from broker.net.tcp import listen
+from broker.observe.sys_topics import SysTopics
+
+if TYPE_CHECKING:
+    from edge_mesh.mesh import ZenohMesh
+    from plugins.stages import Stages
+    from plugins.store.history import History
+
+logger = logging.getLogger("geomq")
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread must offer the interpreter lock: Zenoh's callbacks wait for it (the default
+of 5 ms shows in the mesh's latency)."""
+
+
+class EngineFace:
+    """The engine as the mesh sees it (:class:`broker.ports.LocalNode`): with the event loop's clock bound."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._time = loop.time
+
+    def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:
+        """Another node's interest changed."""
+        self._engine.remote_interest(node, added, removed)
+
+    def remote_gone(self, node: str) -> None:
+        """Forget all interest of a node."""
+        self._engine.remote_gone(node)
+
+    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
+        """Deliver to local sessions."""
+        self._engine.deliver_from_mesh(batch, self._time())
+
+    def retained_from_mesh(self, batch: Sequence[Message]) -> None:
+        """Store other nodes' retained messages."""
+        self._engine.retained_from_mesh(batch, self._time())
+
+    def local_filters(self) -> Iterable[str]:
+        """The distinct local topic filters."""
+        return self._engine.local_filters()
+
+    def retained_messages(self) -> Iterable[Message]:
+        """What may be told to other nodes."""
+        return self._engine.retained_messages()
+
+
+class Node:
+    """One GeoMQ node: listeners, engine, rules, history, mesh."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.addresses: list[tuple[str, int]] = []
+        """Where the listeners really listen, once started (a port of 0 lets the system choose)."""
+        self._servers: list[asyncio.Server] = []
+        self._ticker: asyncio.Task[None] | None = None
+        self._stages: Stages | None = None
+        self._history: History | None = None
+        self._mesh: ZenohMesh | None = None
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+
+    async def start(self) -> None:
+        """Start every part; OSError where an address is taken, with whatever had started stopped again."""
+        loop = self._loop
+        try:
+            self._open_rules()
+            self.engine = Engine(
+                _limits(self.config), Anonymous(), self._stages, loop.time(), time.time()
+            )
+            self._sys = SysTopics(self.engine)
+            if self.config.mesh.enabled:
+                await self._open_mesh(loop)
+            for listener in self.config.listeners:
+                server = await listen(self.engine, listener.host, listener.port, listener.name)
+                self._servers.append(server)
+                for sock in server.sockets:
+                    self.addresses.append(sock.getsockname()[:2])
+            self._ticker = loop.create_task(self._tick_forever(loop))
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _open_rules(self) -> None:
+        """The rules and the local history, where any are configured: others need not pay for them."""
+        plugins = self.config.plugins
+        if not (plugins.ingress or plugins.egress or plugins.store):
+            return
+        if plugins.store:
+            self._history = _open_history(self.config)
+        self._stages = _open_stages(self.config, self._history)
+
+    async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._mesh = _open_mesh(
+            self.config, EngineFace(self.engine, loop), self._stages, self._history, self.status
+        )
+        self.engine.mesh = self._mesh
+        await self._mesh.start()
+
+    async def _tick_forever(self, loop: asyncio.AbstractEventLoop) -> None:
+        next_figures = 0.0
+        while True:
+            now = loop.time()
+            self.engine.tick(now, time.time())
+            if self.config.mqtt.sys_interval and now >= next_figures:
+                next_figures = now + self.config.mqtt.sys_interval
+                self._sys.publish(now - self._started, self.status(), now)
+            await asyncio.sleep(1.0)
+
+    async def stop(self) -> None:
+        """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
+        for server in self._servers:
+            server.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        if hasattr(self, "engine"):
+            self.engine.stop(self._loop.time())
+        if self._mesh is not None:
+            await self._mesh.stop()
+        if self._stages is not None:
+            self._stages.close()
+        if self._history is not None:
+            await asyncio.to_thread(self._history.close)
+        for server in self._servers:
+            await server.wait_closed()
+
+    def status(self) -> dict[str, Any]:
+        """What the node knows about itself, ready for JSON."""
+        engine = self.engine
+        status: dict[str, Any] = {
+            "node": self.config.node.name,
+            "region": self.config.node.region,
+            "version": __version__,
+            "uptime": round(self._loop.time() - self._started, 1),
+            "clients": engine.roster.connected,
+            "sessions": len(engine.roster),
+            "subscriptions": engine.subscriptions.count,
+            "retained": len(engine.retained),
+            "counters": engine.stats.as_dict(),
+            "peers": [],
+            "plugins": [],
+            "history": None,
+        }
+        if self._mesh is not None:
+            status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
+        if self._stages is not None:
+            status["plugins"] = self._stages.counters()
+        if self._history is not None:
+            status["history"] = self._history.stats()
+        return status
+
+
+def _limits(config: NodeConfig) -> Limits:
+    mqtt = config.mqtt
+    return Limits(**{name: getattr(mqtt, name) for name in Limits.__slots__})
+
+
+async def run_node(config: NodeConfig) -> None:
+    """Run a node until SIGTERM or SIGINT, or until cancelled. OSError where it cannot listen."""
+    node = Node(config)
+    await node.start()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    for host, port in node.addresses:
+        logger.info("node %s in region %s serves MQTT on %s:%d", config.node.name, config.node.region, host, port)
+    try:
+        await stopping.wait()
+    finally:
+        logger.info("node %s stops", config.node.name)
+        await node.stop()
+
+
+def run(config: NodeConfig) -> None:
+    """Run a node on its own event loop until it is told to stop."""
+    import uvloop
+
+    uvloop.run(run_node(config))
