@@ -1,0 +1,75 @@
+"""The small frames between two nodes: acknowledgements and pings (docs/mesh-protocol.md); pure."""
+
+from __future__ import annotations
+
+from struct import Struct
+from struct import error as struct_error
+from typing import NamedTuple
+
+from edge_mesh.envelope import MAX_SEQUENCE
+
+_ACK = Struct("<BBxxxxxxQQ")
+_PING = Struct("<BxxxxxxxdQQ")
+_PONG = Struct("<Bxxxxxxxd")
+
+_KIND_ACK = 1
+_KIND_PING = 2
+_KIND_PONG = 3
+
+
+class ControlError(ValueError):
+    """The bytes are not a control frame."""
+
+
+class Ack(NamedTuple):
+    """The receiver of a durable lane has everything up to ``mark``; ``again`` asks for all that follows."""
+
+    epoch: int
+    mark: int
+    again: bool
+
+    def encode(self) -> bytes:
+        """The frame's bytes."""
+        return _ACK.pack(_KIND_ACK, self.again, self.epoch, self.mark)
+
+
+class Ping(NamedTuple):
+    """Asks for a pong, and tells which version of the sender's interest the receiver should know."""
+
+    sent_at: float
+    """On a clock of the sender's choice; comes back in the pong."""
+    incarnation: int
+    interest_version: int
+
+    def encode(self) -> bytes:
+        """The frame's bytes."""
+        return _PING.pack(_KIND_PING, self.sent_at, self.incarnation, self.interest_version)
+
+
+class Pong(NamedTuple):
+    """The answer to a ping."""
+
+    sent_at: float
+
+    def encode(self) -> bytes:
+        """The frame's bytes."""
+        return _PONG.pack(_KIND_PONG, self.sent_at)
+
+
+def decode(data: bytes) -> Ack | Ping | Pong:
+    """ControlError where the bytes are not exactly one known frame."""
+    kind = data[0] if data else 0
+    try:
+        if kind == _KIND_ACK:
+            _, again, epoch, mark = _ACK.unpack(data)
+            if max(epoch, mark) >= MAX_SEQUENCE:
+                raise ControlError("these are not sequences")
+            return Ack(epoch, mark, bool(again))
+        if kind == _KIND_PING:
+            _, sent_at, incarnation, version = _PING.unpack(data)
+            return Ping(sent_at, incarnation, version)
+        if kind == _KIND_PONG:
+            return Pong(_PONG.unpack(data)[1])
+    except struct_error:
+        raise ControlError(f"{len(data)} bytes are not a frame of kind {kind}") from None
+    raise ControlError(f"unknown kind {kind}")

@@ -1,0 +1,531 @@
+"""The mesh behind the engine's port: this node among the others, over Zenoh."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from broker.message import Message
+from broker.ports import LocalNode, Outbound, Pipeline
+from edge_mesh import control, envelope
+from edge_mesh.boundary import Boundary
+from edge_mesh.clock import HybridClock
+from edge_mesh.history_query import HistoryAnswer, HistoryQuery, HistoryResponder, Question, collect
+from edge_mesh.interest import LocalInterest, RemoteInterest
+from edge_mesh.interest_sync import InterestSync
+from edge_mesh.keys import Keys, check_name
+from edge_mesh.lanes import ReceivingLane, SendingLane, Stand
+from edge_mesh.link import CONTROL, Link, MeshError, Query
+from edge_mesh.membership import Event, Membership, Seen
+from edge_mesh.outbox import Outbox
+from edge_mesh.outbox_store import Entry, OutboxError
+from edge_mesh.peers import Peer, PeerStatus
+from edge_mesh.retained_sync import RetainedSync
+from edge_mesh.settings import MeshSettings
+from edge_mesh.status_query import answer_status, collect_status
+
+logger = logging.getLogger("geomq.mesh")
+
+_LINGER = 0.05
+"""With ``durability: memory`` nobody waits for the outbox: most is acknowledged before it is due."""
+_PRUNE_SECONDS = 5.0
+_REMEMBER_SECONDS = 60.0
+_RETAINED_ATTEMPTS = 5
+_RETRY_PAUSE = 0.3
+
+
+class ZenohMesh:
+    """Implements :class:`broker.ports.Mesh`. All methods are called on the event loop.
+
+    ValueError where the node's or region's name, or the namespace, is none.
+    """
+
+    def __init__(
+        self,
+        settings: MeshSettings,
+        node: LocalNode,
+        pipeline: Pipeline | None,
+        history_query: HistoryQuery | None,
+        status: Callable[[], dict[str, Any]] | None,
+    ) -> None:
+        self._settings = settings
+        self._name = check_name(settings.node, "node")
+        check_name(settings.region, "region")
+        self._keys = Keys(settings.namespace)
+        self._node = node
+        self._status = status
+        self._history_query = history_query
+        self._clock = HybridClock(settings.max_clock_ahead)
+        self._incarnation = time.time_ns()
+        self._interest = LocalInterest(self._incarnation)
+        self._membership = Membership(self._keys, self._name, self._incarnation)
+        self._boundary = Boundary(pipeline, self._interested, self.stamp)
+        self._durable = settings.durability == "commit"
+        self._peers: dict[str, Peer] = {}
+        self._receiving: dict[str, ReceivingLane] = {}
+        self._unsettled: set[ReceivingLane] = set()
+        self._arrived: list[Message] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flush_due = False
+        self._running = False
+        self._refused_stamps: set[str] = set()
+        self._outbox: Outbox
+        self._link: Link
+        self._stand: Stand
+        self._retained: RetainedSync
+        self._interest_sync: InterestSync
+        self._loop: asyncio.AbstractEventLoop
+
+    async def start(self) -> None:
+        """Join the mesh; :class:`edge_mesh.link.MeshError` says what is in the way."""
+        self._loop = asyncio.get_running_loop()
+        await self._open_outbox()
+        self._link = Link(self._settings, self._loop)
+        try:
+            await self._link.open()
+        except MeshError:
+            await self._outbox.close()
+            raise
+        self._stand = Stand(
+            node=self._name,
+            keys=self._keys,
+            link=self._link,
+            outbox=self._outbox,
+            durable=self._durable,
+            times=self._times,
+            window=self._settings.window_bytes,
+            retry=self._settings.retry_seconds,
+        )
+        self._retained = RetainedSync(
+            name=self._name,
+            keys=self._keys,
+            link=self._link,
+            node=self._node,
+            boundary=self._boundary,
+            wall=time.time,
+            observe=self._observe,
+        )
+        self._interest_sync = InterestSync(
+            name=self._name,
+            keys=self._keys,
+            link=self._link,
+            outbox=self._outbox,
+            node=self._node,
+            local=self._interest,
+            spawn=self._spawn,
+        )
+        self._recall_peers()
+        for topic_filter in self._node.local_filters():
+            self._interest.add(topic_filter)
+        self._interest.take_change()
+        self._running = True
+        self._declare()
+        self._spawn(self._tick_forever())
+
+    async def _open_outbox(self) -> None:
+        settings = self._settings
+        path = settings.data_dir / "outbox.db" if self._durable and settings.data_dir else None
+        linger = 0.0 if self._durable else _LINGER
+        try:
+            self._outbox = await asyncio.to_thread(
+                Outbox, path, settings.retention_seconds, settings.outbox_bytes, linger
+            )
+        except OutboxError as error:
+            raise MeshError(str(error)) from None
+        self._outbox.start(self._loop)
+
+    def _recall_peers(self) -> None:
+        """The nodes known before this one was stopped: what is for them is queued from the start."""
+        oldest = time.time() - self._settings.retention_seconds
+        for known in self._outbox.known_peers:
+            if known.seen_at < oldest:
+                self._outbox.forget_peer(known.name)
+                continue
+            self._add_peer(known.name, known.region, known.seen_at, RemoteInterest(known.topic_filters))
+            self._node.remote_interest(known.name, known.topic_filters, ())
+
+    def _declare(self) -> None:
+        link, keys, name = self._link, self._keys, self._name
+        link.after_burst = self._deliver
+        link.subscribe(keys.live(name, "*"), self._on_live)
+        link.subscribe(keys.durable(name, "*"), self._on_durable)
+        link.subscribe(keys.control(name, "*"), self._on_control)
+        link.subscribe(keys.all_interest, self._on_interest)
+        link.answer(keys.query(name, "interest"), self._on_interest_query)
+        link.answer(keys.query(name, "retained"), self._on_retained_query)
+        status = self._status
+        if status is not None:
+            link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
+        if self._history_query is not None:
+            responder = HistoryResponder(name, self._history_query, self._boundary, time.time)
+            link.answer(keys.query(name, "history"), lambda query: self._spawn(responder.answer(query)))
+        link.watch_tokens(keys.all_tokens, self._on_token)
+        # Last: whoever sees the token may ask and send at once.
+        link.declare_token(keys.token(self._settings.region, name, self._incarnation))
+
+    async def stop(self) -> None:
+        """Leave the mesh; what waits for other nodes stays in the outbox."""
+        if not self._running:
+            return
+        self._running = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._flush()
+        self._link.withdraw_token()
+        await self._link.close()
+        for peer in self._peers.values():
+            peer.lane.close()
+        await self._outbox.close()
+
+    # -- the engine's port ------------------------------------------------------------------------------
+
+    def interest_added(self, topic_filter: str) -> None:
+        """The first local session subscribed to this filter."""
+        if self._interest.add(topic_filter):
+            self._announce_soon()
+
+    def interest_removed(self, topic_filter: str) -> None:
+        """The last local session left this filter."""
+        if self._interest.remove(topic_filter):
+            self._announce_soon()
+
+    def forward(self, batch: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
+        if not self._running:
+            return False
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        peers = self._peers
+        entries: list[Entry] = []
+        waiting = False
+        for message, nodes in self._boundary.pass_outbound(batch, time.time()):
+            if not message.qos and not message.retain:
+                record = envelope.encode_record(message)
+                for name in nodes:
+                    peer = peers.get(name)
+                    if peer is not None:
+                        peer.lane.add_live(record)
+                continue
+            # Retained messages go to everybody: subscribers may come anywhere, at any time.
+            names = peers if message.retain else nodes
+            record = envelope.encode_record(message)
+            targets = tuple((name, peers[name].lane.add_durable(record)) for name in names if name in peers)
+            if targets:
+                entries.append(Entry(record, message.expires_at, targets))
+                waiting = waiting or message.qos > 0
+        if not entries:
+            return False
+        waiting = waiting and self._durable
+        self._outbox.add(entries, on_safe if waiting else None)
+        return waiting
+
+    def stamp(self) -> int:
+        """A new hybrid logical clock stamp."""
+        return self._clock.stamp(time.time())
+
+    # -- what people ask --------------------------------------------------------------------------------
+
+    def peers(self) -> list[PeerStatus]:
+        """The other nodes, living and remembered, by name."""
+        return [self._status_of(peer) for _, peer in sorted(self._peers.items())]
+
+    @property
+    def refused(self) -> bool:
+        """Whether this node keeps out of the mesh because another one has its name."""
+        return self._membership.refused
+
+    @property
+    def kept_back(self) -> int:
+        """Messages that the egress rules did not let out."""
+        return self._boundary.kept_back
+
+    async def ask_history(
+        self,
+        topic_filter: str,
+        last: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        timeout: float = 5.0,
+    ) -> HistoryAnswer:
+        """The histories of all nodes, this one included, as their egress rules let them out."""
+        question = Question(topic_filter, last, since, until).encode()
+        replies = self._link.ask(self._keys.query("*", "history"), question, timeout)
+        await replies.finished
+        return collect(replies, last, time.time())
+
+    async def ask_status(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
+        """What each node, this one included, says about itself."""
+        replies = self._link.ask(self._keys.query("*", "status"), b"", timeout)
+        await replies.finished
+        return collect_status(replies)
+
+    def _status_of(self, peer: Peer) -> PeerStatus:
+        lane = self._receiving.get(peer.name)
+        ledger = self._outbox.ledger(peer.name)
+        return PeerStatus(
+            name=peer.name,
+            region=peer.region,
+            alive=peer.alive,
+            since=peer.since,
+            backlog=ledger.queued,
+            sent=peer.lane.sent,
+            received=peer.live_received + (lane.received if lane else 0),
+            duplicates=lane.duplicates if lane else 0,
+            live_dropped=peer.lane.live_dropped,
+            interests=len(peer.interest),
+            round_trip_ms=round(peer.round_trip * 1000, 3) if peer.round_trip is not None else None,
+            ledger=ledger.as_dict(),
+        )
+
+    # -- nodes come and go ------------------------------------------------------------------------------
+
+    def _on_token(self, token: tuple[str, bool]) -> None:
+        seen = self._membership.token_changed(*token)
+        if seen is None:
+            return
+        match seen.event:
+            case Event.JOINED:
+                self._joined(seen)
+            case Event.LEFT:
+                self._left(seen)
+            case Event.NAME_TAKEN:
+                logger.error(
+                    "the node name %r is taken by another living node: this node keeps out of the mesh "
+                    "until that one is gone; give it another name",
+                    self._name,
+                )
+                self._link.withdraw_token()
+                for peer in self._peers.values():
+                    peer.lane.pause()
+            case Event.NAME_FREE:
+                logger.warning("the node name %r is free: this node joins the mesh", self._name)
+                self._link.declare_token(
+                    self._keys.token(self._settings.region, self._name, self._incarnation)
+                )
+                for peer in self._peers.values():
+                    if peer.alive:
+                        self._meet(peer)
+
+    def _joined(self, seen: Seen) -> None:
+        peer = self._peers.get(seen.node)
+        if peer is None:
+            peer = self._add_peer(seen.node, seen.region, time.time(), RemoteInterest())
+        logger.info("node %s of region %s is there", seen.node, seen.region)
+        peer.alive = True
+        peer.region = seen.region
+        peer.incarnation = seen.incarnation
+        peer.since = peer.seen_at = time.time()
+        self._outbox.remember_peer(peer.name, peer.region)
+        if not self.refused:
+            self._meet(peer)
+
+    def _meet(self, peer: Peer) -> None:
+        peer.lane.resume()
+        self._interest_sync.fetch(peer)
+        self._spawn(self._fetch_retained(peer, peer.incarnation))
+
+    def _left(self, seen: Seen) -> None:
+        peer = self._peers.get(seen.node)
+        if peer is None:
+            return
+        logger.warning("node %s of region %s is gone", peer.name, peer.region)
+        peer.alive = False
+        peer.since = peer.seen_at = time.time()
+        peer.round_trip = None
+        peer.lane.pause()
+        self._outbox.remember_peer(peer.name, peer.region)
+
+    def _add_peer(self, name: str, region: str, seen_at: float, interest: RemoteInterest) -> Peer:
+        lane = SendingLane(self._stand, name)
+        peer = self._peers[name] = Peer(name, region, seen_at, interest, lane)
+        return peer
+
+    def _forget_long_gone(self, now: float) -> None:
+        oldest = now - self._settings.retention_seconds
+        for peer in [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]:
+            logger.warning("node %s has been away for too long and is forgotten", peer.name)
+            del self._peers[peer.name]
+            peer.lane.close()
+            self._outbox.forget_peer(peer.name)
+            self._node.remote_gone(peer.name)
+
+    # -- interest ---------------------------------------------------------------------------------------
+
+    def _on_interest(self, item: tuple[str, bytes]) -> None:
+        key, payload = item
+        peer = self._peers.get(Keys.last_chunk(key))
+        if peer is not None:
+            self._interest_sync.hear(peer, payload)
+
+    def _on_interest_query(self, query: Query) -> None:
+        if self.refused:
+            query.finish()
+        else:
+            self._interest_sync.answer(query)
+
+    def _announce_soon(self) -> None:
+        if self._running and not self.refused:
+            self._interest_sync.announce_soon()
+
+    def _interested(self, topic: str) -> tuple[str, ...]:
+        return tuple(name for name, peer in self._peers.items() if peer.interest.matches(topic))
+
+    # -- retained messages ------------------------------------------------------------------------------
+
+    def _on_retained_query(self, query: Query) -> None:
+        if self.refused:
+            query.finish()
+        else:
+            self._spawn(self._retained.answer(query))
+
+    async def _fetch_retained(self, peer: Peer, incarnation: int) -> None:
+        for _ in range(_RETAINED_ATTEMPTS):
+            if not peer.alive or peer.incarnation != incarnation or await self._retained.fetch(peer.name):
+                return
+            await asyncio.sleep(_RETRY_PAUSE)
+        logger.warning("the retained messages of node %s did not come whole", peer.name)
+
+    def _observe(self, message: Message) -> bool:
+        """Follow the clock of a retained message; False, with a warning a node, where it is too far ahead."""
+        if self._clock.observe(message.stamp, time.time()):
+            return True
+        if message.origin not in self._refused_stamps:
+            self._refused_stamps.add(message.origin)
+            logger.error(
+                "the clock of node %s is more than %g s ahead: its retained messages are not kept",
+                message.origin,
+                self._settings.max_clock_ahead,
+            )
+        return False
+
+    # -- what other nodes send --------------------------------------------------------------------------
+
+    def _on_live(self, item: tuple[str, bytes]) -> None:
+        self._on_envelope(item, envelope.LIVE)
+
+    def _on_durable(self, item: tuple[str, bytes]) -> None:
+        self._on_envelope(item, envelope.DURABLE)
+
+    def _on_envelope(self, item: tuple[str, bytes], kind: int) -> None:
+        key, payload = item
+        sender = Keys.last_chunk(key)
+        if self.refused:
+            return
+        try:
+            header = envelope.decode_header(payload)
+            if header.kind != kind or header.sender != sender:
+                raise envelope.EnvelopeError(f"kind {header.kind} of {header.sender!r} is on the wrong lane")
+            if kind == envelope.DURABLE:
+                lane = self._receiving_lane(sender)
+                self._unsettled.add(lane)
+                self._arrived += lane.take(payload, header)
+            else:
+                messages = envelope.decode_records(payload, header, time.time())
+                self._arrived += messages
+                peer = self._peers.get(sender)
+                if peer is not None:
+                    peer.live_received += len(messages)
+        except envelope.EnvelopeError as error:
+            logger.error("an envelope of node %s cannot be read: %s", sender, error)
+
+    def _receiving_lane(self, sender: str) -> ReceivingLane:
+        lane = self._receiving.get(sender)
+        if lane is None:
+            mark = self._outbox.marks.get(sender, (0, 0))
+            lane = self._receiving[sender] = ReceivingLane(self._stand, sender, mark)
+        return lane
+
+    def _deliver(self) -> None:
+        """End of a burst: local sessions first, then the marks and acknowledgements."""
+        if self._arrived:
+            batch, self._arrived = self._arrived, []
+            for message in batch:
+                if message.retain and not self._observe(message):
+                    message.retain = False
+            try:
+                self._node.deliver_from_mesh(batch)
+            except Exception:
+                # They would fail again, and everything behind them would wait.
+                logger.exception("%d messages of other nodes could not be delivered", len(batch))
+        while self._unsettled:
+            self._unsettled.pop().settle()
+
+    def _on_control(self, item: tuple[str, bytes]) -> None:
+        key, payload = item
+        peer = self._peers.get(Keys.last_chunk(key))
+        if peer is None or self.refused:
+            return
+        try:
+            frame = control.decode(payload)
+        except control.ControlError as error:
+            logger.error("a control frame of node %s cannot be read: %s", peer.name, error)
+            return
+        if isinstance(frame, control.Ack):
+            if peer.alive:
+                peer.lane.acknowledge(frame)
+        elif isinstance(frame, control.Ping):
+            self._link.put_soon(
+                self._keys.control(peer.name, self._name), control.Pong(frame.sent_at).encode(), CONTROL
+            )
+            if (
+                peer.alive
+                and frame.incarnation == peer.incarnation
+                and not peer.interest.is_current(frame.incarnation, frame.interest_version)
+            ):
+                self._interest_sync.fetch(peer)
+        else:
+            peer.round_trip = max(0.0, self._loop.time() - frame.sent_at)
+
+    # -- time -------------------------------------------------------------------------------------------
+
+    def _times(self) -> tuple[float, float]:
+        return time.time(), self._loop.time()
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        for peer in self._peers.values():
+            peer.lane.flush()
+
+    async def _tick_forever(self) -> None:
+        settings = self._settings
+        next_ping = next_prune = next_remember = 0.0
+        while True:
+            wall, clock = self._times()
+            for peer in self._peers.values():
+                peer.lane.tick()
+            if clock >= next_ping:
+                next_ping = clock + settings.ping_seconds
+                self._ping(clock)
+            if clock >= next_prune:
+                next_prune = clock + _PRUNE_SECONDS
+                self._outbox.prune()
+                self._forget_long_gone(wall)
+            if clock >= next_remember:
+                next_remember = clock + _REMEMBER_SECONDS
+                for peer in self._peers.values():
+                    if peer.alive:
+                        self._outbox.remember_peer(peer.name, peer.region)
+            await asyncio.sleep(min(settings.retry_seconds, settings.ping_seconds) / 2)
+
+    def _ping(self, clock: float) -> None:
+        if self.refused:
+            return
+        ping = control.Ping(clock, self._incarnation, self._interest.version).encode()
+        for peer in self._peers.values():
+            if peer.alive:
+                self._link.put_soon(self._keys.control(peer.name, self._name), ping, CONTROL)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("work of the mesh failed", exc_info=task.exception())

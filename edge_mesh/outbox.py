@@ -1,0 +1,232 @@
+"""The durable lanes' memory, as the event loop sees it: a writer thread, commits in groups, callbacks.
+
+Sequence numbers have two parts: the *run*, how often this outbox was opened, and a counter. Messages are sent
+before they are committed; after a crash the numbers of those that were not are never given to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from edge_mesh.ledger import Ledger
+from edge_mesh.outbox_store import Entry, OutboxStore, Row
+
+logger = logging.getLogger("geomq.mesh.outbox")
+
+RUN_BITS = 40
+"""The counter of a sequence number; the run is above it."""
+
+_RETRY_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
+
+_Command = Callable[[], None]
+
+
+class _Ticket:
+    """Somebody waits until all of these are on disk, or acknowledged."""
+
+    __slots__ = ("needs", "on_safe")
+
+    def __init__(self, needs: dict[str, int], on_safe: Callable[[], None]) -> None:
+        self.needs = needs
+        self.on_safe: Callable[[], None] | None = on_safe
+
+
+class Outbox:
+    """``path`` is the database's file, None for memory only. All methods are called on the event loop.
+
+    ``retention`` (seconds) and ``capacity`` (bytes of records) bound what waits. ``linger`` (seconds) lets
+    acknowledgements come before the store is touched: what everybody has acknowledged is never written.
+    OutboxError where the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        retention: float,
+        capacity: int,
+        linger: float = 0.0,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = OutboxStore(path)
+        self._where = str(path) if path else "memory"
+        self._retention = retention
+        self._capacity = capacity
+        self._linger = linger
+        self._wall = wall
+        self.epoch = self._store.epoch
+        self.first_sequence = self._store.run << RUN_BITS
+        """Every sequence of this run is greater."""
+        self.marks = self._store.marks
+        self.known_peers = self._store.known_peers
+        self._ledgers = self._store.ledgers()
+        self._acknowledged: dict[str, int] = {}
+        self._tickets: deque[_Ticket] = deque()
+        self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
+        self._after: list[Callable[[], None]] = []
+        self._urgent = threading.Event()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="geomq-outbox", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the writer thread; callbacks come on this loop."""
+        self._loop = loop
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Write what is left, then close the file."""
+        self._stopping = True
+        self._urgent.set()
+        if self._loop is not None:
+            self._commands.put(None)
+            await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
+            if self._thread.is_alive():
+                logger.error("the outbox %s did not close within %g s", self._where, _CLOSE_SECONDS)
+                return
+        self._store.close()
+
+    # -- messages ---------------------------------------------------------------------------------------
+
+    def add(self, entries: Sequence[Entry], on_safe: Callable[[], None] | None) -> None:
+        """Store messages; ``on_safe`` once they are on disk, or acknowledged by all their destinations."""
+        now = self._wall()
+        store, acknowledged = self._store, self._acknowledged
+        self._commands.put(lambda: store.add(entries, now, acknowledged))
+        if on_safe is not None:
+            needs: dict[str, int] = {}
+            for entry in entries:
+                needs.update(entry.targets)
+            ticket = _Ticket(needs, on_safe)
+            self._tickets.append(ticket)
+            self._commands.put(lambda: self._after.append(lambda: self._fire(ticket)))
+
+    def acknowledge(self, destination: str, sequence: int) -> None:
+        """The destination has everything up to here."""
+        acknowledged = self._acknowledged
+        acknowledged[destination] = sequence
+        while self._tickets:
+            ticket = self._tickets[0]
+            if any(acknowledged.get(name, 0) < last for name, last in ticket.needs.items()):
+                break
+            self._fire(ticket)
+        self._commands.put(lambda: self._store.acknowledge(destination, sequence))
+
+    def read(self, destination: str, after: int, max_bytes: int, done: Callable[[list[Row]], None]) -> None:
+        """``done`` with the next messages of a destination, in order; with none where there is none."""
+
+        def read() -> None:
+            rows = self._store.read(destination, after, max_bytes)
+            self._after.append(lambda: done(rows))
+
+        self._commands.put(read)
+        self._urgent.set()
+
+    def prune(self) -> None:
+        """Give up what has expired or waited for longer than the retention."""
+        now = self._wall()
+        self._commands.put(lambda: self._store.prune(now, self._retention))
+
+    def ledger(self, name: str) -> Ledger:
+        """A destination's account as of the last commit."""
+        return self._ledgers.get(name) or Ledger()
+
+    # -- peers and marks --------------------------------------------------------------------------------
+
+    def remember_peer(self, name: str, region: str) -> None:
+        """A node was seen."""
+        now = self._wall()
+        self._commands.put(lambda: self._store.remember_peer(name, region, now))
+
+    def forget_peer(self, name: str) -> None:
+        """A node will not come back: all that is known of it, and what waits for it, is given up."""
+        self._commands.put(lambda: self._store.forget_peer(name))
+
+    def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
+        """A node's interest changed."""
+        added, removed = tuple(added), tuple(removed)
+        self._commands.put(lambda: self._store.save_interest(name, added, removed))
+
+    def save_mark(self, sender: str, epoch: int, sequence: int, done: Callable[[], None]) -> None:
+        """This node has everything of a sender up to here; ``done`` after the commit."""
+
+        def save() -> None:
+            self._store.save_mark(sender, epoch, sequence)
+            self._after.append(done)
+
+        self._commands.put(save)
+        self._urgent.set()
+
+    def _fire(self, ticket: _Ticket) -> None:
+        on_safe, ticket.on_safe = ticket.on_safe, None
+        tickets = self._tickets
+        while tickets and tickets[0].on_safe is None:
+            tickets.popleft()
+        if on_safe is not None:
+            on_safe()
+
+    # -- the writer's thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._write(self._next_group()):
+                pass
+        except Exception:
+            # From here on nobody is told that anything is safe.
+            logger.exception("the outbox %s has failed", self._where)
+
+    def _next_group(self) -> list[_Command | None]:
+        """Everything that has been asked for, once there is anything; None at its end means: close."""
+        group = [self._commands.get()]
+        if self._linger and not self._stopping:
+            self._urgent.wait(self._linger)
+        self._urgent.clear()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                group.append(self._commands.get_nowait())
+        return group
+
+    def _write(self, group: list[_Command | None]) -> bool:
+        """Commit a group; tries again until the disk takes it, for those who wait must not be told a lie."""
+        failed = False
+        while True:
+            try:
+                self._store.begin()
+                for command in group:
+                    if command is not None:
+                        command()
+                self._store.bound(self._capacity)
+                self._store.commit()
+                break
+            except sqlite3.Error as error:
+                self._store.rollback()
+                self._after.clear()
+                if not failed:
+                    logger.error("the outbox %s cannot be written, trying again: %s", self._where, error)
+                    failed = True
+                if self._stopping:
+                    return False
+                time.sleep(_RETRY_SECONDS)
+        if failed:
+            logger.warning("the outbox %s can be written again", self._where)
+        self._ledgers = self._store.ledgers()
+        after, self._after = self._after, []
+        if after and self._loop is not None:
+            # A loop that is closed has nobody left who waits.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_call_all, after)
+        return None not in group
+
+
+def _call_all(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()

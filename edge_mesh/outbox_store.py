@@ -1,0 +1,321 @@
+"""The outbox's database: what waits for other nodes, and how far this node has heard each of them.
+
+Synchronous: :mod:`edge_mesh.outbox` calls it from its writer thread, between ``begin`` and ``commit``. A
+message is stored once, with a pointer for each destination.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from pathlib import Path
+from typing import NamedTuple
+
+from edge_mesh.ledger import REASONS, Ledger
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS message (
+    id INTEGER PRIMARY KEY, record BLOB NOT NULL, accepted_at REAL NOT NULL, expires_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS message_expiry ON message (expires_at) WHERE expires_at > 0;
+CREATE TABLE IF NOT EXISTS pointer (
+    destination INTEGER NOT NULL, sequence INTEGER NOT NULL, message INTEGER NOT NULL,
+    PRIMARY KEY (destination, sequence)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pointer_message ON pointer (message);
+CREATE TABLE IF NOT EXISTS peer (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, region TEXT NOT NULL, seen_at REAL NOT NULL,
+    accepted INTEGER NOT NULL DEFAULT 0, acknowledged INTEGER NOT NULL DEFAULT 0,
+    expired INTEGER NOT NULL DEFAULT 0, age INTEGER NOT NULL DEFAULT 0,
+    overflow INTEGER NOT NULL DEFAULT 0, forgotten INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS interest (
+    peer TEXT NOT NULL, topic_filter TEXT NOT NULL, PRIMARY KEY (peer, topic_filter)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mark (
+    sender TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_FORMAT = 1
+_COUNTERS = ("accepted", "acknowledged", "expired", *REASONS)
+
+
+class OutboxError(RuntimeError):
+    """The outbox cannot be opened."""
+
+
+class Entry(NamedTuple):
+    """A message for one or more destinations."""
+
+    record: bytes
+    expires_at: float
+    """Wall-clock seconds; 0.0 for never."""
+    targets: tuple[tuple[str, int], ...]
+    """(destination, sequence)."""
+
+
+class KnownPeer(NamedTuple):
+    """What was remembered about another node."""
+
+    name: str
+    region: str
+    seen_at: float
+    topic_filters: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """A stored message on its way to one destination."""
+
+    sequence: int
+    record: bytes
+
+
+class OutboxStore:
+    """``path`` is the database's file, None for memory only. OutboxError where it cannot be opened."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._peers: dict[str, int] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._touched: set[str] = set()
+        self._saved: tuple[dict[str, int], dict[str, Ledger], int, int] = ({}, {}, 0, 0)
+        self.marks: dict[str, tuple[int, int]] = {}
+        """Sender -> (epoch, sequence) as of the opening."""
+        self.known_peers: list[KnownPeer] = []
+        """As of the opening."""
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
+            )
+            if path is not None:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("BEGIN IMMEDIATE")
+            self._create()
+            self._load()
+            self._db.execute("COMMIT")
+        except (OSError, sqlite3.Error) as error:
+            raise OutboxError(f"the outbox {path} cannot be opened: {error}") from error
+
+    def _create(self) -> None:
+        db = self._db
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _FORMAT):
+            raise OutboxError(f"the outbox has format {version}, this version knows {_FORMAT}")
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={_FORMAT}")
+        # A new file is a new epoch: receivers' marks of a lost one must not swallow what is sent now.
+        db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (time.time_ns(),))
+        db.execute("INSERT INTO meta VALUES ('run', 1) ON CONFLICT DO UPDATE SET value = value + 1")
+        meta = dict(db.execute("SELECT name, value FROM meta"))
+        self.epoch: int = meta["epoch"]
+        self.run: int = meta["run"]
+
+    def _load(self) -> None:
+        db = self._db
+        filters: dict[str, list[str]] = {}
+        for peer, topic_filter in db.execute("SELECT peer, topic_filter FROM interest"):
+            filters.setdefault(peer, []).append(topic_filter)
+        for number, name, region, seen_at, *counts in db.execute(
+            f"SELECT id, name, region, seen_at, {', '.join(_COUNTERS)} FROM peer"
+        ).fetchall():
+            self.known_peers.append(KnownPeer(name, region, seen_at, tuple(filters.get(name, ()))))
+            self._peers[name] = number
+            ledger = self._ledgers[name] = Ledger(**dict(zip(_COUNTERS, counts, strict=True)))
+            (ledger.queued,) = db.execute(
+                "SELECT COUNT(*) FROM pointer WHERE destination = ?", (number,)
+            ).fetchone()
+        for sender, epoch, sequence in db.execute("SELECT sender, epoch, sequence FROM mark"):
+            self.marks[sender] = (epoch, sequence)
+        (self._bytes, last) = db.execute(
+            "SELECT COALESCE(SUM(LENGTH(record)), 0), COALESCE(MAX(id), 0) FROM message"
+        ).fetchone()
+        self._next_message: int = last + 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # -- transactions -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a transaction; what is in memory is kept, too."""
+        self._db.execute("BEGIN IMMEDIATE")
+        ledgers = {name: copy(ledger) for name, ledger in self._ledgers.items()}
+        self._saved = (dict(self._peers), ledgers, self._bytes, self._next_message)
+
+    def commit(self) -> None:
+        """Make everything since ``begin`` last."""
+        assignments = ", ".join(f"{counter} = ?" for counter in _COUNTERS)
+        self._db.executemany(
+            f"UPDATE peer SET {assignments} WHERE id = ?",
+            [
+                (*(getattr(self._ledgers[name], counter) for counter in _COUNTERS), self._peers[name])
+                for name in self._touched
+            ],
+        )
+        self._db.execute("COMMIT")
+        self._touched.clear()
+
+    def rollback(self) -> None:
+        """Undo everything since ``begin``."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+            self._peers, self._ledgers, self._bytes, self._next_message = self._saved
+        self._touched.clear()
+
+    def ledgers(self) -> dict[str, Ledger]:
+        """A copy of every destination's account."""
+        return {name: copy(ledger) for name, ledger in self._ledgers.items()}
+
+    # -- messages ---------------------------------------------------------------------------------------
+
+    def add(self, entries: Sequence[Entry], now: float, acknowledged: Mapping[str, int]) -> None:
+        """Store messages, but for those that all their destinations have acknowledged already."""
+        messages: list[tuple[int, bytes, float, float]] = []
+        pointers: list[tuple[int, int, int]] = []
+        identifier = self._next_message
+        for record, expires_at, targets in entries:
+            waiting = False
+            for name, sequence in targets:
+                ledger = self._touch(name, now)
+                ledger.accept(1)
+                if sequence <= acknowledged.get(name, 0):
+                    ledger.acknowledge(1)
+                else:
+                    pointers.append((self._peers[name], sequence, identifier))
+                    waiting = True
+            if waiting:
+                messages.append((identifier, record, now, expires_at))
+                self._bytes += len(record)
+                identifier += 1
+        self._next_message = identifier
+        if messages:
+            self._db.executemany("INSERT INTO message VALUES (?, ?, ?, ?)", messages)
+            self._db.executemany("INSERT INTO pointer VALUES (?, ?, ?)", pointers)
+
+    def acknowledge(self, destination: str, sequence: int) -> None:
+        """The destination has everything up to here."""
+        number = self._peers.get(destination)
+        if number is not None:
+            count = self._delete("destination = ? AND sequence <= ?", (number, sequence))
+            if count:
+                self._touch(destination, 0.0).acknowledge(count)
+
+    def read(self, destination: str, after: int, max_bytes: int) -> list[Row]:
+        """The next messages of a destination, in order: at least one where there is any."""
+        rows: list[Row] = []
+        size = 0
+        cursor = self._db.execute(
+            "SELECT sequence, record FROM pointer JOIN message ON message.id = pointer.message"
+            " WHERE destination = ? AND sequence > ? ORDER BY sequence",
+            (self._peers.get(destination, -1), after),
+        )
+        for sequence, record in cursor:
+            rows.append(Row(sequence, record))
+            size += len(record)
+            if size >= max_bytes:
+                break
+        cursor.close()
+        return rows
+
+    def prune(self, now: float, retention: float) -> None:
+        """Give up what has expired, and what has waited for more than ``retention`` seconds."""
+        overdue = "SELECT id FROM message WHERE expires_at > 0 AND expires_at <= ?"
+        if self._db.execute(overdue, (now,)).fetchone():
+            for name, number in self._peers.items():
+                count = self._delete(f"destination = ? AND message IN ({overdue})", (number, now))
+                if count:
+                    self._touch(name, now).expire(count)
+        (oldest,) = self._db.execute("SELECT MIN(id) FROM message").fetchone()
+        row = self._db.execute(
+            "SELECT id FROM message WHERE accepted_at > ? ORDER BY id LIMIT 1", (now - retention,)
+        ).fetchone()
+        first_young = row[0] if row else self._next_message
+        if oldest is not None and oldest < first_young:
+            for name, number in self._peers.items():
+                count = self._delete("destination = ? AND message < ?", (number, first_young))
+                if count:
+                    self._touch(name, now).drop(count, "age")
+
+    def bound(self, capacity: int) -> None:
+        """Drop the oldest messages of the longest queue until all records have at most ``capacity`` bytes."""
+        while self._bytes > capacity:
+            name = max(self._ledgers, key=lambda name: self._ledgers[name].queued)
+            number = self._peers[name]
+            surplus = self._bytes - capacity
+            last = 0
+            for sequence, size in self._db.execute(
+                "SELECT sequence, LENGTH(record) FROM pointer JOIN message ON message.id = pointer.message"
+                " WHERE destination = ? ORDER BY sequence",
+                (number,),
+            ):
+                last = sequence
+                surplus -= size
+                if surplus <= 0:
+                    break
+            count = self._delete("destination = ? AND sequence <= ?", (number, last))
+            if not count:
+                return
+            self._touch(name, 0.0).drop(count, "overflow")
+
+    def _delete(self, where: str, arguments: tuple[object, ...]) -> int:
+        """Delete pointers, and the messages that nobody waits for any more; how many pointers there were."""
+        identifiers = self._db.execute(f"SELECT message FROM pointer WHERE {where}", arguments).fetchall()
+        if not identifiers:
+            return 0
+        self._db.execute(f"DELETE FROM pointer WHERE {where}", arguments)
+        orphaned = "id = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE message = id)"
+        for identifier in identifiers:
+            row = self._db.execute(
+                f"SELECT LENGTH(record) FROM message WHERE {orphaned}", identifier
+            ).fetchone()
+            if row is not None:
+                self._db.execute("DELETE FROM message WHERE id = ?", identifier)
+                self._bytes -= row[0]
+        return len(identifiers)
+
+    def _touch(self, name: str, now: float) -> Ledger:
+        """A destination's account, which is about to change."""
+        self._touched.add(name)
+        ledger = self._ledgers.get(name)
+        if ledger is None:
+            self._db.execute(
+                "INSERT INTO peer (name, region, seen_at) VALUES (?, '', ?) ON CONFLICT DO NOTHING",
+                (name, now),
+            )
+            (self._peers[name],) = self._db.execute("SELECT id FROM peer WHERE name = ?", (name,)).fetchone()
+            ledger = self._ledgers[name] = Ledger()
+        return ledger
+
+    # -- peers and marks --------------------------------------------------------------------------------
+
+    def remember_peer(self, name: str, region: str, now: float) -> None:
+        """A node was seen."""
+        self._touch(name, now)
+        self._db.execute("UPDATE peer SET region = ?, seen_at = ? WHERE name = ?", (region, now, name))
+
+    def forget_peer(self, name: str) -> None:
+        """A node will not come back: all that is known of it, and what waits for it, is given up."""
+        number = self._peers.pop(name, None)
+        if number is not None:
+            self._delete("destination = ?", (number,))
+            self._db.execute("DELETE FROM peer WHERE id = ?", (number,))
+            del self._ledgers[name]
+            self._touched.discard(name)
+        self._db.execute("DELETE FROM interest WHERE peer = ?", (name,))
+
+    def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
+        """A node's interest changed."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO interest VALUES (?, ?)", [(name, topic_filter) for topic_filter in added]
+        )
+        self._db.executemany(
+            "DELETE FROM interest WHERE peer = ? AND topic_filter = ?",
+            [(name, topic_filter) for topic_filter in removed],
+        )
+
+    def save_mark(self, sender: str, epoch: int, sequence: int) -> None:
+        """This node has everything of a sender up to here."""
+        self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (sender, epoch, sequence))

@@ -1,0 +1,94 @@
+"""Retained messages of other nodes: a snapshot each time that two nodes meet.
+
+Between meetings publications travel on the durable lanes. The newest of a topic, by (stamp, origin), wins at
+every node; deletions are messages without payload that are remembered for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from broker.message import Message
+from broker.ports import LocalNode
+from edge_mesh import answers, envelope
+from edge_mesh.boundary import Boundary, may_leave
+from edge_mesh.keys import Keys
+from edge_mesh.link import Link, Query
+
+logger = logging.getLogger("geomq.mesh.retained")
+
+_CHUNK = 500
+_TIMEOUT = 30.0
+
+
+class RetainedSync:
+    """``wall()`` is the wall clock; ``observe(message)`` is False for a stamp that cannot be followed."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        keys: Keys,
+        link: Link,
+        node: LocalNode,
+        boundary: Boundary,
+        wall: Callable[[], float],
+        observe: Callable[[Message], bool],
+    ) -> None:
+        self._name = name
+        self._keys = keys
+        self._link = link
+        self._node = node
+        self._boundary = boundary
+        self._wall = wall
+        self._observe = observe
+
+    async def answer(self, query: Query) -> None:
+        """Give another node all retained messages known here; own ones as the egress rules leave them."""
+        try:
+            records: list[bytes] = []
+            known = list(self._node.retained_messages())
+            for start in range(0, len(known), _CHUNK):
+                records.extend(self._records(known[start : start + _CHUNK]))
+                await asyncio.sleep(0)
+            for part in answers.parts(self._name, records, self._wall()):
+                query.reply(part)
+        finally:
+            query.finish()
+
+    def _records(self, messages: list[Message]) -> list[bytes]:
+        # A replica was already let out by its own node: our rules would change it a second time.
+        replicas = [message for message in messages if message.origin]
+        own = [message for message in messages if not message.origin and may_leave(message.topic)]
+        records = [envelope.encode_record(message, message.origin) for message in replicas]
+        for message, passed in zip(own, self._boundary.pass_messages(own, self._wall()), strict=True):
+            if passed is not None and may_leave(passed.topic):
+                records.append(envelope.encode_record(passed, "", message.stamp))
+        return records
+
+    async def fetch(self, peer: str) -> bool:
+        """Ask a node for its snapshot and keep what is newer; False where it did not come whole."""
+        replies = self._link.ask(self._keys.query(peer, "retained"), b"", _TIMEOUT)
+        await replies.finished
+        headers: list[envelope.Header] = []
+        for _, payload in replies.answers:
+            try:
+                header = envelope.decode_header(payload)
+                messages = envelope.decode_records(payload, header, self._wall())
+            except envelope.EnvelopeError as error:
+                logger.warning("the retained messages of node %s cannot be read: %s", peer, error)
+                return False
+            headers.append(header)
+            self._node.retained_from_mesh(self._wanted(messages))
+            await asyncio.sleep(0)
+        return answers.is_complete(headers)
+
+    def _wanted(self, messages: list[Message]) -> list[Message]:
+        wanted = [m for m in messages if m.retain and may_leave(m.topic) and self._observe(m)]
+        if any(message.origin == self._name for message in wanted):
+            # Our own come back as the egress rules left them: of use only where the original is lost.
+            own = {message.topic: message.stamp for message in self._node.retained_messages()}
+            wanted = [m for m in wanted if m.origin != self._name or own.get(m.topic, -1) < m.stamp]
+        return wanted

@@ -1,0 +1,70 @@
+"""What an operator chooses about the mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class MeshTls:
+    """Certificates of the links between nodes; paths of PEM files."""
+
+    certificate: Path
+    """Shown to those that connect here and, when ``mutual``, to those that this node connects to."""
+    key: Path
+    """The private key of the certificate."""
+    ca: Path
+    """The authorities that other nodes' certificates are checked against."""
+    mutual: bool = True
+    """Whether the connecting side has to show a certificate, too."""
+    verify_name: bool = True
+    """Whether a certificate must be made out to the host name of the endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """Everything that :class:`edge_mesh.mesh.ZenohMesh` needs to know about its own node."""
+
+    node: str
+    """Unique in the mesh; a name as :func:`edge_mesh.keys.check_name` allows."""
+    region: str
+    data_dir: Path | None = None
+    """Where the outbox lies; may be None when ``durability`` is ``memory``."""
+    namespace: str = "geomq"
+    """The first part of every key: meshes with different namespaces do not see each other."""
+    mode: str = "router"
+    """``router`` relays for others; ``peer`` and ``client`` are for leaves."""
+    listen: tuple[str, ...] = ()
+    """Zenoh endpoints, such as ``tcp/127.0.0.1:7447``."""
+    connect: tuple[str, ...] = ()
+    scouting: bool = False
+    """Whether to find nodes of the same network by multicast."""
+    scouting_address: str = "224.0.0.224:7446"
+    retention_seconds: float = 7 * 24 * 3600.0
+    """How long messages above QoS 0 wait for a node that is away, and how long such a node is remembered."""
+    outbox_bytes: int = 1 << 30
+    """The bound of the outbox: beyond it the oldest messages of the longest queue are dropped and counted."""
+    durability: str = "commit"
+    """``commit``: a message is safe once it is on disk. ``memory``: nothing is written, nobody waits."""
+    compression: bool = True
+    lease_seconds: float = 3.0
+    """A link without any sign of life for this long counts as broken."""
+    tls: MeshTls | None = None
+    max_clock_ahead: float = 3600.0
+    """Seconds by which another node's retained messages may be dated ahead of this node's clock."""
+    ping_seconds: float = 2.0
+    """How often each living node is asked for a sign of life; also bounds how long an interest lags."""
+    retry_seconds: float = 1.0
+    """How long the durable lane waits for an acknowledgement before it asks for one."""
+    window_bytes: int = 4 << 20
+    """Bytes on their way to one node and not acknowledged; what is beyond waits in the outbox."""
+
+    def __post_init__(self) -> None:
+        """ValueError names the setting that is not usable."""
+        if self.mode not in ("router", "peer", "client"):
+            raise ValueError(f"mode: {self.mode!r} is not one of router, peer, client")
+        if self.durability not in ("commit", "memory"):
+            raise ValueError(f"durability: {self.durability!r} is not one of commit, memory")
+        if self.durability == "commit" and self.data_dir is None:
+            raise ValueError("data_dir: durability 'commit' needs a folder for the outbox")
