@@ -1,0 +1,118 @@
+"""A TCP relay between two nodes: it can be cut and healed, and keeps every byte of both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class Relay:
+    """Listens on ``port`` (chosen by the system at ``start``) and forwards to ``target_port`` on loopback.
+
+    Runs on a thread of its own; its methods may be called from any other.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = 0
+        self.recorded = bytearray()
+        """Every byte that was forwarded, both ways, in the order of forwarding."""
+        self.connections = 0
+        """How many connections were forwarded so far."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._refusing = False
+        self._flowing.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        self._thread.start()
+        self._run(self._listen())
+
+    def stop(self) -> None:
+        if not self._thread.is_alive():
+            return
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def cut(self, silent: bool = False) -> None:
+        """End all connections and refuse new ones; ``silent``: keep them open, but let nothing through."""
+        self._call(lambda: self._cut(silent))
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        self._call(self._heal)
+
+    # -- on the relay's own loop ---------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            await self._flowing.wait()
+            there, onward = await asyncio.open_connection("127.0.0.1", self.target_port)
+            self._writers.add(onward)
+            self.connections += 1
+            await asyncio.gather(self._pump(reader, onward), self._pump(there, writer))
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                self.recorded += data
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    def _cut(self, silent: bool) -> None:
+        if silent:
+            self._flowing.clear()
+            return
+        self._refusing = True
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    def _heal(self) -> None:
+        self._refusing = False
+        self._flowing.set()
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._cut(False)
+        self._flowing.set()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
+
+    def _call(self, work: Callable[[], None]) -> None:
+        async def call() -> None:
+            work()
+
+        self._run(call())

@@ -1,0 +1,187 @@
+"""Nodes find each other, interest travels, messages cross: over real Zenoh sessions on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from broker.message import Message
+
+from edge_mesh.link import MeshError
+from tests.mesh.fakes import Meadow, free_port, joined, until
+
+
+async def test_two_nodes_find_each_other_by_endpoint(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a)
+    await joined(a, b)
+    assert a.peer("b").region == "region-b"
+    assert b.peer("a").since <= time.time()
+
+
+async def test_nodes_find_each_other_by_scouting(nodes: Meadow) -> None:
+    address = f"224.0.0.224:{free_port()}"
+    a, b, c = [
+        await nodes.node(name, scouting=True, scouting_address=address, filters=[f"{name}/#"]) for name in "abc"
+    ]
+    await joined(a, b, c)
+    a.publish("c/x", b"1", qos=1)
+    await until(lambda: c.node.payloads() == [b"1"])
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+async def test_message_crosses(nodes: Meadow, qos: int) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["room/+"])
+    await joined(a, b)
+    waits = a.publish("room/1", b"warm", qos, properties=b"\x03\x00\x04text", expires_at=time.time() + 100)
+    assert waits == (qos > 0)
+    await until(lambda: b.node.delivered)
+    (message,) = b.node.delivered
+    assert (message.topic, message.payload, message.qos, message.retain) == ("room/1", b"warm", qos, False)
+    assert message.properties == b"\x03\x00\x04text"
+    assert message.origin == "a"
+    assert message.publisher == ""
+    assert 90 < message.expires_at - time.time() <= 100
+    if qos:
+        await until(lambda: a.safe == 1, "the publisher may be told that the message is safe")
+        await until(lambda: a.peer("b").backlog == 0, "the outbox is empty again")
+
+
+async def test_line_of_three_relays_once(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["t/#"])
+    c = await nodes.node("c", b, filters=["t/#"])
+    await joined(a, b, c)
+    for number in range(20):
+        a.publish("t/x", b"%d" % number, qos=number % 3)
+    await until(lambda: len(b.node.delivered) == 20 and len(c.node.delivered) == 20)
+    b.publish("t/end", b"end", qos=0)
+    c.publish("t/end", b"end", qos=0)
+    await until(lambda: len(a.node.delivered) == 0 and len(c.node.delivered) == 21 and len(b.node.delivered) == 21)
+    for node in (b.node, c.node):
+        assert sorted(node.payloads()[:20]) == sorted(b"%d" % number for number in range(20))
+        assert [m.payload for m in node.delivered if m.qos == 0 and m.origin == "a"] == [
+            b"%d" % number for number in range(0, 20, 3)
+        ]
+
+
+async def test_interest_follows_subscriptions(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["x/#"])
+    await joined(a, b)
+    b.subscribe("x/y")
+    b.subscribe("$SYS/#")
+    b.subscribe("$share/group/z/+")
+    await until(lambda: a.node.interest["b"] == {"x/#", "z/+"})
+    b.unsubscribe("x/#")
+    await until(lambda: a.node.interest["b"] == {"x/y", "z/+"})
+    b.unsubscribe("x/y")
+    b.unsubscribe("$share/group/z/+")
+    await until(lambda: a.node.interest["b"] == set())
+
+
+async def test_lost_interest_change_is_noticed(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a)
+    await joined(a, b)
+    b.node.filters.append("lost/#")
+    # As if the put had been lost on its way: the version moves on, nobody hears what changed.
+    b.mesh._interest.add("lost/#")
+    b.mesh._interest.take_change()
+    await until(lambda: a.node.interest.get("b") == {"lost/#"}, "the next ping shows the gap")
+
+
+async def test_clean_leave_is_noticed_and_what_comes_later_waits(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["t"])
+    await joined(a, b)
+    await b.mesh.stop()
+    await until(lambda: a.sees(), "the token is gone")
+    for number in range(10):
+        a.publish("t", b"%d" % number, qos=1)
+    a.publish("t", b"lost", qos=0)
+    await until(lambda: a.peer("b").backlog == 10)
+    assert a.safe == 10
+    assert a.peer("b").live_dropped == 1
+    again = await nodes.again(b)
+    await until(lambda: len(again.node.delivered) == 10)
+    assert again.node.payloads() == [b"%d" % number for number in range(10)]
+    await until(lambda: a.peer("b").backlog == 0)
+    assert a.peer("b").ledger["acknowledged"] == 10
+
+
+async def test_many_messages_beyond_the_window_arrive_in_order(nodes: Meadow) -> None:
+    a = await nodes.node("a", window_bytes=20_000)
+    b = await nodes.node("b", a, filters=["t/#"])
+    await joined(a, b)
+    expected = [b"%d" % number for number in range(5000)]
+    for start in range(0, 5000, 100):
+        a.publish_all([Message("t/x", payload, 1) for payload in expected[start : start + 100]])
+        await asyncio.sleep(0)
+    await until(lambda: len(b.node.delivered) >= 5000, "all arrive", 30)
+    assert b.node.payloads() == expected
+    await until(lambda: a.peer("b").backlog == 0)
+
+
+async def test_large_message_crosses(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["t"])
+    await joined(a, b)
+    payload = bytes(range(256)) * 16_384
+    a.publish("t", payload, qos=1)
+    await until(lambda: b.node.payloads() == [payload])
+
+
+async def test_memory_durability_waits_for_nobody(nodes: Meadow) -> None:
+    a = await nodes.node("a", durability="memory", data_dir=None)
+    b = await nodes.node("b", a, durability="memory", data_dir=None, filters=["t"])
+    await joined(a, b)
+    assert a.publish("t", b"1", qos=1) is False
+    await until(lambda: b.node.payloads() == [b"1"])
+    await until(lambda: a.peer("b").ledger["acknowledged"] == 1)
+    assert not list(nodes.folder.rglob("*.db"))
+    assert a.safe == 0
+
+
+async def test_taken_name_is_refused(nodes: Meadow, caplog: pytest.LogCaptureFixture) -> None:
+    hub = await nodes.node("hub")
+    first = await nodes.node("twin", hub, filters=["t"])
+    await joined(hub, first)
+    second = await nodes.node("twin", hub, filters=["other"], data_dir=nodes.folder / "second")
+    await until(lambda: second.mesh.refused, "the newcomer finds its name taken")
+    assert "'twin' is taken by another living node" in caplog.text
+    assert not first.mesh.refused
+    hub.publish("t", b"for the first", qos=1)
+    await until(lambda: first.node.payloads() == [b"for the first"])
+    assert second.node.delivered == []
+    assert hub.node.interest["twin"] == {"t"}
+    await first.mesh.stop()
+    await until(lambda: not second.mesh.refused, "the name is free again")
+    await until(lambda: hub.node.interest["twin"] == {"other"}, "the second has its place")
+
+
+async def test_taken_port_is_a_clear_error(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    with pytest.raises(MeshError, match=f"cannot listen on tcp/127.0.0.1:{a.port}: the port is taken"):
+        await nodes.node("b", listen=a.settings.listen)
+
+
+async def test_round_trip_and_status(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a)
+    await joined(a, b)
+    await until(lambda: a.peer("b").round_trip_ms is not None)
+    assert 0 < a.peer("b").round_trip_ms < 1000
+    assert await a.mesh.ask_status() == {"a": {"node": "a", "peers": 1}, "b": {"node": "b", "peers": 1}}
+    assert a.peer("b").as_dict()["alive"] is True
+
+
+async def test_meshes_with_other_namespaces_are_not_seen(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a)
+    stranger = await nodes.node("s", a, namespace=nodes.namespace + "-other")
+    await joined(a, b)
+    assert a.sees("b")
+    assert stranger.mesh.peers() == []
