@@ -338,6 +338,8 @@ def make_config(settings: MeshSettings) -> zenoh.Config:
         "connect/timeout_ms": -1,
         "connect/exit_on_failure": False,
         "connect/retry": {"period_init_ms": 200, "period_max_ms": 2000, "period_increase_factor": 1.5},
+        # Half a second by default in which opening waits for whoever scouting finds; they come all the same.
+        "scouting/delay": 0,
         "scouting/multicast/enabled": settings.scouting,
         "scouting/multicast/address": settings.scouting_address,
         # By default routers do not connect to routers that scouting found.
