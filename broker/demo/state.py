@@ -6,8 +6,9 @@ Free of I/O: the time is an argument, everywhere the wall clock in unix seconds.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,8 +56,7 @@ class LatencyWindow:
 
 def percentile(ordered: list[float], share: float) -> float:
     """The smallest value that is not exceeded by ``share`` of the sorted, non-empty list (nearest rank)."""
-    rank = -int(-share * len(ordered) // 1)
-    return ordered[min(len(ordered), max(1, rank)) - 1]
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1]
 
 
 class Heard(NamedTuple):
@@ -168,7 +168,7 @@ class State:
         self._personal: dict[str, tuple[bytes, ...]] = {}
         self._partners: OrderedDict[tuple[str, str], Heard] = OrderedDict()
 
-    def know_personal(self, topic: str, values: Iterable[str]) -> None:
+    def know_personal(self, topic: str, values: Sequence[str]) -> None:
         """Values that must not be found in a message of this topic in another region."""
         escaped = [json.dumps(value)[1:-1] for value in values]
         self._personal[topic] = tuple({value.encode() for value in (*values, *escaped)})
