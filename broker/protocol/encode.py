@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from broker.protocol.constants import PUBREL, V5
+from broker.protocol.constants import CONNECT_RETURN, PUBREL, V5, Reason
+from broker.protocol.properties import write_block
+from broker.protocol.properties import write_varint as varint
 
 PINGRESP = b"\xd0\x00"
-
-
-def varint(value: int) -> bytes:
-    """A Variable Byte Integer in its shortest form [MQTT-1.5.5-1]."""
-    if value < 128:
-        return value.to_bytes(1, "big")
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def expiry_property(seconds: int) -> bytes:
@@ -53,6 +44,29 @@ def publish(
     length = 2 + len(name) + (2 if qos else 0) + len(tail)
     first = 0x30 | dup << 3 | qos << 1 | retain
     return b"".join((first.to_bytes(1, "big"), varint(length), len(name).to_bytes(2, "big"), name)), tail
+
+
+def connack(version: int, session_present: bool, reason: int, properties: Mapping[int, Any]) -> bytes:
+    """CONNACK; a refusal tells of no session [MQTT-3.2.2-6]. Below 5 the reason becomes a return code."""
+    present = b"\x01" if session_present and not reason else b"\x00"
+    if version != V5:
+        return b"\x20\x02" + present + CONNECT_RETURN.get(Reason(reason), 3).to_bytes(1, "big")
+    body = present + reason.to_bytes(1, "big") + write_block(properties)
+    return b"\x20" + varint(len(body)) + body
+
+
+def disconnect(reason: int, properties: Mapping[int, Any]) -> bytes:
+    """DISCONNECT, which a server sends to clients of version 5 only."""
+    if not properties:
+        return b"\xe0\x01" + reason.to_bytes(1, "big")
+    body = reason.to_bytes(1, "big") + write_block(properties)
+    return b"\xe0" + varint(len(body)) + body
+
+
+def auth(reason: int, properties: Mapping[int, Any]) -> bytes:
+    """AUTH (MQTT 5)."""
+    body = reason.to_bytes(1, "big") + write_block(properties)
+    return b"\xf0" + varint(len(body)) + body
 
 
 def ack(kind: int, version: int, packet_id: int, reason: int = 0) -> bytes:
