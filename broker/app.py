@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
-from broker.config import NodeConfig
+from broker.config import NodeConfig, Rule
+from broker.config.model import MeshSection
 from broker.engine import Engine
 from broker.limits import Limits
 from broker.message import Message
 from broker.net.tcp import listen
 from broker.observe.sys_topics import SysTopics
+from broker.ports import Stage
 
 if TYPE_CHECKING:
-    from edge_mesh.mesh import ZenohMesh
+    from plugins.host.pipeline import Entry
     from plugins.stages import Stages
     from plugins.store.history import History
+
+    from edge_mesh.mesh import ZenohMesh
+    from edge_mesh.settings import MeshSettings, MeshTls
 
 logger = logging.getLogger("geomq")
 
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread must offer the interpreter lock: Zenoh's callbacks wait for it (the default
 of 5 ms shows in the mesh's latency)."""
+
+
+class StartError(Exception):
+    """Why a node cannot start, in words for its operator."""
 
 
 class EngineFace:
@@ -79,18 +90,23 @@ class Node:
         self._started = self._loop.time()
 
     async def start(self) -> None:
-        """Start every part; OSError where an address is taken, with whatever had started stopped again."""
+        """Start every part; StartError says what is in the way, with whatever had started stopped again."""
         loop = self._loop
         try:
+            if self._keeps_files():
+                _make_folder(self.config.node.data)
             self._open_rules()
-            self.engine = Engine(
-                _limits(self.config), Anonymous(), self._stages, loop.time(), time.time()
-            )
+            self.engine = Engine(_limits(self.config), Anonymous(), self._stages, loop.time(), time.time())
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
                 await self._open_mesh(loop)
             for listener in self.config.listeners:
-                server = await listen(self.engine, listener.host, listener.port, listener.name)
+                try:
+                    server = await listen(
+                        self.engine, listener.host, listener.port, listener.name or listener.bind
+                    )
+                except OSError as error:
+                    raise StartError(_why_not(listener.bind, error)) from None
                 self._servers.append(server)
                 for sock in server.sockets:
                     self.addresses.append(sock.getsockname()[:2])
@@ -99,22 +115,45 @@ class Node:
             await self.stop()
             raise
 
+    def _keeps_files(self) -> bool:
+        config = self.config
+        return bool(config.plugins.store) or (config.mesh.enabled and config.durability == "commit")
+
     def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
         plugins = self.config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
+        from plugins.stages import Stages
+        from plugins.store.history import History, HistoryError
+
         if plugins.store:
-            self._history = _open_history(self.config)
-        self._stages = _open_stages(self.config, self._history)
+            history = plugins.history
+            try:
+                self._history = History(
+                    self.config.node.data / "history.db", history.retention, history.max_bytes
+                )
+            except HistoryError as error:
+                raise StartError(str(error)) from None
+        self._stages = Stages(rule_entries(self.config), self._history)
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
+        from edge_mesh.link import MeshError
+        from edge_mesh.mesh import ZenohMesh
+
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        self._mesh = _open_mesh(
-            self.config, EngineFace(self.engine, loop), self._stages, self._history, self.status
+        mesh = ZenohMesh(
+            mesh_settings(self.config),
+            EngineFace(self.engine, loop),
+            self._stages,
+            self._history.query if self._history else None,
+            self.status,
         )
-        self.engine.mesh = self._mesh
-        await self._mesh.start()
+        try:
+            await mesh.start()
+        except MeshError as error:
+            raise StartError(str(error)) from None
+        self._mesh = self.engine.mesh = mesh
 
     async def _tick_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         next_figures = 0.0
@@ -175,25 +214,107 @@ def _limits(config: NodeConfig) -> Limits:
     return Limits(**{name: getattr(mqtt, name) for name in Limits.__slots__})
 
 
+def mesh_settings(config: NodeConfig) -> MeshSettings:
+    """The configuration as the mesh takes it."""
+    from edge_mesh.settings import MeshSettings
+
+    mesh = config.mesh
+    return MeshSettings(
+        node=config.node.name,
+        region=config.node.region,
+        data_dir=config.node.data,
+        namespace=mesh.namespace,
+        mode=mesh.mode,
+        listen=tuple(mesh.listen),
+        connect=tuple(mesh.connect),
+        scouting=mesh.scouting,
+        scouting_address=mesh.scouting_address,
+        retention_seconds=mesh.retention,
+        outbox_bytes=mesh.outbox_bytes,
+        durability=config.durability,
+        compression=mesh.compression,
+        lease_seconds=mesh.lease,
+        tls=mesh_tls(mesh),
+    )
+
+
+def mesh_tls(mesh: MeshSection) -> MeshTls | None:
+    """The mesh's certificates as the mesh takes them."""
+    from edge_mesh.settings import MeshTls
+
+    tls = mesh.tls
+    return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
+
+
+def rule_entries(config: NodeConfig) -> list[Entry]:
+    """The configured rules as the plugin host takes them."""
+    plugins = config.plugins
+    by_stage = (
+        (Stage.INGRESS, plugins.ingress),
+        (Stage.EGRESS, plugins.egress),
+        (Stage.STORE, plugins.store),
+    )
+    return [_entry(stage, rule) for stage, rules in by_stage for rule in rules]
+
+
+def _entry(stage: Stage, rule: Rule) -> Entry:
+    from plugins.host.engine import Limits as PluginLimits
+    from plugins.host.pipeline import Entry
+
+    limits = rule.limits
+    return Entry(
+        name=rule.name,
+        stage=stage,
+        module=rule.module,
+        topics=tuple(rule.topics),
+        config=rule.config,
+        limits=PluginLimits(
+            fuel_base=limits.fuel_base,
+            fuel_per_message=limits.fuel_per_message,
+            deadline_ms=round(limits.deadline * 1000),
+            memory_bytes=limits.memory,
+            output_bytes=limits.output,
+        ),
+        on_error=rule.on_error,
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"node.data: the folder {folder} cannot be made: {error.strerror}") from None
+
+
+def _why_not(bind: str, error: OSError) -> str:
+    """Why an address cannot be listened on."""
+    if error.errno == errno.EADDRINUSE:
+        return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"
+    if error.errno == errno.EACCES:
+        return f"cannot listen on {bind}: ports below 1024 need privileges"
+    return f"cannot listen on {bind}: {error.strerror or error}"
+
+
 async def run_node(config: NodeConfig) -> None:
-    """Run a node until SIGTERM or SIGINT, or until cancelled. OSError where it cannot listen."""
+    """Run a node until SIGTERM or SIGINT, or until cancelled. StartError where it cannot start."""
     node = Node(config)
-    await node.start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    await node.start()
+    name, region = config.node.name, config.node.region
     for host, port in node.addresses:
-        logger.info("node %s in region %s serves MQTT on %s:%d", config.node.name, config.node.region, host, port)
+        logger.info("node %s in region %s serves MQTT on %s:%d", name, region, host, port)
     try:
         await stopping.wait()
     finally:
-        logger.info("node %s stops", config.node.name)
+        logger.info("node %s stops", name)
         await node.stop()
 
 
 def run(config: NodeConfig) -> None:
-    """Run a node on its own event loop until it is told to stop."""
+    """Run a node on its own event loop until it is told to stop. StartError where it cannot start."""
     import uvloop
 
     uvloop.run(run_node(config))

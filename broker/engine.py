@@ -166,8 +166,7 @@ class Engine:
         if receiver.no_local and session.client_id == message.publisher:
             return
         qos = message.qos
-        if receiver.qos < qos:
-            qos = receiver.qos
+        qos = min(qos, receiver.qos)
         # The flag is for a new subscription's first messages, unless asked for otherwise [MQTT-3.3.1-12].
         session.deliver(message, qos, message.retain and receiver.retain_as_published, receiver.extra, now)
 
@@ -210,9 +209,7 @@ class Engine:
         assert connection.credentials is not None
         if not self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos):
             return Reason.NOT_AUTHORIZED, False
-        held = Held(
-            topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group
-        )
+        held = Held(topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group)
         fresh = asked.topic_filter not in session.subscriptions
         session.subscriptions[asked.topic_filter] = held
         if self.subscriptions.add(session, held) and self.mesh is not None:

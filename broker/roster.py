@@ -116,9 +116,7 @@ class Roster:
             connection.credentials = connection.credentials._replace(client_id=session.client_id)
         session.attach(connection)
 
-    def _terms(
-        self, session: Session, connection: Connection, packet: Connect, client_id: str
-    ) -> Properties:
+    def _terms(self, session: Session, connection: Connection, packet: Connect, client_id: str) -> Properties:
         """CONNACK's properties: everything in which the server differs from what the client assumes."""
         limits = self._engine.limits
         terms: Properties = {}

@@ -106,7 +106,12 @@ class Route:
     )
 
     def __init__(
-        self, topic: str, receivers: Iterable[Receiver], groups: Iterable[ShareGroup], nodes: Iterable[str], stages: int
+        self,
+        topic: str,
+        receivers: Iterable[Receiver],
+        groups: Iterable[ShareGroup],
+        nodes: Iterable[str],
+        stages: int,
     ) -> None:
         self.topic = topic
         self.valid = True

@@ -27,7 +27,7 @@ class Latency(NamedTuple):
 
     p50: float
     p99: float
-    count: int
+    messages: int
 
 
 class LatencyWindow:

@@ -116,13 +116,11 @@ class Vehicle:
         self._speed = min(110.0, max(8.0, self._speed + chance.uniform(-3.0, 3.0)))
         self._heading += chance.uniform(-0.3, 0.3)
         if math.hypot(self._latitude - self._centre[0], self._longitude - self._centre[1]) > 0.1:
-            self._heading = math.atan2(
-                self._centre[1] - self._longitude, self._centre[0] - self._latitude
-            )
+            self._heading = math.atan2(self._centre[1] - self._longitude, self._centre[0] - self._latitude)
         metres = self._speed / 3.6 * elapsed
         self._latitude += metres * math.cos(self._heading) / _METRES_PER_DEGREE
-        self._longitude += metres * math.sin(self._heading) / (
-            _METRES_PER_DEGREE * math.cos(math.radians(self._latitude))
+        self._longitude += (
+            metres * math.sin(self._heading) / (_METRES_PER_DEGREE * math.cos(math.radians(self._latitude)))
         )
 
 

@@ -145,9 +145,7 @@ def _long_length(chunk: bytes, at: int) -> tuple[int, int] | None:
     return length, at + 1 + size
 
 
-def _publish_run(
-    chunk: bytes, at: int, start: int, stop: int, version: int, found: list[Any]
-) -> int:
+def _publish_run(chunk: bytes, at: int, start: int, stop: int, version: int, found: list[Any]) -> int:
     """Take a QoS 0 PUBLISH and all that follow with the same head at once; where they end."""
     topic_at = start + 2
     payload_at = topic_at + (chunk[start] << 8 | chunk[start + 1]) if topic_at <= stop else stop + 1
@@ -166,9 +164,7 @@ def _publish_run(
     last = len(chunk) - size
     while following <= last and startswith(head, following):
         following += size
-    found.append(
-        PublishRun(topic, chunk[at:following], (following - at) // size, size, payload_at - at)
-    )
+    found.append(PublishRun(topic, chunk[at:following], (following - at) // size, size, payload_at - at))
     return following
 
 
@@ -356,9 +352,7 @@ def _read_auth(body: bytes, version: int, kind: int) -> Auth:
     return Auth(*_reason_and_properties(body, kind, _AUTH_REASONS))
 
 
-def _reason_and_properties(
-    body: bytes, kind: int, reasons: frozenset[int]
-) -> tuple[int, dict[int, Any]]:
+def _reason_and_properties(body: bytes, kind: int, reasons: frozenset[int]) -> tuple[int, dict[int, Any]]:
     """Both may be left out: no reason means success, no property length no properties."""
     if not body:
         return 0, {}

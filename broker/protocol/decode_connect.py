@@ -52,9 +52,7 @@ def read_connect(body: bytes, version: int) -> Connect:
         password, at = read_binary(body, at)
     if at != len(body):
         raise MalformedPacket("bytes after the end of CONNECT")
-    return Connect(
-        version, client_id, flags & _CLEAN != 0, keep_alive, username, password, will, properties
-    )
+    return Connect(version, client_id, flags & _CLEAN != 0, keep_alive, username, password, will, properties)
 
 
 def _check_flags(flags: int, version: int) -> None:

@@ -109,6 +109,4 @@ def convert_run(
     empty = b"\x00" if to_version == V5 else b""
     length = after_topic - names + len(empty) + payload_size
     head = b"\x30" + varint(length) + frames[names:after_topic] + empty
-    return b"".join(
-        head + frames[at + payload_at : at + size] for at in range(0, count * size, size)
-    )
+    return b"".join(head + frames[at + payload_at : at + size] for at in range(0, count * size, size))

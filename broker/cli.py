@@ -1,0 +1,210 @@
+"""The command `geomq`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from broker import __version__
+from broker.config import ConfigError, NodeConfig, load
+
+if TYPE_CHECKING:
+    from edge_mesh.history_query import HistoryAnswer
+    from edge_mesh.settings import MeshTls
+
+app = typer.Typer(
+    help="GeoMQ: a geo-distributed MQTT broker.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Check a configuration; print what may stand in one.", no_args_is_help=True)
+history_app = typer.Typer(help="Ask the histories of all nodes.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(history_app, name="history")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The node's YAML file. Default: $GEOMQ_CONFIG, else safe defaults."),
+]
+ConnectOption = Annotated[
+    str | None,
+    typer.Option(help="Any node's mesh endpoint. Default: the configuration's, else tcp/127.0.0.1:7447."),
+]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for answers.", min=0.1)]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def fail(text: str) -> NoReturn:
+    """End with a message; exit code 1."""
+    print(f"geomq: {text}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def load_config(path: Path | None) -> NodeConfig:
+    """The configuration to use; ends the command with every mistake in it."""
+    if path is None and os.environ.get("GEOMQ_CONFIG"):
+        path = Path(os.environ["GEOMQ_CONFIG"])
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Run a node: MQTT on 127.0.0.1:1883 unless the configuration says otherwise."""
+    from broker.app import StartError
+    from broker.app import run as run_app
+
+    settings = load_config(config)
+    logging.basicConfig(
+        level=settings.log.level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        run_app(settings)
+    except StartError as error:
+        fail(str(error))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@app.command()
+def demo(nodes: Annotated[int, typer.Option(help="Three regions, or one broker.", min=1, max=3)] = 3) -> None:
+    """Show three regions at work on this machine, with simulated devices."""
+    from broker.demo.main import run_demo
+
+    raise SystemExit(run_demo(nodes))
+
+
+@config_app.command("check")
+def config_check(file: Path) -> None:
+    """Tell every mistake in FILE, or what it makes of a node."""
+    settings = load_config(file)
+    addresses = ", ".join(listener.bind for listener in settings.listeners)
+    mesh = f"mesh {settings.mesh.namespace!r}" if settings.mesh.enabled else "no mesh"
+    print(f"{file}: node {settings.node.name}, region {settings.node.region}, MQTT on {addresses}, {mesh}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration."""
+    print(json.dumps(NodeConfig.model_json_schema(), indent=2))
+
+
+@history_app.command("query")
+def history_query(
+    topic: Annotated[str, typer.Argument(help="A topic or topic filter.")],
+    last: Annotated[int, typer.Option(help="At most this many messages, the newest.", min=1)] = 10,
+    since: Annotated[str | None, typer.Option(help="ISO time, or an age such as 10m.")] = None,
+    until: Annotated[str | None, typer.Option(help="ISO time, or an age such as 10m.")] = None,
+    connect: ConnectOption = None,
+    config: ConfigOption = None,
+    timeout: TimeoutOption = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print stored messages from every node of the mesh, the oldest first, as its egress rules let them out."""
+    from edge_mesh.client import query_history
+
+    endpoints, namespace, tls = _door(config, connect)
+    now = time.time()
+    question = query_history(
+        endpoints,
+        namespace,
+        topic,
+        last=last,
+        since=_moment(since, now),
+        until=_moment(until, now),
+        timeout=timeout,
+        tls=tls,
+    )
+    answer: HistoryAnswer = _ask(question)
+    for entry in answer.entries:
+        _print_entry(entry.node, entry.time, entry.message.topic, entry.message.payload, as_json)
+    for name in answer.incomplete:
+        print(f"geomq: the answer of {name} is not complete", file=sys.stderr)
+    for error in answer.errors:
+        print(f"geomq: {error}", file=sys.stderr)
+    if not answer.answered and not answer.incomplete:
+        fail("no node with a history answered")
+
+
+@app.command()
+def status(connect: ConnectOption = None, config: ConfigOption = None, timeout: TimeoutOption = 5.0) -> None:
+    """Print what every node of the mesh says about itself, as JSON."""
+    from edge_mesh.client import query_status
+
+    endpoints, namespace, tls = _door(config, connect)
+    nodes = _ask(query_status(endpoints, namespace, timeout=timeout, tls=tls))
+    if not nodes:
+        fail("no node answered")
+    print(json.dumps(nodes, indent=2))
+
+
+def _door(config: Path | None, connect: str | None) -> tuple[tuple[str, ...], str, MeshTls | None]:
+    """(endpoints, namespace, certificates) through which the mesh is asked."""
+    from broker.app import mesh_tls
+
+    settings = load_config(config)
+    mesh = settings.mesh
+    endpoints = (connect,) if connect else tuple(map(_reachable, mesh.listen))
+    return endpoints or tuple(mesh.connect), mesh.namespace, mesh_tls(mesh)
+
+
+def _reachable(endpoint: str) -> str:
+    """Where a node that listens on all interfaces is found from its own machine."""
+    return endpoint.replace("/0.0.0.0:", "/127.0.0.1:").replace("/[::]:", "/[::1]:")
+
+
+def _ask(question: Any) -> Any:
+    from edge_mesh.link import MeshError
+
+    try:
+        return asyncio.run(question)
+    except (MeshError, ValueError) as error:
+        fail(str(error))
+
+
+def _moment(text: str | None, now: float) -> float | None:
+    """Wall-clock seconds of an ISO time (local unless it says otherwise) or of an age."""
+    from broker.config.units import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return now - float(parse_duration(text))
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        fail(f"{text!r} is neither a time such as 2026-01-31T12:00:00 nor an age such as 10m")
+
+
+def _print_entry(node: str, when: float, topic: str, payload: bytes, as_json: bool) -> None:
+    moment = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
+    text = payload.decode("utf-8", "backslashreplace")
+    if as_json:
+        print(json.dumps({"node": node, "time": moment, "topic": topic, "payload": text}))
+    else:
+        print(f"{moment}  {node}  {topic}  {text}")

@@ -1,0 +1,331 @@
+"""What a configuration may say. The descriptions are the reference that `geomq config schema` prints."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from broker.config.units import Duration, Size, WholeSeconds
+from broker.protocol.errors import ProtocolError
+from broker.protocol.topics import validate_filter
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("allowed: 1 to 64 letters, digits, dots, dashes and underscores, the first no sign")
+    return value
+
+
+def _check_filter(value: str) -> str:
+    try:
+        validate_filter(value)
+    except ProtocolError as error:
+        raise ValueError(f"not a topic filter: {error.detail}") from None
+    return value
+
+
+def _check_endpoint(value: str) -> str:
+    protocol, _, address = value.partition("/")
+    if protocol not in ("tcp", "tls", "quic", "ws") or not re.fullmatch(r".+:\d{1,5}(\?.*)?(#.*)?", address):
+        raise ValueError("not a Zenoh endpoint such as tcp/192.0.2.1:7447, tls/eu.example.org:7447")
+    return value
+
+
+def _as_path(value: Any) -> Any:
+    return Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+TopicFilter = Annotated[str, AfterValidator(_check_filter)]
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+FilePath = Annotated[Path, BeforeValidator(_as_path)]
+
+
+def split_address(bind: str) -> tuple[str, int]:
+    """(host, port) of `host:port` or `[v6]:port`; ValueError for anything else."""
+    host, colon, port = bind.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address stands in brackets: [::1]:1883")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("not host:port, such as 127.0.0.1:1883 or [::]:1883")
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64].lstrip("._-")
+    return name or "geomq"
+
+
+class Section(BaseModel):
+    """What all sections have in common: unknown keys are mistakes, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NodeSection(Section):
+    """Who this node is."""
+
+    name: Name = Field(
+        default_factory=_host_name, description="Unique in the mesh. Default: the host's name."
+    )
+    region: Name = Field("default", description="The region that the node stands in.")
+    data: FilePath = Field(
+        Path("geomq-data"),
+        description="The folder of everything that outlives the process; relative to the configuration file.",
+    )
+
+
+class Listener(Section):
+    """An address on which devices are accepted."""
+
+    name: str = Field("", description="How the listener is called in logs. Default: its address.")
+    type: Literal["tcp"] = Field("tcp", description="The transport.")
+    bind: str = Field("127.0.0.1:1883", description="host:port; 0.0.0.0 or [::] for all interfaces.")
+
+    @field_validator("bind")
+    @classmethod
+    def _check_bind(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @property
+    def host(self) -> str:
+        """The address to listen on."""
+        return split_address(self.bind)[0]
+
+    @property
+    def port(self) -> int:
+        """The TCP port; 0 lets the system choose."""
+        return split_address(self.bind)[1]
+
+
+class AccessSection(Section):
+    """Who may connect."""
+
+    anonymous: Literal["loopback", "everywhere"] = Field(
+        "loopback",
+        description="Where clients need no credentials: on this machine only, or on every listener.",
+    )
+
+
+class MqttSection(Section):
+    """The bounds of the broker; 0 means no limit where the text says so."""
+
+    max_packet_size: Size = Field(
+        10 << 20, ge=64, le=268_435_460, description="The largest packet that is accepted."
+    )
+    max_connections: int = Field(0, ge=0, description="Clients at a time; 0: no limit.")
+    connect_timeout: Duration = Field(10.0, description="How long a new connection may take to send CONNECT.")
+    keep_alive_max: WholeSeconds = Field(
+        0, le=65535, description="The longest keep-alive granted to MQTT 5 clients; 0: what they ask for."
+    )
+    receive_maximum: int = Field(
+        1024,
+        ge=1,
+        le=65535,
+        description="Unreleased QoS 2 messages (QoS 1 are acknowledged at once) of a client.",
+    )
+    max_inflight: int = Field(1024, ge=1, le=65535, description="Unacknowledged messages towards a client.")
+    topic_alias_maximum: int = Field(64, ge=0, le=65535, description="Topic aliases that a client may set.")
+    session_expiry_max: WholeSeconds = Field(
+        7 * 24 * 3600, description="How long the session of an absent client is kept; 0: for ever."
+    )
+    queue_max_messages: int = Field(10_000, ge=0, description="Messages that wait for one client.")
+    queue_max_bytes: Size = Field(16 << 20, description="Payload bytes that wait for one client.")
+    queue_qos0: bool = Field(False, description="Whether QoS 0 messages wait for absent clients, too.")
+    retained_max_messages: int = Field(100_000, ge=0, description="Retained messages on this node.")
+    write_buffer: Size = Field(
+        1 << 20, description="Bytes that a client does not take before it counts as slow."
+    )
+    sys_interval: Duration = Field(10.0, description="How often $SYS topics are published; 0: never.")
+
+
+class MeshTlsSection(Section):
+    """Certificates of the links between nodes (PEM files)."""
+
+    certificate: FilePath = Field(description="Shown to other nodes.")
+    key: FilePath = Field(description="The certificate's private key.")
+    ca: FilePath = Field(description="The authorities that other nodes' certificates are checked against.")
+    mutual: bool = Field(True, description="Whether the connecting side has to show a certificate, too.")
+    verify_name: bool = Field(True, description="Whether a certificate must be made out to the host's name.")
+
+
+class MeshSection(Section):
+    """The other nodes."""
+
+    enabled: bool = Field(False, description="Whether this node joins a mesh.")
+    namespace: Name = Field("geomq", description="Meshes with different namespaces do not see each other.")
+    mode: Literal["router", "peer", "client"] = Field(
+        "router", description="router relays for others; peer and client are for leaves."
+    )
+    listen: list[Endpoint] = Field(
+        default_factory=lambda: ["tcp/127.0.0.1:7447"], description="Where other nodes connect to."
+    )
+    connect: list[Endpoint] = Field(default_factory=list, description="Nodes to connect to.")
+    scouting: bool = Field(
+        False, description="Whether nodes of the same network find each other by multicast."
+    )
+    scouting_address: str = Field("224.0.0.224:7446", description="The multicast group and port of scouting.")
+    retention: Duration = Field(
+        7 * 24 * 3600.0, description="How long messages wait for a node that is away."
+    )
+    outbox_bytes: Size = Field(1 << 30, description="The bound of what waits for other nodes on disk.")
+    lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
+    compression: bool = Field(True, description="Whether links compress.")
+    tls: MeshTlsSection | None = Field(None, description="Certificates for tls and quic endpoints.")
+
+    @field_validator("scouting_address")
+    @classmethod
+    def _check_scouting_address(cls, value: str) -> str:
+        host, port = split_address(value)
+        try:
+            multicast = ipaddress.ip_address(host).is_multicast
+        except ValueError:
+            multicast = False
+        if not multicast or not port:
+            raise ValueError("not a multicast group and port such as 224.0.0.224:7446")
+        return value
+
+    @field_validator("lease")
+    @classmethod
+    def _check_lease(cls, value: float) -> float:
+        if value < 0.5:
+            raise ValueError("allowed: 500ms or longer")
+        return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> MeshSection:
+        for endpoint in (*self.listen, *self.connect):
+            if endpoint.startswith(("tls/", "quic/")) and self.tls is None:
+                raise ValueError(f"the endpoint {endpoint} needs the certificates of mesh.tls")
+        return self
+
+
+class RuleLimits(Section):
+    """What a rule may use."""
+
+    fuel_base: int = Field(20_000_000, ge=1, description="Instructions for a batch.")
+    fuel_per_message: int = Field(2_000_000, ge=0, description="Further instructions for each message in it.")
+    deadline: Duration = Field(0.05, description="The time a batch may take.")
+    memory: Size = Field(16 << 20, description="The module's memory.")
+    output: Size = Field(4 << 20, description="The result of one batch.")
+
+
+class Rule(Section):
+    """A WebAssembly module attached to topics."""
+
+    name: Name = Field(description="How the rule is called in figures and logs.")
+    topics: list[TopicFilter] = Field(min_length=1, description="The topic filters that it is for.")
+    module: str | None = Field(
+        None, description="`rules` for the built-in module, or the path of a .wasm file."
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="Handed to the module as JSON.")
+    limits: RuleLimits = Field(default_factory=RuleLimits, description="What the module may use.")
+    on_error: Literal["drop", "pass"] = Field("drop", description="What happens to messages when it fails.")
+
+
+class HistorySection(Section):
+    """The local history that `store` rules fill."""
+
+    retention: Duration = Field(7 * 24 * 3600.0, description="How long messages are kept.")
+    max_bytes: Size = Field(1 << 30, description="How large the history may grow; the oldest go first.")
+
+
+class PluginsSection(Section):
+    """The rules, in the order in which they run."""
+
+    ingress: list[Rule] = Field(
+        default_factory=list, description="On what devices publish, before anyone hears it."
+    )
+    egress: list[Rule] = Field(
+        default_factory=list, description="On what leaves the node; always fails closed."
+    )
+    store: list[Rule] = Field(default_factory=list, description="What the local history keeps.")
+    history: HistorySection = Field(default_factory=HistorySection, description="The local history.")
+
+    @field_validator("ingress", "egress")
+    @classmethod
+    def _check_modules(cls, value: list[Rule]) -> list[Rule]:
+        for rule in value:
+            if rule.module is None:
+                raise ValueError(f"rule {rule.name!r} needs a module: `rules` or the path of a .wasm file")
+        return value
+
+    @field_validator("egress")
+    @classmethod
+    def _check_closed(cls, value: list[Rule]) -> list[Rule]:
+        for rule in value:
+            if rule.on_error != "drop":
+                raise ValueError(f"rule {rule.name!r}: on_error is always drop at the node's boundary")
+        return value
+
+    @model_validator(mode="after")
+    def _check_names(self) -> PluginsSection:
+        names = [rule.name for rule in (*self.ingress, *self.egress, *self.store)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two rules are called {name!r}")
+        return self
+
+
+class LogSection(Section):
+    """What is logged, to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe level shown."
+    )
+
+
+class NodeConfig(Section):
+    """Everything about one node. Every key may be left out."""
+
+    node: NodeSection = Field(default_factory=NodeSection, description="Who this node is.")
+    listeners: list[Listener] = Field(
+        default_factory=lambda: [Listener()], min_length=1, description="Where devices connect."
+    )
+    access: AccessSection = Field(default_factory=AccessSection, description="Who may connect.")
+    mqtt: MqttSection = Field(default_factory=MqttSection, description="The bounds of the broker.")
+    durability: Literal["commit", "memory"] = Field(
+        "commit",
+        description="When a message above QoS 0 for other nodes is acknowledged: once it is on disk, or at once.",
+    )
+    mesh: MeshSection = Field(default_factory=MeshSection, description="The other nodes.")
+    plugins: PluginsSection = Field(default_factory=PluginsSection, description="The rules.")
+    log: LogSection = Field(default_factory=LogSection, description="What is logged.")
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> NodeConfig:
+        if self.access.anonymous == "loopback":
+            for at, listener in enumerate(self.listeners):
+                if not _is_loopback(listener.host):
+                    raise ValueError(
+                        f"listeners[{at}].bind: {listener.bind} is reached by other machines, and there are no "
+                        "credentials; say `access: {anonymous: everywhere}` if that is meant"
+                    )
+        return self

@@ -1,0 +1,250 @@
+"""Reading a configuration: YAML with the line of every key, the environment on top, mistakes in clear words."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from broker.config.model import NodeConfig
+
+PREFIX = "GEOMQ_"
+_NOT_KEYS = ("GEOMQ_CONFIG", "GEOMQ_DEMO_")
+"""Variables of the command line, not of the configuration."""
+
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+KeyPath = tuple[str | int, ...]
+
+
+class Problem(NamedTuple):
+    """One mistake. ``where`` is `file:line` or the variable that it stands in."""
+
+    where: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in self if part)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; ``problems`` has every mistake that was found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:
+    """The configuration of a file (None for the defaults), with the environment's changes.
+
+    A relative `node.data` is resolved against the file's folder, or the current one without a file.
+    ConfigError tells every mistake.
+    """
+    text = ""
+    folder = Path.cwd()
+    if path is not None:
+        folder = path.resolve().parent
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
+    return load_text(text, str(path or "defaults"), environment, folder)
+
+
+def load_text(
+    text: str,
+    name: str = "configuration",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> NodeConfig:
+    """The configuration in a text; ``name`` stands for the file in messages."""
+    document, places = _parse(text, name)
+    _override(document, environment or {}, places)
+    # A section whose keys are all commented out is one that keeps its defaults.
+    document = {key: value for key, value in document.items() if value is not None}
+    try:
+        config = NodeConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError([_problem(dict(one), document, places, name) for one in error.errors()]) from None
+    return _with_absolute_paths(config, folder or Path.cwd())
+
+
+def _with_absolute_paths(config: NodeConfig, folder: Path) -> NodeConfig:
+    """What stands relative to the configuration file, made absolute: the node may run from anywhere."""
+    node = config.node.model_copy(update={"data": (folder / config.node.data).resolve()})
+    plugins = config.plugins.model_copy(
+        update={
+            stage: [
+                rule.model_copy(update={"module": str((folder / rule.module).resolve())})
+                if rule.module and ("/" in rule.module or rule.module.endswith(".wasm"))
+                else rule
+                for rule in getattr(config.plugins, stage)
+            ]
+            for stage in ("ingress", "egress", "store")
+        }
+    )
+    mesh = config.mesh
+    if mesh.tls is not None:
+        files = {name: (folder / getattr(mesh.tls, name)).resolve() for name in ("certificate", "key", "ca")}
+        mesh = mesh.model_copy(update={"tls": mesh.tls.model_copy(update=files)})
+    return config.model_copy(update={"node": node, "plugins": plugins, "mesh": mesh})
+
+
+# -- YAML ------------------------------------------------------------------------------------------------
+
+
+def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """(the document, where each key stands)."""
+    loader = _LOADER(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return {}, {}
+        places: dict[KeyPath, str] = {}
+        problems: list[Problem] = []
+        _walk(root, (), name, places, problems)
+        if problems:
+            raise ConfigError(problems)
+        document = loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError([_yaml_problem(error, name)]) from None
+    finally:
+        loader.dispose()
+    if not isinstance(document, dict):
+        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
+    return document, places
+
+
+def _walk(node: Any, at: KeyPath, name: str, places: dict[KeyPath, str], problems: list[Problem]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            here = (*at, str(key.value))
+            line = f"{name}:{key.start_mark.line + 1}"
+            places[here] = line
+            if key.value in seen:
+                problems.append(Problem(line, dotted(here), "stands there twice"))
+            seen.add(key.value)
+            _walk(value, here, name, places, problems)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = (*at, index)
+            places[here] = f"{name}:{value.start_mark.line + 1}"
+            _walk(value, here, name, places, problems)
+
+
+def _yaml_problem(error: yaml.YAMLError, name: str) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{name}:{mark.line + 1}" if mark else name
+    return Problem(where, "", f"is not YAML: {getattr(error, 'problem', None) or error}")
+
+
+# -- the environment -------------------------------------------------------------------------------------
+
+
+def _override(document: dict[str, Any], environment: Mapping[str, str], places: dict[KeyPath, str]) -> None:
+    """Lay `GEOMQ_SECTION__KEY` variables, whose values are YAML, over the document."""
+    for variable in sorted(environment):
+        if not variable.startswith(PREFIX) or variable.startswith(_NOT_KEYS):
+            continue
+        try:
+            value = yaml.safe_load(environment[variable])
+        except yaml.YAMLError as error:
+            raise ConfigError([_yaml_problem(error, variable)]) from None
+        path: KeyPath = tuple(
+            int(part) if part.isdigit() else part.lower() for part in variable[len(PREFIX) :].split("__")
+        )
+        try:
+            _set(document, path, value)
+        except LookupError:
+            raise ConfigError([Problem(variable, dotted(path), "does not exist")]) from None
+        for length in range(1, len(path) + 1):
+            places.setdefault(path[:length], variable)
+        places[path] = variable
+
+
+def _set(document: dict[str, Any], path: KeyPath, value: Any) -> None:
+    """Put a value in its place; LookupError where a list has no such entry."""
+    holder: Any = document
+    for part, following in itertools.pairwise(path):
+        if isinstance(following, str) and isinstance(holder, dict) and holder.get(part) is None:
+            holder[part] = {}
+        holder = holder[part]
+        if isinstance(holder, list) != isinstance(following, int) or not isinstance(holder, (dict, list)):
+            raise LookupError
+    holder[path[-1]] = value
+
+
+# -- mistakes --------------------------------------------------------------------------------------------
+
+
+def dotted(path: KeyPath) -> str:
+    """`mesh.listen[0]`: a key as people write it."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _problem(error: dict[str, Any], document: Any, places: dict[KeyPath, str], name: str) -> Problem:
+    path: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
+    where = next(
+        (places[path[:length]] for length in range(len(path), 0, -1) if path[:length] in places), name
+    )
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return Problem(where, dotted(path), _unknown(str(path[-1]), _allowed_keys(path[:-1])))
+    if kind == "missing":
+        return Problem(where, dotted(path), "is required")
+    if kind == "value_error" and isinstance(error["input"], (dict, BaseModel)):
+        return Problem(where, dotted(path), str(error["ctx"]["error"]))
+    return Problem(where, dotted(path), f"{_shown(error['input'])}: {_explanation(error)}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _explanation(error: dict[str, Any]) -> str:
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        return f"allowed: {context['expected'].replace(' or ', ', ')}"
+    if error["type"] == "value_error":
+        return str(context["error"])
+    if error["type"] in ("model_type", "dict_type"):
+        return "keys and values are expected here"
+    text = str(error["msg"]).removeprefix("Input should be ")
+    return f"allowed: {text.removeprefix('a valid ')}"
+
+
+def _unknown(key: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(key, allowed, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"is not a key; {hint}allowed: {', '.join(allowed)}"
+
+
+def _allowed_keys(path: KeyPath) -> list[str]:
+    """The keys of the section at a path."""
+    section: type[BaseModel] = NodeConfig
+    for part in path:
+        if isinstance(part, int):
+            continue
+        section = next(_models(section.model_fields[part].annotation))
+    return list(section.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _models(inner)
