@@ -111,8 +111,6 @@ class _Session:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._session: zenoh.Session | None = None
-        self._declared: list[Any] = []
-        self._token: zenoh.LivelinessToken | None = None
         self._inbox: deque[tuple[Callable[[Any], None], Any, int]] = deque()
         self._inbox_bytes = 0
         self._awake = False
@@ -242,6 +240,10 @@ class Link(_Session):
     def __init__(self, settings: MeshSettings, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._settings = settings
+        self._recipes: list[Callable[[], Any]] = []
+        self._declared: list[Any] = []
+        self._token: zenoh.LivelinessToken | None = None
+        self._token_key = ""
 
     async def open(self) -> None:
         """Open the session; MeshError says what is wrong, as a taken port."""
@@ -262,7 +264,8 @@ class Link(_Session):
                 return
             self._push(receive, (str(sample.key_expr), payload), len(payload))
 
-        self._declared.append(self._open_session.declare_subscriber(key, on_sample))
+        session = self._open_session
+        self._declare(lambda: session.declare_subscriber(key, on_sample))
 
     def watch_tokens(self, key: str, receive: Callable[[tuple[str, bool]], None]) -> None:
         """``receive((key, alive))`` on the loop for every liveliness token that is there, comes or goes."""
@@ -270,11 +273,12 @@ class Link(_Session):
         def on_sample(sample: zenoh.Sample) -> None:
             self._push(receive, (str(sample.key_expr), sample.kind == zenoh.SampleKind.PUT), 0)
 
-        subscriber = self._open_session.liveliness().declare_subscriber(key, on_sample, history=True)
-        self._declared.append(subscriber)
+        liveliness = self._open_session.liveliness()
+        self._declare(lambda: liveliness.declare_subscriber(key, on_sample, history=True))
 
     def declare_token(self, key: str) -> None:
         """Be alive under this key."""
+        self._token_key = key
         self._token = self._open_session.liveliness().declare_token(key)
 
     def withdraw_token(self) -> None:
@@ -292,7 +296,28 @@ class Link(_Session):
         def on_query(query: zenoh.Query) -> None:
             self._push(receive, Query(query, key, sender), 0)
 
-        self._declared.append(self._open_session.declare_queryable(key, on_query))
+        session = self._open_session
+        self._declare(lambda: session.declare_queryable(key, on_query))
+
+    def redeclare(self) -> None:
+        """Declare everything anew, the token last.
+
+        A router that comes back within about 200 ms of its leaving may never be told of what its neighbours
+        had declared before (seen with Zenoh 1.10); it is told of what they declare now.
+        """
+        had_token = self._token is not None
+        self.withdraw_token()
+        declared, self._declared = self._declared, []
+        for declaration in declared:
+            with contextlib.suppress(zenoh.ZError):
+                declaration.undeclare()
+        self._declared = [recipe() for recipe in self._recipes]
+        if had_token:
+            self.declare_token(self._token_key)
+
+    def _declare(self, recipe: Callable[[], Any]) -> None:
+        self._recipes.append(recipe)
+        self._declared.append(recipe())
 
     # -- sending ----------------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ _PRUNE_SECONDS = 5.0
 _REMEMBER_SECONDS = 60.0
 _RETAINED_ATTEMPTS = 5
 _RETRY_PAUSE = 0.3
+_SILENT_PINGS = 2.5
+"""Pings without any answer after which a living node counts as one that does not hear this one."""
 
 
 class ZenohMesh:
@@ -72,6 +74,8 @@ class ZenohMesh:
         self._flush_due = False
         self._running = False
         self._refused_stamps: set[str] = set()
+        self._redeclare_after = 0.0
+        self._redeclare_pause = 2 * _SILENT_PINGS * settings.ping_seconds
         self._outbox: Outbox
         self._link: Link
         self._stand: Stand
@@ -320,6 +324,7 @@ class ZenohMesh:
         peer.region = seen.region
         peer.incarnation = seen.incarnation
         peer.since = peer.seen_at = time.time()
+        peer.heard_at = self._loop.time()
         self._outbox.remember_peer(peer.name, peer.region)
         if not self.refused:
             self._meet(peer)
@@ -460,6 +465,7 @@ class ZenohMesh:
         peer = self._peers.get(Keys.last_chunk(key))
         if peer is None or self.refused:
             return
+        peer.heard_at = self._loop.time()
         try:
             frame = control.decode(payload)
         except control.ControlError as error:
@@ -501,6 +507,7 @@ class ZenohMesh:
             if clock >= next_ping:
                 next_ping = clock + settings.ping_seconds
                 self._ping(clock)
+                self._notice_deafness(clock)
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
                 self._outbox.prune()
@@ -519,6 +526,20 @@ class ZenohMesh:
         for peer in self._peers.values():
             if peer.alive:
                 self._link.put_soon(self._keys.control(peer.name, self._name), ping, CONTROL)
+
+    def _notice_deafness(self, clock: float) -> None:
+        """Where a living node answers nothing, it may not know that this one is there: tell it anew."""
+        if self.refused or clock < self._redeclare_after:
+            return
+        patience = _SILENT_PINGS * self._settings.ping_seconds
+        silent = [p.name for p in self._peers.values() if p.alive and clock - p.heard_at > patience]
+        if not silent:
+            self._redeclare_pause = 2 * patience
+            return
+        logger.warning("no answer of %s: this node declares itself anew", ", ".join(sorted(silent)))
+        self._redeclare_after = clock + self._redeclare_pause
+        self._redeclare_pause = min(2 * self._redeclare_pause, _REMEMBER_SECONDS)
+        self._link.redeclare()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

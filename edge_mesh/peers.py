@@ -15,6 +15,7 @@ class Peer:
     __slots__ = (
         "alive",
         "fetching_interest",
+        "heard_at",
         "incarnation",
         "interest",
         "lane",
@@ -38,6 +39,8 @@ class Peer:
         self.interest = interest
         self.lane = lane
         self.live_received = 0
+        self.heard_at = 0.0
+        """When it last said anything to this node, or joined: seconds of the event loop's clock."""
         self.round_trip: float | None = None
         self.fetching_interest = False
 
