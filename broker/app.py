@@ -24,12 +24,11 @@ from broker.observe.sys_topics import SysTopics
 from broker.ports import Stage
 
 if TYPE_CHECKING:
+    from edge_mesh.mesh import ZenohMesh
+    from edge_mesh.settings import MeshSettings, MeshTls
     from plugins.host.pipeline import Entry
     from plugins.stages import Stages
     from plugins.store.history import History
-
-    from edge_mesh.mesh import ZenohMesh
-    from edge_mesh.settings import MeshSettings, MeshTls
 
 logger = logging.getLogger("geomq")
 

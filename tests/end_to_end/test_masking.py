@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.host.engine import wat2wasm
 
+from plugins.host.engine import wat2wasm
 from tests.end_to_end.nodes import Client, NodeProcess, wait_for
 from tests.mesh.relay import Relay
 

@@ -14,7 +14,6 @@ from typing import Any
 from broker.message import Message
 from broker.ports import Outbound, Processed, Stage
 from broker.protocol.topics import matches
-
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
 

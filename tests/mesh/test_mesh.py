@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-from broker.message import Message
 
+from broker.message import Message
 from edge_mesh.link import MeshError
 from tests.mesh.fakes import Meadow, free_port, joined, until
 
