@@ -171,17 +171,18 @@ class Engine:
         session.deliver(message, qos, message.retain and receiver.retain_as_published, receiver.extra, now)
 
     def flush(self) -> None:
-        """One write per connection that was touched."""
+        """One write per connection that was touched, in the order of their first bytes: receivers before acks."""
         dirty = self.dirty
-        stats = self.stats
-        while dirty:
-            outlet = dirty.pop()
+        sent = 0
+        for outlet in dirty:
             out = outlet.out
             if out:
                 data = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
-                stats.bytes_sent += len(data)
+                sent += len(data)
                 outlet.write(data)
+        dirty.clear()
+        self.stats.bytes_sent += sent
 
     # -- subscribing -------------------------------------------------------------------------------------
 
