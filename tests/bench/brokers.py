@@ -1,0 +1,158 @@
+"""The brokers under load: processes of their own, on loopback ports of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MOSQUITTO = """
+listener {port} 127.0.0.1
+allow_anonymous true
+max_queued_messages 0
+max_inflight_messages 0
+set_tcp_nodelay true
+"""
+BRIDGE = """
+connection bridge
+address 127.0.0.1:{remote}
+topic # out {qos}
+bridge_protocol_version mqttv311
+cleansession false
+notifications false
+"""
+
+
+class Broker:
+    """One or more processes, a port to publish to and a port to subscribe at."""
+
+    def __init__(self, publish_port: int, subscribe_port: int, processes: list[psutil.Popen]) -> None:
+        self.publish_port = publish_port
+        self.subscribe_port = subscribe_port
+        self.processes = processes
+
+    def cpu(self) -> float:
+        """Processor seconds of all processes so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+    def resident(self) -> int:
+        """Bytes of memory of the first process."""
+        return int(self.processes[0].memory_info().rss)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _await_port(port: int, process: psutil.Popen) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"a broker ended: {process.args}")
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise SystemExit(f"no broker answers on port {port}")
+
+
+@contextmanager
+def _running(commands: list[tuple[list[str], int]], publish: int, subscribe: int) -> Iterator[Broker]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GEOMQ_")}
+    processes: list[psutil.Popen] = []
+    try:
+        for command, port in commands:
+            process = psutil.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            processes.append(process)
+            _await_port(port, process)
+        yield Broker(publish, subscribe, processes)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(15)
+
+
+def mosquitto_command() -> str:
+    """Where the peer is; ends the run where it is not installed."""
+    found = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    if not Path(found).exists():
+        raise SystemExit("mosquitto is missing: apt-get install mosquitto (make bench does it as root)")
+    return found
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[Broker]:
+    port = free_port()
+    path = folder / f"mosquitto-{port}.conf"
+    path.write_text(MOSQUITTO.format(port=port))
+    with _running([([mosquitto_command(), "-c", str(path)], port)], port, port) as broker:
+        yield broker
+
+
+@contextmanager
+def mosquitto_bridge(folder: Path, qos: int) -> Iterator[Broker]:
+    near, far = free_port(), free_port()
+    near_path, far_path = folder / f"near-{near}.conf", folder / f"far-{far}.conf"
+    far_path.write_text(MOSQUITTO.format(port=far))
+    near_path.write_text(MOSQUITTO.format(port=near) + BRIDGE.format(remote=far, qos=qos))
+    command = mosquitto_command()
+    with _running(
+        [([command, "-c", str(far_path)], far), ([command, "-c", str(near_path)], near)], near, far
+    ) as broker:
+        time.sleep(1.5)
+        yield broker
+
+
+def _geomq_command(folder: Path, config: dict[str, Any]) -> list[str]:
+    path = folder / f"{config['node']['name']}-{free_port()}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return [sys.executable, "-m", "broker", "run", "--config", str(path)]
+
+
+@contextmanager
+def geomq(folder: Path, **sections: Any) -> Iterator[Broker]:
+    port = free_port()
+    config = {
+        "node": {"name": "bench", "data": f"data-{port}"},
+        "listeners": [{"bind": f"127.0.0.1:{port}"}],
+        **sections,
+    }
+    with _running([(_geomq_command(folder, config), port)], port, port) as broker:
+        yield broker
+
+
+@contextmanager
+def geomq_pair(folder: Path, durability: str = "commit") -> Iterator[Broker]:
+    near, far, near_mesh, far_mesh = (free_port() for _ in range(4))
+    commands = []
+    for name, port, mesh in (
+        ("far", far, {"listen": [f"tcp/127.0.0.1:{far_mesh}"]}),
+        ("near", near, {"listen": [f"tcp/127.0.0.1:{near_mesh}"], "connect": [f"tcp/127.0.0.1:{far_mesh}"]}),
+    ):
+        config = {
+            "node": {"name": name, "region": name, "data": f"data-{port}"},
+            "listeners": [{"bind": f"127.0.0.1:{port}"}],
+            "durability": durability,
+            "mesh": {"enabled": True, "namespace": f"bench-{near}", **mesh},
+        }
+        commands.append((_geomq_command(folder, config), port))
+    with _running(commands, near, far) as broker:
+        time.sleep(1.5)
+        yield broker
