@@ -1,27 +1,46 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+NODES ?= 3
 
-help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
-.venv/.stamp: pyproject.toml
-	@python3 -c 'import ensurepip' 2>/dev/null || { \
-	  [ "$$(id -u)" = 0 ] || { echo "python3-venv is missing: install it as root"; exit 1; }; \
-	  apt-get update -qq && apt-get install -y -qq python3-venv; }
-	python3 -m venv .venv
-	$(PY) -m pip install -q -e '.[test,lint]'
-	@touch $@
+setup: .venv/.installed ## create .venv and install everything into it
 
-setup: .venv/.stamp ## create the virtual environment and install
+run: setup ## show three regions at work on this machine (NODES=1: a single broker)
+	@$(PY) -m broker demo --nodes $(NODES)
 
-test: setup ## run the tests of the parts that are there
-	$(PY) -m pytest tests/protocol
+test: setup .venv/.clients ## run all tests
+	$(PY) -m pytest
 
-lint: setup ## check the style of the parts that are tested
-	.venv/bin/ruff check broker/protocol tests/protocol
-	.venv/bin/mypy -p broker.protocol
+lint: setup ## check style and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
+	@command -v mosquitto /usr/sbin/mosquitto >/dev/null || $(call debian,mosquitto)
+	$(PY) -m tests.bench
+
+plugins: setup ## build the built-in rules from their sources
+	$(PY) -m plugins.builtin.build
 
 clean: ## remove what was made
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .geomq build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup test lint clean
+# Debian packages are installed as root only; others are told what is missing.
+debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; } || \
+	{ echo "please install the Debian package $(1)"; exit 1; }
+
+.venv/.installed: pyproject.toml
+	@python3 -c 'import ensurepip' 2>/dev/null || $(call debian,python3-venv)
+	python3 -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+.venv/.clients: | .venv/.installed
+	@command -v mosquitto_pub >/dev/null || $(call debian,mosquitto-clients)
+	@touch $@
+
+.PHONY: help setup run test lint bench plugins clean

@@ -247,12 +247,9 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    binary = (
-        "mosquitto"
-        if subprocess.run(["which", "mosquitto"], capture_output=True).returncode == 0
-        else "/usr/sbin/mosquitto"
-    )
-    version = subprocess.run([binary, "-h"], capture_output=True, text=True).stdout.splitlines()[0]
+    version = subprocess.run([mosquitto_command(), "-h"], capture_output=True, text=True).stdout.splitlines()[
+        0
+    ]
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}, {version}"
 
 

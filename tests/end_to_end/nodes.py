@@ -92,11 +92,11 @@ class NodeProcess:
         self._process.kill()
         self._process.wait(10)
 
-    def stop(self) -> int:
-        """SIGTERM, and the exit code."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code after a signal."""
         if self._process is None or self._process.poll() is not None:
             return 0
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
         try:
             return self._process.wait(15)
         except subprocess.TimeoutExpired:
@@ -108,7 +108,9 @@ class NodeProcess:
 class Client:
     """A paho client that remembers what it received and what was acknowledged to it."""
 
-    def __init__(self, node: NodeProcess, client_id: str, version: int = paho.MQTTv311, **connect: Any) -> None:
+    def __init__(
+        self, node: NodeProcess, client_id: str, version: int = paho.MQTTv311, **connect: Any
+    ) -> None:
         self.received: list[tuple[str, bytes]] = []
         self.acknowledged: set[int] = set()
         self._connected = threading.Event()

@@ -106,7 +106,9 @@ def exchange(site: Site) -> Client:
             device.publish(TOPIC, TELEMETRY, qos)
         device.publish(f"{TOPIC}/retained", TELEMETRY, qos, retain=True)
     wait_for(lambda: len(device.acknowledged) >= 63, "every message is acknowledged")
-    wait_for(lambda: len([t for t, _ in local.received if t == TOPIC]) == 60, "the local subscriber hears all")
+    wait_for(
+        lambda: len([t for t, _ in local.received if t == TOPIC]) == 60, "the local subscriber hears all"
+    )
     assert local.payloads()[TELEMETRY] == 63, "local subscribers hear the raw message"
     device.publish("marker/done", b"done", 1)
     wait_for(lambda: any(topic == "marker/done" for topic, _ in remote.received), "the last marker crosses")

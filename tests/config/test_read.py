@@ -1,0 +1,175 @@
+"""What a configuration may say, and that each mistake names the key, what stood there and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.config import ConfigError, NodeConfig, load, load_text
+from broker.config.units import parse_duration, parse_size
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def mistakes(text: str, **environment: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "node.yaml", environment)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_nothing_said_is_safe() -> None:
+    config = load_text("")
+    assert [listener.bind for listener in config.listeners] == ["127.0.0.1:1883"]
+    assert config.mesh.enabled is False
+    assert all(endpoint.startswith("tcp/127.0.0.1:") for endpoint in config.mesh.listen)
+    assert config.durability == "commit"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_valid_and_explained(path: Path) -> None:
+    load(path, {})
+    lines = path.read_text().splitlines()
+    assert sum("#" in line for line in lines) > len(lines) // 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "mesh:\n  mod: x",
+            "node.yaml:2: mesh.mod: is not a key; did you mean 'mode'? allowed: enabled, namespace",
+        ),
+        ("mesh:\n  mode: hub", "node.yaml:2: mesh.mode: 'hub': allowed: 'router', 'peer', 'client'"),
+        ("listeners:\n  - bind: 12", "node.yaml:2: listeners[0].bind: 12: allowed: string"),
+        ("listeners:\n  - bind: 'x'", "node.yaml:2: listeners[0].bind: 'x': not host:port"),
+        (
+            "listeners:\n  - bind: '::1:1883'",
+            "node.yaml:2: listeners[0].bind: '::1:1883': an IPv6 address stands",
+        ),
+        ("listeners: []", "node.yaml:1: listeners: []: "),
+        (
+            "mqtt: {connect_timeout: soon}",
+            "node.yaml:1: mqtt.connect_timeout: 'soon': not a duration such as 500ms",
+        ),
+        (
+            "mqtt: {max_packet_size: 1XB}",
+            "node.yaml:1: mqtt.max_packet_size: '1XB': not a size such as 64KiB",
+        ),
+        (
+            "mqtt: {max_packet_size: 1GiB}",
+            "node.yaml:1: mqtt.max_packet_size: 1073741824: allowed: less than or equal",
+        ),
+        (
+            "mqtt: {keep_alive_max: 1.5s}",
+            "node.yaml:1: mqtt.keep_alive_max: '1.5s': not a whole number of seconds",
+        ),
+        ("mesh: {enabled: yess}", "node.yaml:1: mesh.enabled: 'yess': allowed: boolean"),
+        ("node: {name: a b}", "node.yaml:1: node.name: 'a b': allowed: 1 to 64 letters"),
+        ("log: 5", "node.yaml:1: log: 5: keys and values are expected here"),
+        ("mesh: {listen: [7447]}", "node.yaml:1: mesh.listen[0]: 7447: allowed: string"),
+        ("mesh: {listen: ['7447']}", "node.yaml:1: mesh.listen[0]: '7447': not a Zenoh endpoint such as"),
+        (
+            "mesh: {listen: [tls/h:1]}",
+            "node.yaml:1: mesh: the endpoint tls/h:1 needs the certificates of mesh.tls",
+        ),
+        ("mesh: {tls: {key: a, ca: b}}", "node.yaml:1: mesh.tls.certificate: is required"),
+        ("a: 1\na: 2", "node.yaml:2: a: stands there twice"),
+        ("mesh: [", "node.yaml:2: is not YAML: "),
+        ("- a", "node.yaml:1: is not a mapping of keys"),
+        (
+            "plugins:\n  ingress:\n    - {name: a, topics: ['a/#/b'], module: rules}",
+            "node.yaml:3: plugins.ingress[0].topics[0]: 'a/#/b': not a topic filter: # must be the last level",
+        ),
+        ("plugins: {ingress: [{name: a, topics: [a]}]}", "node.yaml:1: plugins.ingress: "),
+        (
+            "plugins: {egress: [{name: a, topics: [a], module: rules, on_error: pass}]}",
+            "node.yaml:1: plugins.egress: ",
+        ),
+        (
+            "plugins: {store: [{name: a, topics: [a]}, {name: a, topics: [b]}]}",
+            "node.yaml:1: plugins: two rules are called 'a'",
+        ),
+    ],
+)
+def test_mistake_names_key_value_and_what_is_allowed(text: str, expected: str) -> None:
+    assert any(found.startswith(expected) for found in mistakes(text)), mistakes(text)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    assert len(mistakes("mesh: {mode: x, lease: y}\nlog: {level: z}")) == 3
+
+
+def test_exposure_has_to_be_asked_for() -> None:
+    (found,) = mistakes("listeners: [{bind: 127.0.0.1:1}, {bind: 0.0.0.0:1883}]")
+    assert "listeners[1].bind: 0.0.0.0:1883 is reached by other machines" in found
+    load_text("listeners: [{bind: 0.0.0.0:1883}]\naccess: {anonymous: everywhere}")
+    load_text("listeners: [{bind: '[::1]:1883'}, {bind: localhost:1884}]")
+
+
+def test_environment_overrides() -> None:
+    config = load_text(
+        "mesh: {namespace: a}\nlisteners: [{bind: 127.0.0.1:1}]",
+        environment={
+            "GEOMQ_MESH__NAMESPACE": "b",
+            "GEOMQ_MESH__CONNECT": "[tcp/192.0.2.1:7447]",
+            "GEOMQ_LISTENERS__0__BIND": "127.0.0.1:2",
+            "GEOMQ_LOG__LEVEL": "debug",
+            "GEOMQ_DEMO_SECONDS": "5",
+            "OTHER": "x",
+        },
+    )
+    assert config.mesh.namespace == "b"
+    assert config.mesh.connect == ["tcp/192.0.2.1:7447"]
+    assert config.listeners[0].bind == "127.0.0.1:2"
+    assert config.log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        (
+            "GEOMQ_MESH__NAMESPASE",
+            "b",
+            "GEOMQ_MESH__NAMESPASE: mesh.namespase: is not a key; did you mean",
+        ),
+        ("GEOMQ_LISTENERS__7__BIND", "b", "GEOMQ_LISTENERS__7__BIND: listeners[7].bind: does not exist"),
+        ("GEOMQ_DURABILITY", "maybe", "GEOMQ_DURABILITY: durability: 'maybe': allowed: 'commit', 'memory'"),
+        ("GEOMQ_MESH__LISTEN", "[", "GEOMQ_MESH__LISTEN:1: is not YAML: "),
+    ],
+)
+def test_mistakes_in_the_environment(variable: str, value: str, expected: str) -> None:
+    (found,) = mistakes("", **{variable: value})
+    assert found.startswith(expected)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "node.yaml"
+    path.write_text("node: {data: here}\nplugins: {ingress: [{name: a, topics: [a], module: ./a.wasm}]}")
+    config = load(path, {})
+    assert config.node.data == tmp_path / "here"
+    assert config.plugins.ingress[0].module == str(tmp_path / "a.wasm")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "none.yaml", {})
+
+
+def test_empty_sections_keep_their_defaults() -> None:
+    assert load_text("mesh:\n  # namespace: x\n").mesh.namespace == "geomq"
+
+
+def test_units() -> None:
+    assert [parse_duration(text) for text in ("500ms", "2s", "1.5m", "7d", 3)] == [0.5, 2, 90, 604800, 3]
+    assert [parse_size(text) for text in ("64KiB", "10MB", "1GiB", 5)] == [65536, 10_000_000, 1 << 30, 5]
+    for text in ("1 year", "-1s", "", True, None):
+        with pytest.raises(ValueError, match="not a duration"):
+            parse_duration(text)
+
+
+def test_schema_explains_every_key() -> None:
+    schema = NodeConfig.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for key, value in section["properties"].items():
+            assert value.get("description") or "$ref" in value, key

@@ -1,0 +1,168 @@
+"""The import rules of docs/architecture.md, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("broker", "edge_mesh", "plugins")
+
+PURE = [
+    "broker.protocol",
+    "broker.message",
+    "broker.outlet",
+    "broker.session",
+    "broker.subscriptions",
+    "broker.retained",
+    "broker.wills",
+    "broker.timers",
+    "broker.roster",
+    "broker.connection",
+    "broker.engine",
+    "broker.limits",
+    "broker.stats",
+    "broker.ports",
+    "edge_mesh.envelope",
+    "edge_mesh.interest",
+    "edge_mesh.keys",
+    "edge_mesh.clock",
+    "edge_mesh.ledger",
+    "edge_mesh.control",
+    "plugins.host.frame",
+    "plugins.host.breaker",
+]
+IMPURE = {
+    "asyncio",
+    "socket",
+    "ssl",
+    "selectors",
+    "threading",
+    "subprocess",
+    "sqlite3",
+    "uvloop",
+    "zenoh",
+    "wasmtime",
+    "ctypes",
+    "logging",
+    "os",
+}
+CORE = [name for name in PURE if name.startswith("broker.")]
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """(module, file) of everything that is shipped."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> set[str]:
+    """The absolute names of all modules that a file imports, wherever in it."""
+    tree = ast.parse(path.read_text())
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+MODULES = dict(sources())
+
+
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def importers(library: str) -> set[str]:
+    return {name for name, path in MODULES.items() if any(is_in(found, library) for found in imports(path))}
+
+
+@pytest.mark.parametrize(
+    ("library", "only"),
+    [("zenoh", "edge_mesh.link"), ("wasmtime", "plugins.host.engine"), ("uvloop", "broker.app")],
+)
+def test_one_door_to_each_library(library: str, only: str) -> None:
+    assert importers(library) == {only}
+
+
+@pytest.mark.parametrize("package", PURE)
+def test_pure_modules_do_no_io(package: str) -> None:
+    members = {name: path for name, path in MODULES.items() if is_in(name, package)}
+    assert members, f"{package} is gone: this list is out of date"
+    for name, path in members.items():
+        assert not {found.split(".")[0] for found in imports(path)} & IMPURE, name
+        assert not {"time.time", "time.monotonic"} & imports(path), name
+
+
+def test_protocol_needs_the_standard_library_only() -> None:
+    for name, path in MODULES.items():
+        if is_in(name, "broker.protocol"):
+            for found in imports(path):
+                root = found.split(".")[0]
+                assert root in sys.stdlib_module_names or is_in(found, "broker.protocol"), f"{name}: {found}"
+
+
+def test_engine_does_not_know_who_stands_behind_its_ports() -> None:
+    outside = (
+        "broker.net",
+        "broker.config",
+        "broker.app",
+        "broker.cli",
+        "broker.access",
+        "edge_mesh",
+        "plugins",
+    )
+    for package in CORE:
+        for name, path in MODULES.items():
+            if is_in(name, package):
+                for found in imports(path):
+                    assert not any(is_in(found, other) for other in outside), f"{name} imports {found}"
+
+
+def test_mesh_and_plugins_know_ports_and_messages_only() -> None:
+    allowed = ("broker.ports", "broker.message", "broker.protocol")
+    for name, path in MODULES.items():
+        if is_in(name, "edge_mesh") or is_in(name, "plugins"):
+            for found in imports(path):
+                if is_in(found, "broker") and found != "broker":
+                    assert any(is_in(found, module) for module in allowed), f"{name} imports {found}"
+
+
+def test_plugin_host_knows_no_mqtt() -> None:
+    for name, path in MODULES.items():
+        if is_in(name, "plugins.host"):
+            assert not any(is_in(found, "broker") for found in imports(path)), name
+
+
+def test_parts_are_put_together_in_one_place() -> None:
+    for name, path in MODULES.items():
+        if (
+            is_in(name, "broker")
+            and name not in ("broker.app", "broker.cli")
+            and not is_in(name, "broker.demo")
+        ):
+            for found in imports(path):
+                assert not is_in(found, "edge_mesh"), f"{name} imports {found}"
+                assert not is_in(found, "plugins"), f"{name} imports {found}"
+    for name, path in MODULES.items():
+        for found in imports(path):
+            crossing = (is_in(name, "edge_mesh") and is_in(found, "plugins")) or (
+                is_in(name, "plugins") and is_in(found, "edge_mesh")
+            )
+            assert not crossing, f"{name} imports {found}"
+
+
+def test_files_stay_readable() -> None:
+    for name, path in MODULES.items():
+        assert len(path.read_text().splitlines()) <= 560, name

@@ -1,0 +1,73 @@
+"""The command `geomq`, as a process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.nodes import ROOT, NodeProcess, free_port
+
+
+def geomq(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "broker", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_version() -> None:
+    assert geomq("version").stdout.strip().count(".") == 2
+
+
+def test_config_check_and_schema(tmp_path: Path) -> None:
+    assert "node eu, region eu" in geomq("config", "check", "config/eu.yaml").stdout
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("mesh: {mode: hub}")
+    result = geomq("config", "check", str(bad))
+    assert result.returncode == 1
+    assert f"{bad}:1: mesh.mode: 'hub': allowed: 'router', 'peer', 'client'" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert json.loads(geomq("config", "schema").stdout)["properties"]["mesh"]
+
+
+def test_taken_port_is_a_clear_message() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        bind = f"127.0.0.1:{sock.getsockname()[1]}"
+        result = geomq("run", GEOMQ_LISTENERS=f"[{{bind: '{bind}'}}]")
+    assert result.returncode == 1
+    assert f"geomq: cannot listen on {bind}: another program has this port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_bad_configuration_does_not_start() -> None:
+    result = geomq("run", GEOMQ_MESH__MODE="hub")
+    assert result.returncode == 1
+    assert result.stderr.startswith("GEOMQ_MESH__MODE: mesh.mode: 'hub'")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    node = NodeProcess(tmp_path, "n", "cli", mesh={"enabled": False})
+    node.start()
+    assert node.stop(number) == 0
+    assert "stops" in node.log.read_text()
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_nobody_to_ask() -> None:
+    result = geomq("status", "--connect", f"tcp/127.0.0.1:{free_port()}", "--timeout", "1")
+    assert result.returncode == 1
+    assert result.stderr.startswith("geomq: no node answers at tcp/127.0.0.1:")
