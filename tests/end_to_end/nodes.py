@@ -17,6 +17,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = "rules"
@@ -109,13 +110,23 @@ class Client:
     """A paho client that remembers what it received and what was acknowledged to it."""
 
     def __init__(
-        self, node: NodeProcess, client_id: str, version: int = paho.MQTTv311, **connect: Any
+        self,
+        node: NodeProcess,
+        client_id: str,
+        version: int = paho.MQTTv311,
+        *,
+        clean_session: bool = True,
+        will: tuple[str, bytes, int] | None = None,
+        on_message: Callable[[Any], None] | None = None,
     ) -> None:
         self.received: list[tuple[str, bytes]] = []
         self.acknowledged: set[int] = set()
+        self.disconnected: list[int] = []
+        """The reason code of each end of a connection."""
         self._connected = threading.Event()
         self._subscribed = threading.Event()
-        persistent = {} if version == paho.MQTTv5 else {"clean_session": connect.pop("clean_session", True)}
+        self._on_message_also = on_message
+        persistent = {} if version == paho.MQTTv5 else {"clean_session": clean_session}
         self._paho = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -123,26 +134,47 @@ class Client:
             reconnect_on_failure=False,
             **persistent,
         )
+        if will is not None:
+            self._paho.will_set(*will)
         self._paho.max_inflight_messages_set(1000)
         self._paho.on_connect = lambda *_: self._connected.set()
         self._paho.on_subscribe = lambda *_: self._subscribed.set()
         self._paho.on_message = self._on_message
         self._paho.on_publish = lambda _client, _data, mid, *_: self.acknowledged.add(mid)
+        self._paho.on_disconnect = lambda _client, _data, _flags, reason, _properties: (
+            self.disconnected.append(reason.value)
+        )
         self._paho.connect("127.0.0.1", node.mqtt_port, 60)
         self._paho.loop_start()
         assert self._connected.wait(10), "CONNACK"
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
         self.received.append((message.topic, bytes(message.payload)))
+        if self._on_message_also is not None:
+            self._on_message_also(message)
 
     def subscribe(self, topic_filter: str, qos: int = 0) -> None:
         self._subscribed.clear()
         self._paho.subscribe(topic_filter, qos)
         assert self._subscribed.wait(10), "SUBACK"
 
-    def publish(self, topic: str, payload: bytes, qos: int = 0, retain: bool = False) -> int:
+    def subscribe_with(self, topic_filter: str, options: SubscribeOptions) -> None:
+        self._subscribed.clear()
+        self._paho.subscribe(topic_filter, options=options)
+        assert self._subscribed.wait(10), "SUBACK"
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, properties: Any = None
+    ) -> int:
         """The packet identifier under which the acknowledgement will be remembered."""
-        return self._paho.publish(topic, payload, qos, retain).mid
+        return self._paho.publish(topic, payload, qos, retain, properties).mid
+
+    def drop(self) -> None:
+        """End the network connection without DISCONNECT."""
+        sock = self._paho.socket()
+        assert sock is not None
+        sock.shutdown(socket.SHUT_RDWR)
+        self._paho.loop_stop()
 
     def payloads(self) -> Counter[bytes]:
         return Counter(payload for _, payload in list(self.received))

@@ -140,12 +140,22 @@ class Member:
         self.port = int(settings.listen[0].rsplit(":", 1)[1]) if settings.listen else 0
         self.node = node or FakeNode()
         self.mesh = ZenohMesh(
-            settings, self.node, pipeline, history, lambda: {"node": self.name, "peers": len(self.mesh.peers())}
+            settings,
+            self.node,
+            pipeline,
+            history,
+            lambda: {"node": self.name, "peers": len(self.mesh.peers())},
         )
         self.safe = 0
 
     def publish(
-        self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, publisher: str = "device", **more: Any
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int = 0,
+        retain: bool = False,
+        publisher: str = "device",
+        **more: Any,
     ) -> bool:
         """As the engine does it; True when there was something to wait for."""
         message = Message(topic, payload, qos, retain, publisher=publisher, **more)

@@ -23,7 +23,8 @@ async def test_two_nodes_find_each_other_by_endpoint(nodes: Meadow) -> None:
 async def test_nodes_find_each_other_by_scouting(nodes: Meadow) -> None:
     address = f"224.0.0.224:{free_port()}"
     a, b, c = [
-        await nodes.node(name, scouting=True, scouting_address=address, filters=[f"{name}/#"]) for name in "abc"
+        await nodes.node(name, scouting=True, scouting_address=address, filters=[f"{name}/#"])
+        for name in "abc"
     ]
     await joined(a, b, c)
     a.publish("c/x", b"1", qos=1)
@@ -59,7 +60,9 @@ async def test_line_of_three_relays_once(nodes: Meadow) -> None:
     await until(lambda: len(b.node.delivered) == 20 and len(c.node.delivered) == 20)
     b.publish("t/end", b"end", qos=0)
     c.publish("t/end", b"end", qos=0)
-    await until(lambda: len(a.node.delivered) == 0 and len(c.node.delivered) == 21 and len(b.node.delivered) == 21)
+    await until(
+        lambda: len(a.node.delivered) == 0 and len(c.node.delivered) == 21 and len(b.node.delivered) == 21
+    )
     for node in (b.node, c.node):
         assert sorted(node.payloads()[:20]) == sorted(b"%d" % number for number in range(20))
         assert [m.payload for m in node.delivered if m.qos == 0 and m.origin == "a"] == [
