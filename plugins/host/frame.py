@@ -1,0 +1,182 @@
+"""The frames of the interface `geomq-plugin-1` (docs/plugins.md): a batch out, verdicts and effects back. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+REQUEST_MAGIC = 0x31514D47
+RESULT_MAGIC = 0x31524D47
+
+PASS, DROP, REPLACE = 0, 1, 2
+EMIT, STORE, STATE_PUT, METRIC, LOG, ALERT = range(1, 7)
+NO_MESSAGE = 0xFFFFFFFF
+
+_TOPIC, _PAYLOAD, _PROPERTIES, _QOS, _RETAIN = 1, 2, 4, 8, 16
+_EVERYTHING = _TOPIC | _PAYLOAD | _PROPERTIES | _QOS | _RETAIN
+
+_REQUEST = struct.Struct("<IIQQII")
+_ENTRY = struct.Struct("<8IBBHI")
+_RESULT = struct.Struct("<8I")
+_CHANGE = struct.Struct("<8IBB6x")
+_EFFECT = struct.Struct("<6IQ")
+
+_LONGEST_TOPIC = 65535
+
+
+class FrameError(ValueError):
+    """A result that breaks the rules of the interface."""
+
+
+class Fields(NamedTuple):
+    """A message as a plugin sees it."""
+
+    topic: bytes
+    payload: bytes
+    properties: bytes = b""
+    client_id: bytes = b""
+    qos: int = 0
+    retain: bool = False
+
+
+class Effect(NamedTuple):
+    """Something that a plugin wants done, for a message of the batch (its index) or none (:data:`NO_MESSAGE`).
+
+    ``number`` has the bits of docs/plugins.md's last column.
+    """
+
+    kind: int
+    message: int
+    first: bytes
+    second: bytes
+    number: int
+
+
+class Result(NamedTuple):
+    """What a plugin made of a batch."""
+
+    verdicts: bytes
+    changes: dict[int, Fields]
+    """The messages as they are to be, by index, for the verdict REPLACE."""
+    effects: list[Effect]
+
+
+def encode_request(batch: Sequence[Fields], now_ns: int, batch_id: int, stage: int) -> bytes:
+    """The request frame of a batch."""
+    count = len(batch)
+    at = _REQUEST.size + count * _ENTRY.size
+    head = bytearray(_REQUEST.pack(REQUEST_MAGIC, count, now_ns, batch_id, _REQUEST.size, stage))
+    parts: list[bytes] = [b""]
+    pack = _ENTRY.pack
+    for topic, payload, properties, client_id, qos, retain in batch:
+        topic_size, payload_size = len(topic), len(payload)
+        properties_size, client_size = len(properties), len(client_id)
+        payload_at = at + topic_size
+        properties_at = payload_at + payload_size
+        client_at = properties_at + properties_size
+        head += pack(
+            at,
+            topic_size,
+            payload_at,
+            payload_size,
+            properties_at,
+            properties_size,
+            client_at,
+            client_size,
+            qos,
+            retain,
+            0,
+            0,
+        )
+        parts += (topic, payload, properties, client_id)
+        at = client_at + client_size
+    parts[0] = bytes(head)
+    return b"".join(parts)
+
+
+def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
+    """What the frame says about the batch; FrameError where it breaks a rule."""
+    if len(frame) < _RESULT.size:
+        raise FrameError("the result is shorter than its header")
+    magic, count, verdicts_at, change_count, changes_at, effect_count, effects_at, _ = _RESULT.unpack_from(frame)
+    if magic != RESULT_MAGIC:
+        raise FrameError(f"the result begins with 0x{magic:08x}")
+    if count != len(batch):
+        raise FrameError(f"{count} verdicts for {len(batch)} messages")
+    verdicts = _slice(frame, verdicts_at, count)
+    if verdicts and max(verdicts) > REPLACE:
+        raise FrameError(f"unknown verdict {max(verdicts)}")
+    if change_count != verdicts.count(REPLACE):
+        raise FrameError(f"{change_count} changed records for {verdicts.count(REPLACE)} verdicts REPLACE")
+    changes = _changes(frame, changes_at, change_count, verdicts, batch)
+    table = _slice(frame, effects_at, effect_count * _EFFECT.size)
+    effects = [_effect(frame, row, count) for row in _EFFECT.iter_unpack(table)]
+    return Result(verdicts, changes, effects)
+
+
+def _slice(frame: bytes, offset: int, length: int) -> bytes:
+    if offset + length > len(frame):
+        raise FrameError("an offset is outside the frame")
+    return frame[offset : offset + length]
+
+
+def _changes(
+    frame: bytes, offset: int, count: int, verdicts: bytes, batch: Sequence[Fields]
+) -> dict[int, Fields]:
+    table = _slice(frame, offset, count * _CHANGE.size)
+    changes: dict[int, Fields] = {}
+    last = -1
+    for index, what, *fields, qos, retain in _CHANGE.iter_unpack(table):
+        if index <= last or index >= len(batch) or verdicts[index] != REPLACE:
+            raise FrameError(f"a changed record for message {index} is out of place")
+        last = index
+        if what & ~_EVERYTHING:
+            raise FrameError(f"unknown change {what}")
+        old = batch[index]
+        topic = old.topic
+        if what & _TOPIC:
+            topic = _check_topic(_slice(frame, fields[0], fields[1]))
+        if what & _QOS and qos > 2:
+            raise FrameError(f"QoS {qos}")
+        changes[index] = Fields(
+            topic,
+            _slice(frame, fields[2], fields[3]) if what & _PAYLOAD else old.payload,
+            _slice(frame, fields[4], fields[5]) if what & _PROPERTIES else old.properties,
+            old.client_id,
+            qos if what & _QOS else old.qos,
+            bool(retain) if what & _RETAIN else old.retain,
+        )
+    return changes
+
+
+def _effect(frame: bytes, row: tuple[int, ...], count: int) -> Effect:
+    kind, index, first_at, first_size, second_at, second_size, number = row
+    if not EMIT <= kind <= ALERT:
+        raise FrameError(f"unknown effect {kind}")
+    if index != NO_MESSAGE and index >= count:
+        raise FrameError(f"an effect of message {index}, which is not there")
+    first = _slice(frame, first_at, first_size)
+    second = _slice(frame, second_at, second_size)
+    if kind in (EMIT, STORE, ALERT):
+        _check_topic(first)
+    if kind == EMIT and (number > 6 or number & 3 == 3):
+        raise FrameError("an emitted message with unknown flags")
+    return Effect(kind, index, first, second, number)
+
+
+def _check_topic(topic: bytes) -> bytes:
+    """A topic name as MQTT has it [MQTT-4.7.3-1], [MQTT-4.7.3-2]."""
+    if not topic or len(topic) > _LONGEST_TOPIC or b"\0" in topic or b"+" in topic or b"#" in topic:
+        raise FrameError("a topic that is none")
+    try:
+        topic.decode("utf-8")
+    except UnicodeDecodeError:
+        raise FrameError("a topic that is not UTF-8") from None
+    return topic
+
+
+def metric_value(number: int) -> float:
+    """The f64 that an effect METRIC carries."""
+    (value,) = struct.unpack("<d", number.to_bytes(8, "little"))
+    return float(value)
