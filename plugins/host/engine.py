@@ -251,7 +251,11 @@ class Instance:
 
     def _text_at(self, address: int) -> str:
         longest = max(0, min(1000, self._memory.data_len(self._store) - address))
-        return self._read(address, longest).split(b"\0", 1)[0].decode("utf-8", "replace") if longest else "unknown"
+        return (
+            self._read(address, longest).split(b"\0", 1)[0].decode("utf-8", "replace")
+            if longest
+            else "unknown"
+        )
 
 
 def _export(exports: Any, name: str, kind: type) -> Any:
@@ -310,7 +314,9 @@ def _caller(store: Any, function: Any, parameters: int, result: str) -> Callable
 def _public_caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
     def call(*values: int) -> int:
         try:
-            return int(function(store, *(value if value < 1 << 31 else value - (1 << 32) for value in values)))
+            return int(
+                function(store, *(value if value < 1 << 31 else value - (1 << 32) for value in values))
+            )
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise Trap(explain(error)) from None
 

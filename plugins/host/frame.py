@@ -99,7 +99,9 @@ def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
     """What the frame says about the batch; FrameError where it breaks a rule."""
     if len(frame) < _RESULT.size:
         raise FrameError("the result is shorter than its header")
-    magic, count, verdicts_at, change_count, changes_at, effect_count, effects_at, _ = _RESULT.unpack_from(frame)
+    magic, count, verdicts_at, change_count, changes_at, effect_count, effects_at, _ = _RESULT.unpack_from(
+        frame
+    )
     if magic != RESULT_MAGIC:
         raise FrameError(f"the result begins with 0x{magic:08x}")
     if count != len(batch):
