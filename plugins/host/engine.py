@@ -150,7 +150,9 @@ class Instance:
         self._limits = limits
         self._deadline_ticks = math.ceil(limits.deadline_ms / 1000 / EPOCH_SECONDS) + 1
         self._store = wasmtime.Store(runtime.engine)
-        self._store.set_limits(memory_size=limits.memory_bytes, instances=1, memories=1, tables=10)
+        self._store.set_limits(
+            memory_size=limits.memory_bytes, instances=1, memories=1, tables=10, table_elements=10_000
+        )
         self._refuel(INIT_FUEL, _INIT_TICKS)
         self._runtime = runtime
         runtime.acquire()
@@ -206,9 +208,7 @@ class Instance:
             raise ModuleRefused(f"cannot be instantiated: {_first_line(error)}") from None
         exports = instance.exports(self._store)
         memory = _export(exports, "memory", wasmtime.Memory)
-        abi = _export(exports, "geomq_abi", wasmtime.Global)
-        if abi.value(self._store) != ABI:
-            raise ModuleRefused(f"made for version {abi.value(self._store)} of the interface, not {ABI}")
+        _check_abi(self._store, exports)
         self._memory = memory
         functions = []
         for name, parameters, result in (
@@ -266,6 +266,17 @@ def _export(exports: Any, name: str, kind: type) -> Any:
     if not isinstance(found, kind):
         raise ModuleRefused(f"the export {name} is not a {kind.__name__.lower()}")
     return found
+
+
+def _check_abi(store: Any, exports: Any) -> None:
+    """The version stands in a global, or is told by a function, for C and Rust cannot give a global a value."""
+    try:
+        found = exports["geomq_abi"]
+        version = found.value(store) if isinstance(found, wasmtime.Global) else found(store)
+    except (KeyError, TypeError, AttributeError, wasmtime.WasmtimeError, wasmtime.Trap):
+        raise ModuleRefused("the export geomq_abi is missing, or does not tell a version") from None
+    if version != ABI:
+        raise ModuleRefused(f"made for version {version} of the interface, not {ABI}")
 
 
 def _check_imports(program: Any) -> None:

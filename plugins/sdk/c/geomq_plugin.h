@@ -2,11 +2,10 @@
  * allocator that fits a module called one batch at a time, and a builder for the result frame.
  *
  * No C library is needed. In exactly one source file, define GEOMQ_PLUGIN_IMPLEMENTATION before including
- * this header. geomq_abi.o beside it carries the exported global `geomq_abi` (C cannot express a wasm
- * global); link it:
+ * this header:
  *
  *   zig cc -target wasm32-freestanding -mcpu=mvp+bulk_memory -O2 -nostdlib -Wl,--no-entry \
- *       -Wl,--export-memory plugin.c geomq_abi.o -o plugin.wasm
+ *       -Wl,--export-memory plugin.c -o plugin.wasm
  *
  * example.c is a complete plugin. */
 #ifndef GEOMQ_PLUGIN_H
@@ -176,6 +175,8 @@ int64_t geomq_end(GeomqBuilder *builder);
 
 #define GEOMQ_PAGE 65536u
 #define GEOMQ_GROWTH 16u /* pages asked for at a time, if they can be had */
+
+GEOMQ_EXPORT(geomq_abi) int32_t geomq_abi(void) { return 1; }
 
 extern uint8_t __heap_base;
 
