@@ -324,7 +324,7 @@ class ZenohMesh:
         peer.region = seen.region
         peer.incarnation = seen.incarnation
         peer.since = peer.seen_at = time.time()
-        peer.heard_at = self._loop.time()
+        peer.heard_at = time.monotonic()
         self._outbox.remember_peer(peer.name, peer.region)
         if not self.refused:
             self._meet(peer)
@@ -465,7 +465,7 @@ class ZenohMesh:
         peer = self._peers.get(Keys.last_chunk(key))
         if peer is None or self.refused:
             return
-        peer.heard_at = self._loop.time()
+        peer.heard_at = time.monotonic()
         try:
             frame = control.decode(payload)
         except control.ControlError as error:
@@ -485,12 +485,12 @@ class ZenohMesh:
             ):
                 self._interest_sync.fetch(peer)
         else:
-            peer.round_trip = max(0.0, self._loop.time() - frame.sent_at)
+            peer.round_trip = max(0.0, time.monotonic() - frame.sent_at)
 
     # -- time -------------------------------------------------------------------------------------------
 
     def _times(self) -> tuple[float, float]:
-        return time.time(), self._loop.time()
+        return time.time(), time.monotonic()
 
     def _flush(self) -> None:
         self._flush_due = False
