@@ -40,6 +40,9 @@ ConnectOption = Annotated[
     str | None,
     typer.Option(help="Any node's mesh endpoint. Default: the configuration's, else tcp/127.0.0.1:7447."),
 ]
+NamespaceOption = Annotated[
+    str | None, typer.Option(help="The mesh's namespace. Default: the configuration's, else geomq.")
+]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for answers.", min=0.1)]
 
 
@@ -119,6 +122,7 @@ def history_query(
     since: Annotated[str | None, typer.Option(help="ISO time, or an age such as 10m.")] = None,
     until: Annotated[str | None, typer.Option(help="ISO time, or an age such as 10m.")] = None,
     connect: ConnectOption = None,
+    namespace: NamespaceOption = None,
     config: ConfigOption = None,
     timeout: TimeoutOption = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -126,11 +130,11 @@ def history_query(
     """Print stored messages from every node of the mesh, the oldest first, as its egress rules let them out."""
     from edge_mesh.client import query_history
 
-    endpoints, namespace, tls = _door(config, connect)
+    endpoints, mesh, tls = _door(config, connect, namespace)
     now = time.time()
     question = query_history(
         endpoints,
-        namespace,
+        mesh,
         topic,
         last=last,
         since=_moment(since, now),
@@ -146,29 +150,36 @@ def history_query(
     for error in answer.errors:
         print(f"geomq: {error}", file=sys.stderr)
     if not answer.answered and not answer.incomplete:
-        fail("no node with a history answered")
+        fail(f"no node of the mesh {mesh!r} has a history, or none answered")
 
 
 @app.command()
-def status(connect: ConnectOption = None, config: ConfigOption = None, timeout: TimeoutOption = 5.0) -> None:
+def status(
+    connect: ConnectOption = None,
+    namespace: NamespaceOption = None,
+    config: ConfigOption = None,
+    timeout: TimeoutOption = 5.0,
+) -> None:
     """Print what every node of the mesh says about itself, as JSON."""
     from edge_mesh.client import query_status
 
-    endpoints, namespace, tls = _door(config, connect)
-    nodes = _ask(query_status(endpoints, namespace, timeout=timeout, tls=tls))
+    endpoints, mesh, tls = _door(config, connect, namespace)
+    nodes = _ask(query_status(endpoints, mesh, timeout=timeout, tls=tls))
     if not nodes:
-        fail("no node answered")
+        fail(f"no node of the mesh {mesh!r} answered")
     print(json.dumps(nodes, indent=2))
 
 
-def _door(config: Path | None, connect: str | None) -> tuple[tuple[str, ...], str, MeshTls | None]:
+def _door(
+    config: Path | None, connect: str | None, namespace: str | None
+) -> tuple[tuple[str, ...], str, MeshTls | None]:
     """(endpoints, namespace, certificates) through which the mesh is asked."""
     from broker.app import mesh_tls
 
     settings = load_config(config)
     mesh = settings.mesh
     endpoints = (connect,) if connect else tuple(map(_reachable, mesh.listen))
-    return endpoints or tuple(mesh.connect), mesh.namespace, mesh_tls(mesh)
+    return endpoints or tuple(mesh.connect), namespace or mesh.namespace, mesh_tls(mesh)
 
 
 def _reachable(endpoint: str) -> str:

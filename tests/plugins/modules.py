@@ -1,0 +1,57 @@
+"""Small modules in the text format, each with one habit."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from plugins.host.engine import wat2wasm
+
+HEADER = """
+  (memory (export "memory") 2)
+  (global (export "geomq_abi") i32 (i32.const 1))
+  (func (export "geomq_alloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "geomq_init") (param i32 i32) (result i32) (i32.const 0))
+"""
+
+
+@cache
+def module(process: str, header: str = HEADER) -> bytes:
+    """A module whose geomq_process has this body; the parameters are $at and $length."""
+    return wat2wasm(
+        f'(module {header} (func (export "geomq_process") (param $at i32) (param $length i32) (result i64) {process}))'
+    )
+
+
+PASSES = "(i64.const 0)"
+TRAPS = "unreachable"
+LOOPS = "(loop $again (br $again)) (i64.const 0)"
+SPRAWLS = "(i64.const 0x1000ffffffff)"
+ELSEWHERE = "(i64.const 0x7fffffff00000020)"
+GROWS = "(if (i32.eq (memory.grow (i32.const 10000)) (i32.const -1)) (then unreachable)) (i64.const 0)"
+RECURSES = "(call 2 (local.get $at) (local.get $length))"
+
+DROPS_ALL = """
+  (local $i i32)
+  (i32.store (i32.const 60000) (i32.const 0x31524D47))
+  (i32.store (i32.const 60004) (i32.load offset=4 (local.get $at)))
+  (i32.store (i32.const 60008) (i32.const 32))
+  (memory.fill (i32.const 60012) (i32.const 0) (i32.const 20))
+  (memory.fill (i32.const 60032) (i32.const 1) (i32.load offset=4 (local.get $at)))
+  (i64.or (i64.shl (i64.const 60000) (i64.const 32))
+          (i64.extend_i32_u (i32.add (i32.const 32) (i32.load offset=4 (local.get $at)))))
+"""
+
+TRAPS_ON_BANG = """
+  (local $i i32) (local $entry i32)
+  (local.set $entry (i32.add (local.get $at) (i32.const 32)))
+  (block $done
+    (loop $next
+      (br_if $done (i32.ge_u (local.get $i) (i32.load offset=4 (local.get $at))))
+      (if (i32.eq (i32.load8_u (i32.add (local.get $at) (i32.load offset=8 (local.get $entry)))) (i32.const 33))
+        (then unreachable))
+      (local.set $entry (i32.add (local.get $entry) (i32.const 40)))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br $next)))
+  (i64.const 0)
+"""
+"""Traps when a payload begins with an exclamation mark."""

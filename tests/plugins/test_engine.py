@@ -1,0 +1,151 @@
+"""Modules within their limits: real wasm."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugins.host import engine
+from plugins.host.engine import Instance, Limits, ModuleMissing, ModuleRefused, Trap, read_module, wat2wasm
+from plugins.host.frame import Fields, encode_request
+from tests.plugins import modules
+
+FRAME = encode_request([Fields(b"t", b"payload")], 1, 1, 1)
+
+
+def instance(process: str, limits: Limits | None = None, header: str = modules.HEADER) -> Instance:
+    return Instance(modules.module(process, header), b"{}", limits or Limits(), lambda key: None)
+
+
+def test_the_binding_has_the_shape_that_fast_calls_need() -> None:
+    assert engine.has_fast_calls()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_calls(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(engine, "has_fast_calls", lambda: fast)
+    passing = instance(modules.PASSES)
+    assert passing.process(FRAME, 1) is None
+    passing.close()
+    dropping = instance(modules.DROPS_ALL)
+    answer = dropping.process(FRAME, 1)
+    assert answer is not None
+    assert answer[-1] == 1
+    dropping.close()
+    trapping = instance(modules.TRAPS)
+    with pytest.raises(Trap, match="trapped"):
+        trapping.process(FRAME, 1)
+    trapping.close()
+
+
+@pytest.mark.parametrize(
+    ("process", "limits", "words"),
+    [
+        (modules.TRAPS, Limits(), "trapped"),
+        (modules.LOOPS, Limits(), "used up its fuel"),
+        (modules.LOOPS, Limits(fuel_base=10**15, deadline_ms=20), "ran past its deadline"),
+        (modules.SPRAWLS, Limits(), "a result of 4294967295 bytes"),
+        (modules.ELSEWHERE, Limits(), "an address outside the memory"),
+        (modules.GROWS, Limits(), "trapped"),
+        (modules.RECURSES, Limits(fuel_base=10**12, deadline_ms=5000), "overflowed its stack"),
+    ],
+    ids=["trap", "fuel", "deadline", "output", "address", "memory", "stack"],
+)
+def test_limits_hold(process: str, limits: Limits, words: str) -> None:
+    found = instance(process, limits)
+    with pytest.raises(Trap, match=words):
+        found.process(FRAME, 1)
+    found.close()
+
+
+def test_large_frame_needs_room() -> None:
+    found = instance(modules.PASSES)
+    with pytest.raises(Trap, match="outside the memory"):
+        found.process(encode_request([Fields(b"t", bytes(1 << 20))], 1, 1, 1), 1)
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("", "the export memory is missing"),
+        (
+            modules.HEADER.replace("i32.const 1)", "i32.const 2)"),
+            "made for version 2 of the interface, not 1",
+        ),
+        (modules.HEADER.replace("geomq_abi", "other"), "geomq_abi is missing"),
+        (modules.HEADER.replace("geomq_init", "other"), "the export geomq_init is missing"),
+        (
+            modules.HEADER.replace(
+                "(param i32 i32) (result i32) (i32.const 0)", "(result i32) (i32.const 0)"
+            ),
+            "geomq_init does not have the type",
+        ),
+        (
+            modules.HEADER.replace(
+                "(result i32) (i32.const 0))", '(result i32) (i32.const 16))(data (i32.const 16) "no\\00")'
+            ),
+            "^no$",
+        ),
+        (
+            modules.HEADER.replace("(result i32) (i32.const 0))", "(result i32) unreachable)"),
+            "geomq_init failed: trapped",
+        ),
+        (
+            '(import "env" "now" (func (result i64)))' + modules.HEADER,
+            "imports env.now, which is not offered",
+        ),
+        (modules.HEADER.replace('"memory") 2', '"memory") 2000'), "cannot be instantiated"),
+    ],
+)
+def test_modules_that_do_not_fit_are_refused(header: str, words: str) -> None:
+    with pytest.raises(ModuleRefused, match=words):
+        instance(modules.PASSES, header=header)
+
+
+def test_version_may_be_told_by_a_function() -> None:
+    header = modules.HEADER.replace(
+        '(global (export "geomq_abi") i32 (i32.const 1))',
+        '(func (export "geomq_abi") (result i32) (i32.const 1))',
+    )
+    found = instance(modules.PASSES, header=header)
+    assert found.process(FRAME, 1) is None
+    found.close()
+
+
+def test_not_a_module() -> None:
+    with pytest.raises(ModuleRefused, match="not a wasm module"):
+        Instance(b"\0asm", b"{}", Limits(), lambda key: None)
+
+
+def test_missing_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ModuleMissing, match="No such file"):
+        read_module(tmp_path / "none.wasm")
+
+
+def test_no_wasm_on_this_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "UNAVAILABLE", "wasm cannot run on this machine: no library")
+    with pytest.raises(ModuleMissing, match="wasm cannot run on this machine"):
+        instance(modules.PASSES + "(drop (i32.const 7))")
+
+
+STATE = """
+  (import "geomq" "state_get" (func $get (param i32 i32 i32 i32) (result i32)))
+"""
+
+
+def test_state_is_read_through_the_only_import() -> None:
+    code = wat2wasm(
+        f"""(module {STATE} {modules.HEADER} (data (i32.const 16) "key")
+        (func (export "geomq_process") (param i32 i32) (result i64)
+          (if (i32.ne (call $get (i32.const 16) (i32.const 3) (i32.const 64) (i32.const 8)) (i32.const 5))
+            (then unreachable))
+          (if (i32.ne (i32.load8_u (i32.const 64)) (i32.const 118)) (then unreachable))
+          (if (i32.ne (call $get (i32.const 16) (i32.const 2) (i32.const 64) (i32.const 8)) (i32.const -1))
+            (then unreachable))
+          (if (i32.ne (call $get (i32.const 2000000000) (i32.const 2) (i32.const 64) (i32.const 8)) (i32.const -1))
+            (then unreachable))
+          (i64.const 0)))"""
+    )
+    found = Instance(code, b"", Limits(), {b"key": b"value"}.get)
+    assert found.process(FRAME, 1) is None
+    found.close()

@@ -1,0 +1,169 @@
+"""A rule at work: what becomes of messages when its module fails, and what its effects do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from plugins.host.breaker import Breaker
+from plugins.host.engine import Limits, wat2wasm
+from plugins.host.frame import Fields
+from plugins.host.pipeline import EGRESS, INGRESS, STORE, Entry, Rule
+from plugins.host.state import State
+from tests.plugins import modules
+
+BATCH = [Fields(b"t", b"%d" % number) for number in range(10)]
+
+
+def rule(
+    folder: Path, process: str, stage: int = INGRESS, on_error: str = "drop", limits: Limits | None = None
+) -> Rule:
+    path = folder / "rule.wasm"
+    path.write_bytes(modules.module(process))
+    return Rule(Entry("rule", stage, str(path), ("#",), {}, limits or Limits(), on_error))
+
+
+def test_pass_and_drop(tmp_path: Path) -> None:
+    passing = rule(tmp_path, modules.PASSES)
+    messages = passing.run(BATCH, 1.0).messages
+    assert all(after is before for after, before in zip(messages, BATCH, strict=True))
+    dropping = rule(tmp_path, modules.DROPS_ALL)
+    assert dropping.run(BATCH, 1.0).messages == [None] * 10
+    assert dropping.figures()["dropped"] == 10
+    assert dropping.figures()["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "process", [modules.TRAPS, modules.LOOPS, modules.SPRAWLS, modules.ELSEWHERE, modules.GROWS]
+)
+@pytest.mark.parametrize(
+    ("stage", "on_error", "kept"),
+    [
+        (INGRESS, "pass", True),
+        (INGRESS, "drop", False),
+        (STORE, "pass", True),
+        (EGRESS, "drop", False),
+        (EGRESS, "pass", False),
+    ],
+)
+def test_failure(tmp_path: Path, process: str, stage: int, on_error: str, kept: bool) -> None:
+    failing = rule(tmp_path, process, stage, on_error)
+    assert failing.run(BATCH, 1.0).messages == (BATCH if kept else [None] * 10)
+    assert failing.figures()["failed"] == 10
+    assert failing.figures()["last_error"]
+
+
+def test_one_poisonous_message_does_not_take_the_others_along(tmp_path: Path) -> None:
+    found = rule(tmp_path, modules.TRAPS_ON_BANG)
+    batch = [*BATCH[:3], Fields(b"t", b"!"), *BATCH[3:]]
+    assert found.run(batch, 1.0).messages == [*BATCH[:3], None, *BATCH[3:]]
+    assert found.figures()["failed"] == 1
+    assert found.figures()["passed"] == 10
+    assert found.run(BATCH, 1.0).messages == BATCH
+
+
+def test_breaker_stops_what_keeps_failing(tmp_path: Path) -> None:
+    failing = rule(tmp_path, modules.TRAPS)
+    for _ in range(10):
+        failing.run(BATCH[:1], 1.0)
+    runs = failing.figures()["runs"]
+    assert failing.figures()["state"] == "open"
+    for _ in range(10):
+        failing.run(BATCH[:1], 1.0)
+    assert failing.figures()["runs"] == runs
+    assert failing.figures()["failed"] == 20
+
+
+def test_missing_module_is_told_once_and_found_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "late.wasm"
+    late = Rule(Entry("late", EGRESS, str(path), ("#",)))
+    for _ in range(3):
+        assert late.run(BATCH, 1.0).messages == [None] * 10
+    told = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(told) == 1
+    assert "rule late fails, its messages are dropped: " in told[0].message
+    assert "No such file" in told[0].message
+    path.write_bytes(modules.module(modules.PASSES))
+    monkeypatch.setattr(late, "_loading", Breaker())
+    assert late.run(BATCH, 1.0).messages == BATCH
+    assert late.figures()["state"] == "ready"
+
+
+def test_refused_configuration_fails_closed(tmp_path: Path) -> None:
+    refused = Rule(Entry("mask", EGRESS, "rules", ("#",), {"mask": [{"path": "a", "action": "foo"}]}))
+    assert refused.run(BATCH, 1.0).messages == [None] * 10
+    assert refused.figures()["last_error"].startswith('mask[0].action: "foo" is not one of')
+
+
+def test_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One effect of each kind, built in memory by data segments."""
+    effects = [
+        (1, 1 | 4),  # EMIT, QoS 1, retained
+        (2, 0),  # STORE
+        (3, 0),  # STATE PUT
+        (4, 0x4000000000000000),  # METRIC, 2.0
+        (5, 0),  # LOG
+        (6, 0),  # ALERT
+    ]
+    table = b"".join(
+        kind.to_bytes(4, "little")
+        + (0xFFFFFFFF).to_bytes(4, "little")
+        + (225).to_bytes(4, "little")
+        + (3).to_bytes(4, "little")
+        + (228).to_bytes(4, "little")
+        + (4).to_bytes(4, "little")
+        + number.to_bytes(8, "little")
+        for kind, number in effects
+    )
+    head = b"".join(n.to_bytes(4, "little") for n in (0x31524D47, 1, 32, 0, 33, len(effects), 33, 0))
+    data = head + b"\0" + table + b"x/ynews"
+    text = "".join(f"\\{byte:02x}" for byte in data)
+    code = wat2wasm(
+        f"""(module {modules.HEADER} (data (i32.const 16) "{text}")
+        (func (export "geomq_process") (param i32 i32) (result i64)
+          (i64.const {16 << 32 | len(data)})))"""
+    )
+    path = tmp_path / "effects.wasm"
+    path.write_bytes(code)
+    found = Rule(Entry("effects", INGRESS, str(path), ("#",)))
+    outcome = found.run(BATCH[:1], 1.0)
+    assert outcome.messages == BATCH[:1]
+    assert outcome.emitted == [Fields(b"x/y", b"news", b"", b"", 1, True)]
+    assert outcome.stored == [Fields(b"x/y", b"news")]
+    assert found.figures()["metrics"] == {"x/y": 2.0}
+    assert found.figures()["alerts"] == 1
+    assert found._state_get(b"x/y") == b"news"
+    assert "rule effects: alert x/y: news" in caplog.text
+
+
+def test_breaker() -> None:
+    breaker = Breaker(threshold=2, first=1.0, longest=4.0)
+    breaker.failed(0.0)
+    assert breaker.allows(0.0)
+    for pause, now in ((1.0, 0.0), (2.0, 10.0), (4.0, 20.0), (4.0, 30.0)):
+        breaker.failed(now)
+        assert breaker.opened
+        assert not breaker.allows(now + pause - 0.1)
+        assert breaker.allows(now + pause)
+    breaker.succeeded()
+    assert breaker.allows(30.0)
+    assert not breaker.opened
+
+
+def test_state_is_bounded_and_forgets() -> None:
+    state = State(max_keys=2, max_bytes=100)
+    state.put(b"a", b"1", 0, 0.0)
+    state.put(b"b", b"2", 1000, 0.0)
+    assert state.get(b"b", 0.5) == b"2"
+    assert state.get(b"b", 1.0) is None
+    state.put(b"b", b"2", 0, 0.0)
+    state.put(b"c", b"3", 0, 0.0)
+    assert state.get(b"a", 0.0) is None
+    state.put(b"d", bytes(98), 0, 0.0)
+    assert len(state) == 1
+    state.put(b"e", bytes(101), 0, 0.0)
+    assert len(state) == 0
