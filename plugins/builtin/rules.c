@@ -209,7 +209,7 @@ static const uint8_t *walk_value(const uint8_t *at, uint32_t depth, bool active,
     if (at >= end) return NULL;
     if (*at != '{' && *at != '[') return json_scalar(at, end, type);
     *type = *at == '{' ? JSON_OBJECT : JSON_ARRAY;
-    return depth > JSON_DEPTH ? NULL : walk_inside(at, depth, active);
+    return depth >= JSON_DEPTH ? NULL : walk_inside(at, depth, active);
 }
 
 static const uint8_t *walk_key(const uint8_t *at, Span *key) {

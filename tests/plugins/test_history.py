@@ -1,0 +1,117 @@
+"""The local history: real SQLite on disk."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.message import Message
+from plugins.store.history import History, HistoryError
+
+NOW = 4_000_000_000.0
+"""Later than any clock that runs this: nothing is too old."""
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    made = History(tmp_path / "data" / "history.db", 3600, 1 << 20)
+    yield made
+    made.close()
+
+
+def payloads(history: History, topic_filter: str, **bounds: float) -> list[bytes]:
+    return [stored.payload for stored in history.query(topic_filter, **bounds)]  # type: ignore[arg-type]
+
+
+def test_newest_of_matching_topics_oldest_first(history: History) -> None:
+    for number in range(10):
+        history.append([Message(f"t/{number % 2}", b"%d" % number), Message("other", b"x")], NOW + number)
+    assert payloads(history, "t/0") == [b"0", b"2", b"4", b"6", b"8"]
+    assert payloads(history, "t/+", last=3) == [b"7", b"8", b"9"]
+    assert payloads(history, "t/#", since=NOW + 2, until=NOW + 4) == [b"2", b"3", b"4"]
+    assert payloads(history, "#", last=2) == [b"9", b"x"]
+    assert payloads(history, "nothing/#") == []
+
+
+def test_everything_of_a_message_is_kept(history: History) -> None:
+    history.append([Message("t", b"\x00\xff", 2, True, b"\x01\x01", 0.0, "device")], NOW)
+    (stored,) = history.query("t")
+    assert stored == ("t", NOW, b"\x00\xff", 2, True, b"\x01\x01", "device")
+    assert history.stats()["messages"] == 1
+
+
+def test_dollar_topics_are_spared_by_wildcards(history: History) -> None:
+    history.append([Message("$app/x", b"1"), Message("a", b"2")], NOW)
+    assert payloads(history, "#") == [b"2"]
+    assert payloads(history, "$app/#") == [b"1"]
+
+
+def test_it_survives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    first = History(path, 3600, 1 << 20)
+    first.append([Message("t", b"kept")], NOW)
+    first.close()
+    second = History(path, 3600, 1 << 20)
+    assert payloads(second, "t") == [b"kept"]
+    assert second.stats()["oldest"] == NOW
+    second.close()
+
+
+def test_retention_by_age(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    first = History(path, 1e12, 1 << 20)
+    first.append([Message("t", b"old")], 1000.0)
+    first.append([Message("t", b"new")], NOW)
+    first.close()
+    second = History(path, 3600, 1 << 20)
+    second.flush()
+    assert payloads(second, "t") == [b"new"]
+    second.close()
+
+
+def test_retention_by_bytes_deletes_the_oldest(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db", 3600, 100_000)
+    for number in range(300):
+        history.append([Message("t", b"%04d" % number + bytes(996))], NOW + number)
+    history.flush()
+    history.append([Message("t", b"last")], NOW + 300)
+    found = payloads(history, "t")
+    assert found[-1] == b"last"
+    assert 50 < len(found) <= 95
+    assert [payload[:4] for payload in found[:-1]] == [b"%04d" % n for n in range(301 - len(found), 300)]
+    assert history.stats()["bytes"] <= 100_000
+    history.close()
+
+
+def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    path.write_bytes(b"this is not a database, it is far too long for one" * 100)
+    with pytest.raises(HistoryError, match="cannot be opened: file is not a database"):
+        History(path, 1, 1)
+    path.unlink()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(HistoryError, match="has format 99"):
+        History(path, 1, 1)
+
+
+def test_disk_error_is_told_and_counted_and_the_node_goes_on(
+    history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    history.append([Message("t", b"first")], NOW)
+    history.flush()
+    blocker = sqlite3.connect(history.stats()["path"], isolation_level=None)
+    blocker.execute("ALTER TABLE message RENAME TO hidden")
+    history.append([Message("t", b"lost")], NOW)
+    history.flush()
+    assert history.stats()["dropped"] == 1
+    assert "no such table" in history.stats()["last_error"]
+    assert "cannot be written" in caplog.text
+    blocker.execute("ALTER TABLE hidden RENAME TO message")
+    blocker.close()
+    history.append([Message("t", b"second")], NOW)
+    assert payloads(history, "t") == [b"first", b"second"]
