@@ -73,6 +73,7 @@ class Connection(Outlet):
         "listener",
         "paused",
         "session",
+        "slot",
         "state",
         "transport",
         "version",
@@ -88,6 +89,8 @@ class Connection(Outlet):
         self.address = address
         self.listener = listener
         self.state = State.NEW
+        self.slot = 0
+        """Where the roster watches this connection's time."""
         self.version = 4
         self.session: Session | None = None
         self.credentials: Credentials | None = None
@@ -420,6 +423,7 @@ class Connection(Outlet):
             return
         was_open = self.state is State.OPEN
         self.state = State.CLOSED
+        self.engine.roster.forget(self)
         self.blocked = True
         if was_open:
             self.engine.roster.depart(self, now)
@@ -438,6 +442,7 @@ class Connection(Outlet):
             self.engine.roster.depart(self, now)
 
     def _finish(self) -> None:
+        self.engine.roster.forget(self)
         if self.out:
             self.write(b"".join(self.out))
             self.out.clear()

@@ -29,7 +29,7 @@ class Roster:
         self._connections: dict[str, Connection] = {}
         self._expiring: Agenda[str, str] = Agenda()
         self._wills: Agenda[str, Message] = Agenda()
-        self._wheel: Wheel[tuple[Connection, bool]] = Wheel(now)
+        self._wheel: Wheel[Connection] = Wheel(now)
 
     @property
     def connected(self) -> int:
@@ -46,7 +46,11 @@ class Roster:
 
     def greet(self, connection: Connection, now: float) -> None:
         """A network connection was made: it has a while to send CONNECT."""
-        self._wheel.schedule((connection, True), now + self._engine.limits.connect_timeout)
+        connection.slot = self._wheel.schedule(connection, now + self._engine.limits.connect_timeout)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is over: no time is watched for it any more."""
+        self._wheel.cancel(connection, connection.slot)
 
     def objection(self, packet: Connect) -> int:
         """Why a CONNECT cannot be accepted, as a reason code, or 0; asked before who the client is."""
@@ -87,8 +91,9 @@ class Roster:
         self._engine.stats.connections_accepted += 1
         properties = self._terms(session, connection, packet, client_id) if packet.version == V5 else {}
         connection.send(encode.connack(packet.version, present, Reason.SUCCESS, properties))
+        self._wheel.cancel(connection, connection.slot)
         if connection.keep_alive:
-            self._wheel.schedule((connection, False), now + 1.5 * connection.keep_alive)
+            connection.slot = self._wheel.schedule(connection, now + 1.5 * connection.keep_alive)
         if present:
             for held in session.subscriptions.values():
                 # Routes know the version and packet limit of their sessions, which may have changed.
@@ -187,19 +192,16 @@ class Roster:
 
     def tick(self, now: float) -> None:
         """End what is overdue: silent connections, delayed wills, sessions past their expiry."""
-        for connection, early in self._wheel.due(now):
-            if connection.state is State.CLOSED:
-                continue
-            if early:
-                if connection.state is not State.OPEN:
-                    connection.lost(now)
-                    connection.transport.abort()
+        for connection in self._wheel.due(now):
+            if connection.state is not State.OPEN:
+                connection.lost(now)
+                connection.transport.abort()
                 continue
             due = connection.last_seen + 1.5 * connection.keep_alive
             if due <= now:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, now)
             else:
-                self._wheel.schedule((connection, False), due)
+                connection.slot = self._wheel.schedule(connection, due)
         for will in self._wills.due(now):
             self._engine.publish_one(will, now)
         for client_id in self._expiring.due(now):

@@ -10,7 +10,7 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 
-class Wheel(Generic[T]):
+class Wheel(Generic[K]):
     """Items due at about a time, in buckets of one second.
 
     An item that turns out not to be due (a device that has spoken meanwhile) is simply scheduled again, so
@@ -20,14 +20,24 @@ class Wheel(Generic[T]):
     __slots__ = ("_buckets", "_reached")
 
     def __init__(self, now: float) -> None:
-        self._buckets: dict[int, list[T]] = {}
+        self._buckets: dict[int, set[K]] = {}
         self._reached = int(now)
 
-    def schedule(self, item: T, due: float) -> None:
-        """Have the item come back from :meth:`due` within a second after ``due``."""
-        self._buckets.setdefault(max(int(due), self._reached) + 1, []).append(item)
+    def schedule(self, item: K, due: float) -> int:
+        """Have the item come back from :meth:`due` within a second after ``due``; the slot to cancel it by."""
+        slot = max(int(due), self._reached) + 1
+        self._buckets.setdefault(slot, set()).add(item)
+        return slot
 
-    def due(self, now: float) -> list[T]:
+    def cancel(self, item: K, slot: int) -> None:
+        """Forget an item, if it still waits in its slot."""
+        bucket = self._buckets.get(slot)
+        if bucket is not None:
+            bucket.discard(item)
+            if not bucket:
+                del self._buckets[slot]
+
+    def due(self, now: float) -> list[K]:
         """Take out all items whose time has come."""
         until = int(now)
         if until - self._reached > len(self._buckets):
@@ -35,7 +45,7 @@ class Wheel(Generic[T]):
         else:
             passed = [second for second in range(self._reached + 1, until + 1) if second in self._buckets]
         self._reached = max(self._reached, until)
-        found: list[T] = []
+        found: list[K] = []
         for second in passed:
             found.extend(self._buckets.pop(second))
         return found

@@ -80,6 +80,12 @@ class NodeProcess:
             )
         wait_for(self._accepts, f"node {self.name} accepts connections")
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
     def _accepts(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
