@@ -39,7 +39,7 @@ _LOST = (
 
 async def stay_connected(name: str, port: int, work: Callable[[MQTTClient], Awaitable[None]]) -> None:
     """Connect and do the work; when the node goes away, try again until cancelled."""
-    while True:
+    while not _is_cancelled():
         client = MQTTClient(client_id=name, config=dict(_CONFIG))
         try:
             await client.connect(f"mqtt://127.0.0.1:{port}")
@@ -48,12 +48,17 @@ async def stay_connected(name: str, port: int, work: Callable[[MQTTClient], Awai
             pass
         except asyncio.CancelledError:
             # The client cancels its own tasks when the connection ends; that is not meant for us.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if _is_cancelled():
                 await _leave(client)
                 raise
         await _leave(client)
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task is to end. Asked at every turn, for the client swallows a cancellation now and then."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def _leave(client: MQTTClient) -> None:
@@ -62,8 +67,7 @@ async def _leave(client: MQTTClient) -> None:
     except _LOST:
         pass
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if _is_cancelled():
             raise
 
 
@@ -72,7 +76,7 @@ async def drive(vehicle: Vehicle, port: int, state: State) -> None:
     state.know_personal(vehicle.topic, vehicle.driver)
 
     async def report(client: MQTTClient) -> None:
-        while True:
+        while not _is_cancelled():
             reading = vehicle.report(time.time())
             payload = json.dumps(reading, ensure_ascii=False).encode()
             await asyncio.wait_for(client.publish(vehicle.topic, payload, qos=1), _ANSWER_SECONDS)
@@ -87,7 +91,7 @@ async def listen(node: str, port: int, state: State) -> None:
 
     async def hear(client: MQTTClient) -> None:
         await client.subscribe([(FLEET_FILTER, 1), (STATUS_TOPIC, 0)])
-        while True:
+        while not _is_cancelled():
             message = await client.deliver_message(_ANSWER_SECONDS)
             if message is None or message.data is None:
                 continue

@@ -28,6 +28,7 @@ SECONDS_VARIABLE = "GEOMQ_DEMO_SECONDS"
 
 _VEHICLES = 4
 _REFRESH_SECONDS = 0.25
+_END_SECONDS = 1.0
 _REPORT_SECONDS = 5.0
 """How often the view is printed where the output is no terminal."""
 
@@ -100,9 +101,12 @@ def _clients(runners: list[NodeRunner], state: State) -> list[Coroutine[Any, Any
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks until they have ended: once may not be enough for those that wait for amqtt's client."""
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_END_SECONDS)
 
 
 async def _show(state: State, console: Console) -> None:
