@@ -1,0 +1,115 @@
+"""Envelopes and control frames: what is written is read, whatever is cut is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.message import Message
+from edge_mesh import answers, control, envelope
+from edge_mesh.control import Ack, ControlError, Ping, Pong
+from edge_mesh.envelope import EnvelopeError, decode_header, decode_records, encode, encode_record
+
+TOPICS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0+#$"), min_size=1, max_size=12
+)
+MESSAGES = st.builds(
+    Message,
+    TOPICS,
+    st.binary(max_size=40),
+    st.integers(0, 2),
+    st.booleans(),
+    st.binary(max_size=10),
+    st.just(0.0) | st.floats(1000.0, 2000.0),
+    st.just("device"),
+    st.sampled_from(["", "eu", "us-1"]),
+    st.integers(0, 1 << 60),
+)
+NOW = 500.0
+
+
+def seen(message: Message) -> tuple[object, ...]:
+    return (
+        message.topic,
+        message.payload,
+        message.qos,
+        message.retain,
+        message.properties,
+        message.expires_at,
+        message.stamp,
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(MESSAGES, max_size=10), st.integers(0, 10))
+def test_messages_cross(messages: list[Message], skip: int) -> None:
+    records = [encode_record(message, message.origin) for message in messages]
+    data = encode(envelope.DURABLE, "sender", records, NOW, epoch=3, after=4, first=5)
+    header = decode_header(data)
+    assert header[:7] == (envelope.DURABLE, "sender", 3, 4, 5, len(messages), NOW)
+    found = decode_records(data, header, NOW, skip)
+    assert [seen(message) for message in found] == [seen(message) for message in messages[skip:]]
+    assert [m.origin for m in found] == [m.origin or "sender" for m in messages[skip:]]
+    assert not any(message.publisher for message in found), "the publisher's name never leaves its node"
+
+
+def test_expiry_follows_the_receivers_clock() -> None:
+    records = [
+        encode_record(Message("t", b"", 1, expires_at=NOW + 10)),
+        encode_record(Message("t", b"", 1, expires_at=NOW)),
+    ]
+    data = encode(envelope.LIVE, "sender", records, NOW)
+    found = decode_records(data, decode_header(data), 9000.0)
+    assert [message.expires_at for message in found] == [9010.0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(MESSAGES, min_size=1, max_size=3))
+def test_every_truncation_and_addition_is_refused(messages: list[Message]) -> None:
+    data = encode(envelope.LIVE, "sender", [encode_record(m, m.origin) for m in messages], NOW)
+    for broken in [data[:length] for length in range(len(data))] + [data + b"x"]:
+        with pytest.raises(EnvelopeError):
+            decode_records(broken, decode_header(broken), NOW)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(MESSAGES, min_size=1, max_size=3), st.data())
+def test_changed_bytes_never_raise_anything_else(messages: list[Message], data: st.DataObject) -> None:
+    raw = bytearray(encode(envelope.LIVE, "sender", [encode_record(m, m.origin) for m in messages], NOW))
+    for _ in range(3):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = decode_records(bytes(raw), decode_header(bytes(raw)), NOW)
+    except EnvelopeError:
+        return
+    for message in found:
+        assert message.topic
+        assert message.topic[0] != "$"
+        assert not {"+", "#", "\0"} & set(message.topic)
+
+
+@pytest.mark.parametrize("topic", ["$SYS/x", "a/#", "+", ""])
+def test_topics_that_do_not_travel_are_refused(topic: str) -> None:
+    data = encode(envelope.LIVE, "sender", [encode_record(Message(topic, b""))], NOW)
+    with pytest.raises(EnvelopeError):
+        decode_records(data, decode_header(data), NOW)
+
+
+def test_answers_come_in_parts() -> None:
+    records = [encode_record(Message("t", bytes(100_000))) for _ in range(10)]
+    parts = [decode_header(part) for part in answers.parts("node", records, NOW)]
+    assert len(parts) > 1
+    assert sum(part.total for part in parts) == 10
+    assert answers.is_complete(parts)
+    assert not answers.is_complete(parts[1:])
+    assert answers.is_complete([decode_header(part) for part in answers.parts("node", [], NOW)])
+
+
+@pytest.mark.parametrize("frame", [Ack(5, 6, True), Ack(0, 0, False), Ping(1.5, 7, 8), Pong(2.5)])
+def test_control_frames(frame: Ack | Ping | Pong) -> None:
+    data = frame.encode()
+    assert control.decode(data) == frame
+    for broken in [data[:length] for length in range(len(data))] + [data + b"x", b"\x09" + data[1:]]:
+        with pytest.raises(ControlError):
+            control.decode(broken)

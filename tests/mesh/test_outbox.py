@@ -1,0 +1,122 @@
+"""The outbox: what waits for other nodes, on disk, through crashes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from edge_mesh.outbox import Outbox
+from edge_mesh.outbox_store import Entry, OutboxError, Row
+from tests.mesh.fakes import until
+
+
+async def opened(
+    path: Path | None, retention: float = 1000.0, capacity: int = 1 << 20, wall: float = 100.0
+) -> Outbox:
+    outbox = Outbox(path, retention, capacity, wall=lambda: wall)
+    outbox.start(asyncio.get_running_loop())
+    return outbox
+
+
+async def read(outbox: Outbox, destination: str, after: int = 0, max_bytes: int = 1 << 20) -> list[Row]:
+    found: list[list[Row]] = []
+    outbox.read(destination, after, max_bytes, found.append)
+    await until(lambda: found, "the rows are read")
+    return found[0]
+
+
+async def add(outbox: Outbox, *entries: Entry) -> None:
+    safe: list[bool] = []
+    outbox.add(entries, lambda: safe.append(True))
+    await until(lambda: safe, "they are safe")
+
+
+async def test_what_is_safe_survives(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path)
+    await add(outbox, Entry(b"one", 0.0, (("b", 1), ("c", 1))), Entry(b"two", 0.0, (("b", 2),)))
+    outbox.remember_peer("b", "us")
+    outbox.save_interest("b", ["x/#"], [])
+    epoch, first = outbox.epoch, outbox.first_sequence
+    await outbox.close()
+    again = await opened(path)
+    assert again.epoch == epoch
+    assert again.first_sequence > first
+    assert [row.record for row in await read(again, "b")] == [b"one", b"two"]
+    assert [row.record for row in await read(again, "c")] == [b"one"]
+    assert [(peer.name, peer.region, peer.topic_filters) for peer in again.known_peers] == [
+        ("b", "us", ("x/#",)),
+        ("c", "", ()),
+    ]
+    again.acknowledge("b", 1)
+    assert [row.record for row in await read(again, "b")] == [b"two"]
+    assert [row.record for row in await read(again, "c")] == [b"one"], "kept for the other destination"
+    assert again.ledger("b").as_dict()["acknowledged"] == 1
+    await again.close()
+
+
+async def test_marks_survive(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path)
+    done: list[bool] = []
+    outbox.save_mark("a", 7, 42, lambda: done.append(True))
+    await until(lambda: done)
+    await outbox.close()
+    again = await opened(path)
+    assert again.marks == {"a": (7, 42)}
+    await again.close()
+
+
+async def test_what_everybody_has_is_safe_and_not_written() -> None:
+    outbox = Outbox(None, 1000.0, 1 << 20, linger=5.0)
+    outbox.start(asyncio.get_running_loop())
+    outbox.acknowledge("b", 0)
+    safe: list[bool] = []
+    outbox.add([Entry(b"one", 0.0, (("b", 1),))], lambda: safe.append(True))
+    outbox.acknowledge("b", 1)
+    assert safe == [True]
+    assert await read(outbox, "b") == []
+    assert outbox.ledger("b").acknowledged == 1
+    await outbox.close()
+
+
+async def test_reads_are_bounded(tmp_path: Path) -> None:
+    outbox = await opened(tmp_path / "outbox.db")
+    await add(outbox, *(Entry(bytes(100), 0.0, (("b", number),)) for number in range(1, 11)))
+    assert [row.sequence for row in await read(outbox, "b", 3, 250)] == [4, 5, 6]
+    assert len(await read(outbox, "b", 0, 1)) == 1
+    await outbox.close()
+
+
+async def test_age_expiry_and_size_bound_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path, wall=100.0)
+    await add(outbox, Entry(b"old", 0.0, (("b", 1),)), Entry(b"expires", 150.0, (("b", 2),)))
+    await outbox.close()
+    later = await opened(path, wall=160.0)
+    await add(later, Entry(b"new", 0.0, (("b", 3),)))
+    later.prune()
+    assert [row.record for row in await read(later, "b")] == [b"old", b"new"]
+    assert later.ledger("b").expired == 1
+    await later.close()
+    much_later = await opened(path, retention=1000.0, wall=1120.0)
+    much_later.prune()
+    assert [row.record for row in await read(much_later, "b")] == [b"new"]
+    assert much_later.ledger("b").age == 1
+    assert much_later.ledger("b").balanced
+    await much_later.close()
+    small = await opened(path, capacity=250, wall=170.0)
+    await add(small, *(Entry(bytes(100), 0.0, (("b", number),)) for number in range(10, 15)))
+    assert [row.sequence for row in await read(small, "b")] == [13, 14]
+    assert small.ledger("b").overflow == 4
+    assert small.ledger("b").balanced
+    await small.close()
+
+
+async def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(b"not a database at all, by no means" * 100)
+    with pytest.raises(OutboxError, match="cannot be opened"):
+        Outbox(path, 1.0, 1)
