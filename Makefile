@@ -19,7 +19,7 @@ lint: setup ## check style and types
 	.venv/bin/mypy
 
 bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
-	@command -v mosquitto /usr/sbin/mosquitto >/dev/null || $(call debian,mosquitto)
+	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
 	$(PY) -m tests.bench
 
 plugins: setup ## build the built-in rules from their sources

@@ -283,7 +283,7 @@ class Connection(Outlet):
             self._on_error(error, now)
             return None
         assert self.credentials is not None
-        if topic.startswith("$SYS") or not self.engine.authority.may_publish(self.credentials, topic):
+        if topic.startswith("$SYS/") or not self.engine.authority.may_publish(self.credentials, topic):
             route = DENIED
         else:
             route = self.engine.subscriptions.route(topic)

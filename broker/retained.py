@@ -24,7 +24,10 @@ class Retained:
     def __init__(self, capacity: int = 100_000) -> None:
         self._root = _Node()
         self._messages: dict[str, Message] = {}
+        self._mortal: set[str] = set()
+        """The topics whose message expires: few, usually, among many."""
         self._tombstones: dict[str, tuple[Message, float]] = {}
+        """In the order of their time."""
         self._capacity = capacity
 
     def __len__(self) -> int:
@@ -42,12 +45,17 @@ class Retained:
         if not message.payload:
             self._remove(topic)
             if message.stamp:
+                self._tombstones.pop(topic, None)
                 self._tombstones[topic] = (message, now + TOMBSTONE_LIFETIME)
             return True
         if topic not in self._messages and len(self._messages) >= self._capacity:
             return False
         self._tombstones.pop(topic, None)
         self._messages[topic] = message
+        if message.expires_at:
+            self._mortal.add(topic)
+        else:
+            self._mortal.discard(topic)
         node = self._root
         for level in topic.split("/"):
             child = node.children.get(level)
@@ -81,9 +89,12 @@ class Retained:
 
     def expire(self, now: float) -> None:
         """Forget expired messages and tombstones that are past their lifetime."""
-        for topic in [m.topic for m in self._messages.values() if m.expires_at and m.expires_at <= now]:
+        for topic in [topic for topic in self._mortal if self._messages[topic].expires_at <= now]:
             self._remove(topic)
-        for topic in [topic for topic, (_, until) in self._tombstones.items() if until <= now]:
+        while self._tombstones:
+            topic, (_, until) = next(iter(self._tombstones.items()))
+            if until > now:
+                break
             del self._tombstones[topic]
 
     def _search(self, levels: list[str]) -> Iterator[Message]:
@@ -123,6 +134,7 @@ class Retained:
     def _remove(self, topic: str) -> None:
         if self._messages.pop(topic, None) is None:
             return
+        self._mortal.discard(topic)
         path: list[tuple[_Node, str]] = []
         node = self._root
         for level in topic.split("/"):

@@ -10,7 +10,7 @@ from broker.connection import Connection, State
 from broker.message import Message
 from broker.protocol import encode
 from broker.protocol.constants import V5, Prop, Reason
-from broker.protocol.packets import Connect
+from broker.protocol.packets import Connect, Will
 from broker.protocol.properties import Properties
 from broker.session import NEVER, Session
 from broker.timers import Agenda, Wheel
@@ -163,19 +163,25 @@ class Roster:
         session.detach()
         self._connections.pop(session.client_id, None)
         will, connection.will = connection.will, None
-        if will is not None:
+        if will is not None and self._may_publish_will(connection, will):
             message = will_message(will, session.client_id, now + self._engine.wall_offset)
             delay = will_delay(will, session.expiry)
             if delay:
                 self._wills.put(session.client_id, message, now + delay)
-            elif connection.credentials and self._engine.authority.may_publish(
-                connection.credentials, will.topic
-            ):
+            else:
                 self._engine.publish_one(message, now)
         if not session.expiry:
             self._end(session, now)
         elif session.expiry != NEVER:
             self._expiring.put(session.client_id, session.client_id, now + session.expiry)
+
+    def _may_publish_will(self, connection: Connection, will: Will) -> bool:
+        credentials = connection.credentials
+        return (
+            credentials is not None
+            and not will.topic.startswith("$SYS/")
+            and self._engine.authority.may_publish(credentials, will.topic)
+        )
 
     def _end(self, session: Session, now: float) -> None:
         """The session is over: its subscriptions, its queue, and its will if that still waits."""

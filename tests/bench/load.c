@@ -6,8 +6,8 @@
  *   load -P PORT -i CONNECTIONS        opens idle connections, prints "ready", waits for end of input
  *
  * pairs: publisher i to subscriber i % subscribers; fanout: all to one topic that every subscriber takes;
- * fanin: every subscriber takes every topic. The first 8 bytes of a payload are the time of sending, unless -j
- * gives the payload; then there are no latencies. Prints one line of JSON. */
+ * fanin: every subscriber takes every topic. The first 8 bytes of a payload are the time of sending; in a text
+ * given by -j it takes the place of the 16 characters that begin with the first @. Prints one line of JSON. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 18, BURST = 512, SAMPLES = 1 << 21 };
+enum { CHUNK = 1 << 18, BURST = 512, SAMPLES = 1 << 21, STAMP_DIGITS = 16 };
 typedef enum { PAIRS, FANOUT, FANIN } Mode;
 
 typedef struct {
@@ -41,7 +41,7 @@ typedef struct {
 static struct {
     int publish_port, subscribe_port, publishers, subscribers, qos, idle;
     Mode mode;
-    size_t payload;
+    size_t payload, stamp_at;
     uint64_t messages, window;
     double rate, timeout;
     const char *topic, *text;
@@ -146,10 +146,13 @@ static void send_publish(Client *client) {
         *at++ = (uint8_t)(id >> 8);
         *at++ = (uint8_t)id;
     }
+    uint64_t now = nanoseconds();
     if (want.text) {
+        char digits[STAMP_DIGITS + 8];
+        snprintf(digits, sizeof digits, "%016llu", (unsigned long long)now);
         memcpy(at, want.text, want.payload);
+        memcpy(at + want.stamp_at, digits, STAMP_DIGITS);
     } else {
-        uint64_t now = nanoseconds();
         memset(at, 'x', want.payload);
         memcpy(at, &now, sizeof now);
     }
@@ -166,9 +169,13 @@ static void on_publish(Client *client, uint8_t first, const uint8_t *body, size_
     size_t at = 2u + (size_t)(body[0] << 8 | body[1]);
     const uint8_t *id = body + at;
     if (qos) at += 2;
-    if (!want.text && length - at >= 8 && latency_count < SAMPLES) {
-        uint64_t then;
-        memcpy(&then, body + at, sizeof then);
+    if (length - at >= want.stamp_at + STAMP_DIGITS && latency_count < SAMPLES) {
+        uint64_t then = 0;
+        if (want.text) {
+            for (size_t i = 0; i < STAMP_DIGITS; i++) then = then * 10 + (uint64_t)(body[at + want.stamp_at + i] - '0');
+        } else {
+            memcpy(&then, body + at, sizeof then);
+        }
         latencies[latency_count++] = (uint32_t)((nanoseconds() - then) / 1000);
     }
     received++;
@@ -335,7 +342,12 @@ int main(int argc, char **argv) {
         case 'r': want.rate = atof(optarg); break;
         case 't': want.timeout = atof(optarg); break;
         case 'T': want.topic = optarg; break;
-        case 'j': want.text = optarg; want.payload = strlen(optarg); break;
+        case 'j':
+            want.text = optarg;
+            want.payload = strlen(optarg);
+            want.stamp_at = strcspn(optarg, "@");
+            if (want.stamp_at + STAMP_DIGITS > want.payload) errno = EINVAL, fail("no room for the time in the text");
+            break;
         case 'i': want.idle = atoi(optarg); break;
         default: return 2;
         }
