@@ -97,8 +97,11 @@ class Outbox:
 
     # -- messages ---------------------------------------------------------------------------------------
 
-    def add(self, entries: Sequence[Entry], on_safe: Callable[[], None] | None) -> None:
-        """Store messages; ``on_safe`` once they are on disk, or acknowledged by all their destinations."""
+    def add(self, entries: Sequence[Entry], on_safe: Callable[[], None] | None, urgent: bool = False) -> None:
+        """Store messages; ``on_safe`` once they are on disk, or acknowledged by all their destinations.
+
+        ``urgent`` where no acknowledgement is to be expected soon: the next commit does not linger.
+        """
         now = self._wall()
         store, acknowledged = self._store, self._acknowledged
         self._commands.put(lambda: store.add(entries, now, acknowledged))
@@ -109,6 +112,8 @@ class Outbox:
             ticket = _Ticket(needs, on_safe)
             self._tickets.append(ticket)
             self._commands.put(lambda: self._after.append(lambda: self._fire(ticket)))
+        if urgent:
+            self._urgent.set()
 
     def acknowledge(self, destination: str, sequence: int) -> None:
         """The destination has everything up to here."""
