@@ -196,11 +196,15 @@ class Node:
             "retained": len(engine.retained),
             "counters": engine.stats.as_dict(),
             "peers": [],
+            "refused": False,
+            "kept_back": 0,
             "plugins": [],
             "history": None,
         }
         if self._mesh is not None:
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
+            status["refused"] = self._mesh.refused
+            status["kept_back"] = self._mesh.kept_back
         if self._stages is not None:
             status["plugins"] = self._stages.counters()
         if self._history is not None:

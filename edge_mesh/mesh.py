@@ -13,7 +13,7 @@ from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.boundary import Boundary
 from edge_mesh.clock import HybridClock
-from edge_mesh.history_query import HistoryAnswer, HistoryQuery, HistoryResponder, Question, collect
+from edge_mesh.history_query import HistoryQuery, HistoryResponder
 from edge_mesh.interest import LocalInterest, RemoteInterest
 from edge_mesh.interest_sync import InterestSync
 from edge_mesh.keys import Keys, check_name
@@ -25,7 +25,7 @@ from edge_mesh.outbox_store import Entry, OutboxError
 from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
 from edge_mesh.settings import MeshSettings
-from edge_mesh.status_query import answer_status, collect_status
+from edge_mesh.status_query import answer_status
 
 logger = logging.getLogger("geomq.mesh")
 
@@ -251,26 +251,6 @@ class ZenohMesh:
     def kept_back(self) -> int:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
-
-    async def ask_history(
-        self,
-        topic_filter: str,
-        last: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        timeout: float = 5.0,
-    ) -> HistoryAnswer:
-        """The histories of all nodes, this one included, as their egress rules let them out."""
-        question = Question(topic_filter, last, since, until).encode()
-        replies = self._link.ask(self._keys.query("*", "history"), question, timeout)
-        await replies.finished
-        return collect(replies, last, time.time())
-
-    async def ask_status(self, timeout: float = 5.0) -> dict[str, dict[str, Any]]:
-        """What each node, this one included, says about itself."""
-        replies = self._link.ask(self._keys.query("*", "status"), b"", timeout)
-        await replies.finished
-        return collect_status(replies)
 
     def _status_of(self, peer: Peer) -> PeerStatus:
         lane = self._receiving.get(peer.name)

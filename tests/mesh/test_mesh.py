@@ -8,8 +8,10 @@ import time
 import pytest
 
 from broker.message import Message
+from edge_mesh.client import query_status
 from edge_mesh.link import MeshError
-from tests.mesh.fakes import Meadow, free_port, joined, until
+from tests.mesh.fakes import FakePipeline, Meadow, free_port, joined, until, with_payload
+from tests.mesh.relay import Relay
 
 
 async def test_two_nodes_find_each_other_by_endpoint(nodes: Meadow) -> None:
@@ -177,7 +179,10 @@ async def test_round_trip_and_status(nodes: Meadow) -> None:
     await joined(a, b)
     await until(lambda: a.peer("b").round_trip_ms is not None)
     assert 0 < a.peer("b").round_trip_ms < 1000
-    assert await a.mesh.ask_status() == {"a": {"node": "a", "peers": 1}, "b": {"node": "b", "peers": 1}}
+    assert await query_status([f"tcp/127.0.0.1:{a.port}"], nodes.namespace) == {
+        "a": {"node": "a", "peers": 1},
+        "b": {"node": "b", "peers": 1},
+    }
     assert a.peer("b").as_dict()["alive"] is True
 
 
@@ -188,3 +193,55 @@ async def test_meshes_with_other_namespaces_are_not_seen(nodes: Meadow) -> None:
     await joined(a, b)
     assert a.sees("b")
     assert stranger.mesh.peers() == []
+
+
+async def test_retained_messages_are_told_when_nodes_meet(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    for topic in ("x/1", "x/2", "$own/3"):
+        a.publish(topic, topic.encode(), qos=1, retain=True)
+    b = await nodes.node("b", a)
+    await until(lambda: set(b.node.retained) == {"x/1", "x/2"}, "the snapshot came")
+    assert b.node.delivered == [], "a snapshot is no publication"
+    await b.mesh.stop()
+    await until(lambda: a.sees(), "b is gone")
+    a.publish("x/1", b"", qos=1, retain=True)
+    a.publish("x/2", b"newer", qos=1, retain=True)
+    again = await nodes.again(b)
+    await until(lambda: again.node.retained.get("x/2") and again.node.retained["x/2"].payload == b"newer")
+    await until(lambda: again.node.retained["x/1"].payload == b"", "the deletion is known")
+
+
+async def test_egress_rules_stand_before_every_door(nodes: Meadow) -> None:
+    """What a rule drops or changes is so on both lanes and in snapshots."""
+
+    def rule(message: Message) -> Message | None:
+        return None if message.topic == "s/drop" else with_payload(message, b"***")
+
+    a = await nodes.node("a", pipeline=FakePipeline("s/#", rule))
+    b = await nodes.node("b", a, filters=["#"])
+    await joined(a, b)
+    for qos in (0, 1, 2):
+        for topic in ("s/drop", "s/mask"):
+            a.publish(topic, b"secret", qos)
+    a.publish("s/kept", b"secret", 1, retain=True)
+    a.publish("done", b"done", 1)
+    await until(lambda: b"done" in b.node.payloads())
+    await until(lambda: len(b.node.delivered) == 5)
+    late = await nodes.node("late", a)
+    await until(lambda: "s/kept" in late.node.retained)
+    heard = b.node.delivered + list(b.node.retained.values()) + list(late.node.retained.values())
+    assert not [message for message in heard if b"secret" in message.payload or message.topic == "s/drop"]
+    assert a.mesh.kept_back == 3
+
+
+async def test_node_that_dies_is_noticed(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    relay = Relay(a.port)
+    relay.start()
+    b = await nodes.node("b", relay.port)
+    await joined(a, b)
+    relay.cut()
+    await until(lambda: a.sees() and b.sees(), "both notice within the lease", 10)
+    relay.heal()
+    await until(lambda: a.sees("b") and b.sees("a"), "they meet again", 15)
+    relay.stop()
