@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich import box
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -18,9 +19,8 @@ def draw(state: State, now: float) -> RenderableType:
     return Group(
         _head(state, now),
         _nodes(state),
-        _latencies(state, now),
+        Columns([_latencies(state, now), _stored(state)], padding=(0, 4)),
         _messages(state.shown),
-        _stored(state),
         _events(state, now),
         _hints(state),
     )
@@ -96,13 +96,13 @@ def _links(node: NodeState, state: State) -> Text:
 def _latencies(state: State, now: float) -> RenderableType:
     table = Table(
         box=box.SIMPLE_HEAD,
-        title="Device to subscriber, p50 / p99 in ms",
+        title="Device to subscriber, ms (p50 / p99)",
         title_justify="left",
         pad_edge=False,
     )
     table.add_column("published in")
     for name in state.nodes:
-        table.add_column(f"heard in {name}", justify="right")
+        table.add_column(f"in {name}", justify="right")
     for origin in state.nodes:
         cells = []
         for at in state.nodes:
@@ -129,13 +129,17 @@ def _messages(pair: Pair | None) -> RenderableType:
 
 
 def _stored(state: State) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, title="What the rules did, what is stored where", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="What the rules did; what is stored where",
+        title_justify="left",
+    )
     for name in (
         "node",
         "noise dropped",
-        "masked for others",
+        "masked",
         "rule failures",
-        "raw messages stored here",
+        "stored",
         "bytes",
     ):
         table.add_column(name, justify="left" if name == "node" else "right")
