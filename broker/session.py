@@ -5,6 +5,7 @@ Pure: it appends bytes to an outlet and is told the time (``now``, wall-clock se
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 
 from broker.message import Message
@@ -201,8 +202,15 @@ class Session:
             delivery = inflight.get(packet_id)
             if delivery is not None and delivery[1] == 1:
                 del inflight[packet_id]
+                if self.resend:
+                    self._need_not_resend(packet_id)
         if self.queue or self.resend:
             self.drain(now)
+
+    def _need_not_resend(self, packet_id: int) -> None:
+        """The client has acknowledged what an earlier connection sent, before this one sent it again."""
+        with contextlib.suppress(ValueError):
+            self.resend.remove(packet_id)
 
     def on_pubrec(self, packet_ids: list[int], now: float) -> None:
         """The client has received QoS 2 messages: release them [MQTT-4.3.3-4]."""
@@ -225,6 +233,7 @@ class Session:
         delivery = self.inflight.get(packet_id)
         if delivery is not None and delivery[1] == 2:
             del self.inflight[packet_id]
+            self._need_not_resend(packet_id)
             self.drain(now)
 
     def remember_incoming(self, packet_id: int) -> None:
@@ -251,5 +260,7 @@ class Session:
         for packet_id in packet_ids:
             if packet_id in inflight and inflight[packet_id] is None:
                 del inflight[packet_id]
+                if self.resend:
+                    self._need_not_resend(packet_id)
         if self.queue or self.resend:
             self.drain(now)

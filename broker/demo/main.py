@@ -38,6 +38,11 @@ def run_demo(nodes: int) -> int:
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     logging.getLogger("transitions").setLevel(logging.CRITICAL)
     console = Console()
+    if not CONFIG.is_dir():
+        console.print(
+            f"The demonstration is part of GeoMQ's repository: {CONFIG} is missing.", highlight=False
+        )
+        return 1
     try:
         if nodes == 1:
             _run_single(console)

@@ -291,6 +291,30 @@ def test_both_versions_hear_the_same_run(broker: Broker) -> None:
     assert subscribers[0].transport.writes == 4
 
 
+def test_early_acknowledgements_of_what_is_still_to_be_sent_again(broker: Broker) -> None:
+    """A client may acknowledge what an earlier connection sent before this one has sent it again."""
+    subscriber = persistent(broker, "sub", 5)
+    subscriber.subscribe(("#", 2))
+    publisher = broker.client("pub")
+    for number in range(1, 7):
+        publisher.publish("a", b"%d" % number, 1 + number % 2, number)
+    sent = subscriber.take_kind(wire.PUBLISH)
+    subscriber.send(wire.ack(wire.PUBREC, sent[4].packet_id))
+    subscriber.drop()
+    again = broker.client("sub", clean=False, properties=wire.props((0x11, 1000), (0x21, 1)))
+    assert [a.packet_id for a in again.take()] == [sent[0].packet_id]
+    again.send(wire.ack(wire.PUBACK, sent[1].packet_id), wire.ack(wire.PUBREC, sent[2].packet_id, 0x80))
+    again.send(wire.ack(wire.PUBACK, sent[3].packet_id), wire.ack(wire.PUBCOMP, sent[4].packet_id))
+    again.send(wire.ack(wire.PUBREC, sent[0].packet_id), wire.ack(wire.PUBCOMP, sent[0].packet_id))
+    assert [(a.kind, a.packet_id) for a in again.take()] == [
+        (wire.PUBREL, sent[0].packet_id),
+        (wire.PUBLISH, sent[5].packet_id),
+    ]
+    again.send(wire.ack(wire.PUBACK, sent[5].packet_id))
+    session = broker.engine.roster._sessions["sub"]
+    assert (session.inflight, list(session.resend)) == ({}, [])
+
+
 # -- retained messages ---------------------------------------------------------------------------------------
 
 
