@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from amqtt.client import MQTTClient
-from amqtt.errors import ClientError, CodecError, MQTTError, NoDataError, ProtocolHandlerError
+from amqtt.errors import AMQTTError, ClientError, CodecError, MQTTError, NoDataError, ProtocolHandlerError
 
 from broker.demo.state import State
 from broker.demo.telemetry import Vehicle, is_noise
@@ -24,6 +24,7 @@ _INTERVAL = (0.4, 0.8)
 """Seconds between two reports of a vehicle."""
 
 _LOST = (
+    AMQTTError,
     ClientError,
     CodecError,
     MQTTError,

@@ -9,7 +9,9 @@ typedef struct Where {
     uint32_t index;
 } Where;
 
-static char error_text[400];
+#define SHOWN 60 /* bytes of what stands in the configuration */
+
+static char error_text[1000];
 static uint32_t error_length;
 
 static void add(const char *text) {
@@ -17,8 +19,15 @@ static void add(const char *text) {
     error_text[error_length] = 0;
 }
 
-static void add_span(Span span) {
-    for (uint32_t i = 0; i < span.length && i < 60; i++) add((char[]){(char)span.at[i], 0});
+/* `raw` is as the configuration has it, escaped: it holds no NUL. It is never cut within a code point. */
+static void add_span(Span raw) {
+    uint32_t length = raw.length;
+    if (length > SHOWN) {
+        length = SHOWN;
+        while ((raw.at[length] & 0xC0) == 0x80) length--;
+    }
+    for (uint32_t i = 0; i < length; i++) add((char[]){(char)raw.at[i], 0});
+    if (length < raw.length) add("...");
 }
 
 static void add_number(uint32_t number) {
@@ -39,16 +48,22 @@ static void add_where(const Where *where) {
     }
 }
 
-/* The first error is the one to tell. */
-static void fail(const Where *where, const Json *found, const char *text) {
-    if (error_length) return;
+/* The first error is the one to tell: false where there has been one. */
+static bool fail(const Where *where, const Span *found, const char *text) {
+    if (error_length) return false;
     add_where(where);
     if (error_length) add(": ");
     if (found) {
-        add_span(found->raw);
+        add_span(*found);
         add(" ");
     }
     add(text);
+    return true;
+}
+
+/* What is wrong with a value; NULL where it is missing. */
+static bool refuse(const Where *where, const Json *found, const char *text) {
+    return fail(where, found ? &found->raw : NULL, text);
 }
 
 static bool named(Span span, const char *text) {
@@ -65,28 +80,35 @@ static const Json *member(const Json *object, const char *name) {
     return NULL;
 }
 
-/* `allowed` has names with a space behind each. */
+/* `allowed` has names with a space between them. */
 static bool is_listed(Span name, const char *allowed) {
-    while (*allowed) {
+    for (;;) {
         uint32_t length = 0;
-        while (allowed[length] != ' ') length++;
+        while (allowed[length] && allowed[length] != ' ') length++;
         if (same(name, (Span){(const uint8_t *)allowed, length})) return true;
+        if (!allowed[length]) return false;
         allowed += length + 1;
     }
-    return false;
+}
+
+static bool is_repeated(const Json *object, const Json *child) {
+    const Json *first = object->first;
+    while (!same(first->key, child->key)) first = first->next;
+    return first != child;
 }
 
 static bool check_object(const Where *where, const Json *found, const char *allowed) {
     if (found->type != JSON_OBJECT) {
-        fail(where, found, "is not an object");
+        refuse(where, found, "is not an object");
         return false;
     }
     for (const Json *child = found->first; child; child = child->next) {
         if (!is_listed(child->key, allowed)) {
-            fail(where, NULL, "");
-            add_span(child->key);
-            add(" is not a key; allowed: ");
-            add(allowed);
+            if (fail(where, &child->raw_key, "is not a key; allowed: ")) add(allowed);
+            return false;
+        }
+        if (is_repeated(found, child)) {
+            fail(where, &child->raw_key, "is there twice");
             return false;
         }
     }
@@ -102,10 +124,11 @@ static uint32_t whole_number(const Where *where, const Json *found, uint32_t lea
         value = value * 10 + (uint32_t)(digit - '0');
     }
     if (!valid || value < least || value > most) {
-        fail(where, found, "is not a whole number from ");
-        add_number(least);
-        add(" to ");
-        add_number(most);
+        if (refuse(where, found, "is not a whole number from ")) {
+            add_number(least);
+            add(" to ");
+            add_number(most);
+        }
         return least;
     }
     return value;
@@ -140,7 +163,7 @@ static void read_path(const Where *where, const Json *found, Path *path) {
     Segment *segments = geomq_take(MAX_SEGMENTS * sizeof(Segment));
     Where here = {where, "path", 0};
     if (!found || found->type != JSON_STRING || found->text.length == 0) {
-        fail(&here, found, "is not a path such as driver.name, items.*.id or **.phone");
+        refuse(&here, found, "is not a path such as driver.name, items.*.id or **.phone");
         return;
     }
     const uint8_t *at = found->text.at, *end = at + found->text.length, *start = at;
@@ -152,14 +175,14 @@ static void read_path(const Where *where, const Json *found, Path *path) {
         if (at < end && *at != '.') continue;
         if (at > end) at = end;
         if (at == start || path->count == MAX_SEGMENTS) {
-            fail(&here, found, at == start ? "has an empty level" : "has too many levels");
+            refuse(&here, found, at == start ? "has an empty level" : "has too many levels");
             return;
         }
         segments[path->count++] = segment(span(start, at));
         if (at == end) break;
         start = at + 1;
     }
-    if (segments[path->count - 1].kind == SEGMENT_ANY) fail(&here, found, "must not end with **");
+    if (segments[path->count - 1].kind == SEGMENT_ANY) refuse(&here, found, "must not end with **");
     path->segments = segments;
 }
 
@@ -198,7 +221,7 @@ static void read_key(const Where *where, const Json *found, Hmac *hmac) {
 static void read_with(const Where *where, const Json *found, Mask *mask) {
     Where here = {where, "with", 0};
     mask->with = found ? found->raw : (Span){(const uint8_t *)"\"***\"", 5};
-    if (found && (found->type == JSON_OBJECT || found->type == JSON_ARRAY)) fail(&here, found, "is not a scalar");
+    if (found && (found->type == JSON_OBJECT || found->type == JSON_ARRAY)) refuse(&here, found, "is not a scalar");
 }
 
 static void read_length(const Where *where, const Json *found, Mask *mask, uint32_t usual, uint32_t most) {
@@ -215,21 +238,21 @@ static void read_step(const Where *where, const Json *found, Mask *mask) {
         number = decimal(found->raw);
         if (step_from(&number, &mask->step)) return;
     }
-    fail(&here, found, "is not a step such as 0.01 or 10");
+    refuse(&here, found, "is not a step such as 0.01 or 10");
 }
 
 static void read_mask(const Where *where, const Json *found, Config *config) {
-    static const char *const ALLOWED[] = {"path action ", "path action with ", "path action key length ",
-                                          "path action length ", "path action to "};
-    static const char *const NAMES = "remove redact hash truncate round ";
+    static const char *const ALLOWED[] = {"path action", "path action with", "path action key length",
+                                          "path action length", "path action to"};
+    static const char *const NAMES = "remove redact hash truncate round";
     Where here = {where, "action", 0};
     Path *path = new_path(where, config);
-    if (!path || !check_object(where, found, "path action with key length to ")) return;
+    if (!path || !check_object(where, found, "path action with key length to")) return;
     read_path(where, member(found, "path"), path);
     Mask *mask = geomq_take(sizeof(Mask));
     const Json *action = member(found, "action");
     if (!action || action->type != JSON_STRING || !is_listed(action->text, NAMES)) {
-        fail(&here, action, "is not one of remove, redact, hash, truncate, round");
+        refuse(&here, action, "is not one of remove, redact, hash, truncate, round");
         return;
     }
     mask->action = named(action->text, "remove")     ? ACTION_REMOVE
@@ -261,7 +284,7 @@ static Condition *new_condition(ConditionKind kind) {
 static Condition *read_list(const Where *where, const Json *found, ConditionKind kind, Config *config) {
     Condition *condition = new_condition(kind), **link = &condition->first;
     if (found->type != JSON_ARRAY || !found->first) {
-        fail(where, found, "is not a list of conditions");
+        refuse(where, found, "is not a list of conditions");
         return condition;
     }
     Where here = {where, NULL, 0};
@@ -278,20 +301,20 @@ static bool is_scalar(const Json *found) { return found->type != JSON_ARRAY && f
 static void check_operand(const Where *where, const Json *found, Test test) {
     switch (test) {
     case TEST_EXISTS:
-        if (found->type != JSON_TRUE && found->type != JSON_FALSE) fail(where, found, "is neither true nor false");
+        if (found->type != JSON_TRUE && found->type != JSON_FALSE) refuse(where, found, "is neither true nor false");
         break;
     case TEST_ABOVE:
     case TEST_BELOW:
-        if (found->type != JSON_NUMBER) fail(where, found, "is not a number");
+        if (found->type != JSON_NUMBER) refuse(where, found, "is not a number");
         break;
     case TEST_IN:
-        if (found->type != JSON_ARRAY || !found->first) fail(where, found, "is not a list of scalars");
+        if (found->type != JSON_ARRAY || !found->first) refuse(where, found, "is not a list of scalars");
         for (const Json *child = found->first; child; child = child->next) {
-            if (!is_scalar(child)) fail(where, child, "is not a scalar");
+            if (!is_scalar(child)) refuse(where, child, "is not a scalar");
         }
         break;
     default:
-        if (!is_scalar(found)) fail(where, found, "is not a scalar");
+        if (!is_scalar(found)) refuse(where, found, "is not a scalar");
     }
 }
 
@@ -316,7 +339,7 @@ static Condition *read_test(const Where *where, const Json *found, Config *confi
 }
 
 static Condition *read_condition(const Where *where, const Json *found, Config *config) {
-    static const char *const KEYS = "path exists equals not_equals above below in all any not ";
+    static const char *const KEYS = "path exists equals not_equals above below in all any not";
     if (!check_object(where, found, KEYS)) return NULL;
     const Json *all = member(found, "all"), *any = member(found, "any"), *not = member(found, "not");
     if (!all && !any && !not ) return read_test(where, found, config);
@@ -337,7 +360,7 @@ static Condition *read_condition(const Where *where, const Json *found, Config *
 static void read_masks(const Json *found, Config *config) {
     Where where = {NULL, "mask", 0}, here = {&where, NULL, 0};
     if (found->type != JSON_ARRAY) {
-        fail(&where, found, "is not a list");
+        refuse(&where, found, "is not a list");
         return;
     }
     for (const Json *child = found->first; child; child = child->next, here.index++) read_mask(&here, child, config);
@@ -347,13 +370,13 @@ static void read_undecodable(const Json *found, Config *config) {
     Where where = {NULL, "on_undecodable", 0};
     config->pass_undecodable = found->type == JSON_STRING && named(found->text, "pass");
     if (!config->pass_undecodable && !(found->type == JSON_STRING && named(found->text, "drop")))
-        fail(&where, found, "is neither drop nor pass");
+        refuse(&where, found, "is neither drop nor pass");
 }
 
 const char *config_read(Span text, Config *config) {
     const Json *root = json_tree(text);
     if (!root) return "the configuration is not JSON";
-    if (check_object(NULL, root, "drop_if keep_if mask on_undecodable ")) {
+    if (check_object(NULL, root, "drop_if keep_if mask on_undecodable")) {
         Where drop = {NULL, "drop_if", 0}, keep = {NULL, "keep_if", 0};
         const Json *mask = member(root, "mask"), *undecodable = member(root, "on_undecodable");
         const Json *drop_if = member(root, "drop_if"), *keep_if = member(root, "keep_if");

@@ -56,7 +56,7 @@ typedef struct Json {
     JsonType type;
     Span raw;
     Span text; /* a string's meaning */
-    Span key;  /* a member's name */
+    Span key;  /* a member's name: its meaning, and as it is written */
     Span raw_key;
     struct Json *first, *next;
 } Json;

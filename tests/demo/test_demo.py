@@ -120,3 +120,34 @@ def test_taken_port_is_told() -> None:
     assert result.returncode == 1
     assert "node eu: " in result.stdout
     assert "port" in result.stdout
+
+
+def test_killed_node_comes_back() -> None:
+    with subprocess.Popen(COMMAND, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            read_until(demo, r"✓ us.*✓ asia")
+            pid = int(re.findall(r"kill -9\s+(\d+)", read_until(demo, r"kill -9\s+\d+"))[-1])
+            os.kill(pid, signal.SIGKILL)
+            read_until(demo, r"node eu was killed \(signal 9\); it comes back in 3 s")
+            read_until(demo, r"node eu is started again")
+            read_until(demo, r" eu +127\.0\.0\.1:18831 +up .*✓ us.*✓ asia")
+            demo.send_signal(signal.SIGINT)
+            seen, _ = demo.communicate(timeout=20)
+        finally:
+            demo.kill()
+    assert demo.returncode == 0
+    assert "personal values seen abroad: 0" in re.sub(r"\s+", " ", seen)
+
+
+def read_until(demo: subprocess.Popen[str], pattern: str) -> str:
+    """What comes up to a line with the pattern; the view is printed every five seconds."""
+    assert demo.stdout is not None
+    deadline = time.monotonic() + 40
+    seen = ""
+    for line in demo.stdout:
+        seen += line
+        if re.search(pattern, seen[-400:]):
+            return seen
+        if time.monotonic() > deadline:
+            break
+    raise AssertionError(f"{pattern} is not in:\n{seen}")
