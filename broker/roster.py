@@ -107,6 +107,7 @@ class Roster:
         session.version = packet.version
         session.quota = min(properties.get(Prop.RECEIVE_MAXIMUM, 0xFFFF), limits.max_inflight)
         session.max_packet = properties.get(Prop.MAXIMUM_PACKET_SIZE, 0)
+        session.alias_maximum = min(properties.get(Prop.TOPIC_ALIAS_MAXIMUM, 0), limits.topic_alias_maximum)
         if packet.version == V5:
             session.expiry = self.bounded_expiry(properties.get(Prop.SESSION_EXPIRY_INTERVAL, 0))
         else:

@@ -23,6 +23,9 @@ _NO_IDENTIFIERS: deque[int] = deque()
 _NONE_INCOMING: frozenset[int] = frozenset()
 # An empty deque takes 600 bytes, which most sessions never need: they share these, which stay empty.
 
+_SHORTEST_ALIASED = 3
+"""The property takes three bytes: aliases for topics of no more would save nothing."""
+
 NEVER = 0xFFFFFFFF
 """Session Expiry Interval of a session that does not expire [MQTT5 3.1.2.11.2]."""
 
@@ -32,12 +35,15 @@ class Session:
 
     ``quota`` is how many messages above QoS 0 may be unacknowledged (the client's Receive Maximum);
     ``max_packet`` the largest packet that the client takes, 0 for no limit;
+    ``alias_maximum`` how many topic aliases it lets the server set, 0 for none;
     ``expiry`` the seconds for which the session outlives its connection, :data:`NEVER` for ever.
     """
 
     __slots__ = (
+        "_aliases",
         "_next_id",
         "_queue_bytes",
+        "alias_maximum",
         "client_id",
         "connection",
         "expiry",
@@ -72,6 +78,8 @@ class Session:
         self.version = 4
         self.quota = 0xFFFF
         self.max_packet = 0
+        self.alias_maximum = 0
+        self._aliases: dict[str, int] | None = None
         self.expiry = 0
         self.subscriptions: dict[str, Held] = {}
         self.incoming: set[int] | frozenset[int] = _NONE_INCOMING
@@ -83,6 +91,11 @@ class Session:
         self.queue = _NOTHING
         self._queue_bytes = 0
         self._next_id = 0
+
+    @property
+    def is_particular(self) -> bool:
+        """Whether QoS 0 messages have to be looked at one by one before the client may have them."""
+        return bool(self.max_packet or self.alias_maximum or self.queue_qos0)
 
     # -- towards the client ------------------------------------------------------------------------------
 
@@ -121,16 +134,22 @@ class Session:
     def _send(self, connection: Outlet, delivery: Delivery, packet_id: int, dup: bool, now: float) -> bool:
         """Append the PUBLISH to the outlet; False where the client cannot take it [MQTT-3.1.2-25]."""
         message, qos, retain, extra = delivery
-        if extra or message.expires_at or dup:
+        if extra or message.expires_at or dup or self.alias_maximum:
+            topic = message.topic
             if message.expires_at:
                 extra = encode.expiry_property(max(1, round(message.expires_at - now))) + extra
+            if self.alias_maximum:
+                topic, alias = self._alias(topic)
+                extra = alias + extra
             head, tail = encode.publish(
-                message.topic, message.payload, qos, retain, self.version, message.properties, extra, dup
+                topic, message.payload, qos, retain, self.version, message.properties, extra, dup
             )
         else:
             head, tail = message.form(self.version, qos, retain)
         if self.max_packet and len(head) + len(tail) + (2 if qos else 0) > self.max_packet:
             self.stats.dropped_too_large += 1
+            if self._aliases:
+                self._unlearn(message.topic)
             return False
         out = connection.out
         if not out:
@@ -141,6 +160,25 @@ class Session:
         out.append(tail)
         self.stats.publish_delivered += 1
         return True
+
+    def _alias(self, topic: str) -> tuple[str, bytes]:
+        """(topic as it is sent, wire-form property) with an alias where it saves bytes [MQTT5 3.3.2.3.4]."""
+        aliases = self._aliases
+        if aliases is None:
+            aliases = self._aliases = {}
+        alias = aliases.get(topic)
+        if alias is not None:
+            return "", encode.topic_alias_property(alias)
+        if len(topic) <= _SHORTEST_ALIASED or len(aliases) >= self.alias_maximum:
+            return topic, b""
+        alias = aliases[topic] = len(aliases) + 1
+        return topic, encode.topic_alias_property(alias)
+
+    def _unlearn(self, topic: str) -> None:
+        """The packet that would have told the newest alias was not sent."""
+        aliases = self._aliases
+        if aliases and next(reversed(aliases)) == topic:
+            del aliases[topic]
 
     def _enqueue(self, delivery: Delivery) -> None:
         size = len(delivery[0].payload)
@@ -181,6 +219,8 @@ class Session:
     def attach(self, connection: Outlet) -> None:
         """The client is connected through this outlet."""
         self.connection = connection
+        # Aliases live as long as the network connection [MQTT-3.3.2-7].
+        self._aliases = None
 
     def resume(self, now: float) -> None:
         """Send all unacknowledged messages again, in their original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""

@@ -125,7 +125,7 @@ class Route:
         particular: list[Receiver] = []
         for receiver in self.receivers:
             session = receiver.session
-            if receiver.extra or receiver.no_local or session.max_packet or session.queue_qos0:
+            if receiver.extra or receiver.no_local or session.is_particular:
                 particular.append(receiver)
             else:
                 (verbatim5 if session.version == 5 else verbatim3).append(session)

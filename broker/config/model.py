@@ -152,7 +152,12 @@ class MqttSection(Section):
         description="Unreleased QoS 2 messages (QoS 1 are acknowledged at once) of a client.",
     )
     max_inflight: int = Field(1024, ge=1, le=65535, description="Unacknowledged messages towards a client.")
-    topic_alias_maximum: int = Field(64, ge=0, le=65535, description="Topic aliases that a client may set.")
+    topic_alias_maximum: int = Field(
+        64,
+        ge=0,
+        le=65535,
+        description="Topic aliases that a client may set, and at most those set towards a client that allows it.",
+    )
     session_expiry_max: WholeSeconds = Field(
         7 * 24 * 3600, description="How long the session of an absent client is kept; 0: for ever."
     )

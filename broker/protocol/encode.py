@@ -17,6 +17,11 @@ def expiry_property(seconds: int) -> bytes:
     return b"\x02" + seconds.to_bytes(4, "big")
 
 
+def topic_alias_property(alias: int) -> bytes:
+    """Topic Alias."""
+    return b"\x23" + alias.to_bytes(2, "big")
+
+
 def subscription_id_property(identifier: int) -> bytes:
     """Subscription Identifier."""
     return b"\x0b" + varint(identifier)

@@ -277,6 +277,49 @@ def test_properties_are_handed_on_unaltered(broker: Broker, qos: int) -> None:
     assert four.heard() == [("a", b"x")]
 
 
+@pytest.mark.spec("MQTT-3.1.2-26", "MQTT-3.1.2-27", "MQTT-3.3.2-10", "MQTT-3.3.2-11")
+def test_server_sets_topic_aliases_for_clients_that_allow_them(broker: Broker) -> None:
+    subscriber = broker.client("sub", clean=False, properties=wire.props((0x11, 100), (0x22, 2)))
+    subscriber.subscribe(("#", 1))
+    publisher = broker.client("pub")
+    for topic in ("long/topic", "long/topic", "x/y", "other/topic", "third/topic", "long/topic"):
+        publisher.publish(topic, b"p", 1)
+    publisher.send(wire.publish("other/topic", b"1", version=5), wire.publish("other/topic", b"2", version=5))
+    heard = subscriber.take_kind(wire.PUBLISH)
+    assert [(message.topic, message.get(0x23)) for message in heard] == [
+        ("long/topic", 1),
+        ("", 1),
+        ("x/y", None),
+        ("other/topic", 2),
+        ("third/topic", None),
+        ("", 1),
+        ("", 2),
+        ("", 2),
+    ]
+    subscriber.drop()
+    again = broker.client("sub", clean=False, properties=wire.props((0x11, 100), (0x22, 2)))
+    assert [(m.topic, m.get(0x23), m.dup) for m in again.take_kind(wire.PUBLISH)][:2] == [
+        ("long/topic", 1, True),
+        ("", 1, True),
+    ]
+    assert (
+        Broker(topic_alias_maximum=0).client("none", properties=wire.props((0x22, 9))).connack.get(0x22)
+        is None
+    )
+
+
+def test_alias_of_a_packet_that_was_too_large_is_not_used(broker: Broker) -> None:
+    subscriber = broker.client("sub", properties=wire.props((0x22, 5), (0x27, 60)))
+    subscriber.subscribe(("#", 0))
+    publisher = broker.client("pub")
+    for payload in (bytes(100), b"1", b"2"):
+        publisher.publish("a/long/topic", payload)
+    assert [(m.topic, m.get(0x23)) for m in subscriber.take_kind(wire.PUBLISH)] == [
+        ("a/long/topic", 1),
+        ("", 1),
+    ]
+
+
 def test_both_versions_hear_the_same_run(broker: Broker) -> None:
     subscribers = [broker.client(f"sub{version}", version) for version in (3, 4, 5)]
     for subscriber in subscribers:
