@@ -388,7 +388,7 @@ class Connection(Outlet):
         self.fail(Reason.PROTOCOL_ERROR, now)
 
     def _on_error(self, error: ProtocolError, now: float) -> None:
-        self.fail(error.reason, now)
+        self.fail(error.reason, now, error.detail)
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -406,15 +406,20 @@ class Connection(Outlet):
         if isinstance(error, UnsupportedVersion):
             self.send(encode.connack(V5 if error.version > V5 else 4, False, error.reason, {}))
         elif self._decoder.version == V5:
-            self.send(encode.connack(V5, False, error.reason, {}))
+            self.send(encode.connack(V5, False, error.reason, {Prop.REASON_STRING: error.detail}))
         self._finish()
 
-    def fail(self, reason: int, now: float) -> None:
-        """End the connection for a reason: DISCONNECT tells it to a client of version 5."""
+    def fail(self, reason: int, now: float, detail: str = "") -> None:
+        """End the connection for a reason: DISCONNECT tells it to a client of version 5, in words, too."""
         if self.state is State.CLOSED:
             return
         if self.state is State.OPEN and self.version == V5:
-            self.send(encode.disconnect(reason, {}))
+            told = encode.disconnect(reason, {Prop.REASON_STRING: detail} if detail else {})
+            limit = self.session.max_packet if self.session is not None else 0
+            if limit and len(told) > limit:
+                # Words are left out where they would make the packet too large [MQTT-3.14.2-3].
+                told = encode.disconnect(reason, {})
+            self.send(told)
         self._shut(now)
 
     def lost(self, now: float) -> None:

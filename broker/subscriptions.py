@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from broker.protocol.encode import subscription_id_property
+from broker.topic_tree import TopicTree
 
 if TYPE_CHECKING:
     from broker.session import Session
@@ -162,7 +163,7 @@ class Subscriptions:
     def __init__(self, stages: Callable[[str], int] = lambda topic: 0, capacity: int = 16_384) -> None:
         self._root = _Node()
         self._stages = stages
-        self._routes: dict[str, Route] = {}
+        self._routes: TopicTree[Route] = TopicTree()
         self._capacity = capacity
         self._local: dict[str, int] = {}
         self.count = 0
@@ -238,22 +239,10 @@ class Subscriptions:
 
     def invalidate(self, topic_filter: str) -> None:
         """Drop the cached routes that a change of this filter may concern."""
-        wild = min((at for at in (topic_filter.find("+"), topic_filter.find("#")) if at >= 0), default=-1)
-        if wild < 0:
-            route = self._routes.pop(topic_filter, None)
+        for topic in self._routes.match(topic_filter):
+            route = self._routes.pop(topic)
             if route is not None:
                 route.valid = False
-            return
-        # `a/#` also matches `a`: the border before the wildcard does not belong to the prefix.
-        prefix = topic_filter[:wild].rstrip("/")
-        for topic in [topic for topic in self._routes if topic.startswith(prefix)]:
-            self._routes.pop(topic).valid = False
-
-    def invalidate_all(self) -> None:
-        """Drop every cached route: the rules have changed."""
-        for route in self._routes.values():
-            route.valid = False
-        self._routes.clear()
 
     # -- questions ---------------------------------------------------------------------------------------
 
@@ -267,7 +256,8 @@ class Subscriptions:
         if route is None:
             if len(self._routes) >= self._capacity:
                 self._forget_oldest()
-            route = self._routes[topic] = self._compute(topic)
+            route = self._compute(topic)
+            self._routes.put(topic, route)
         return route
 
     def _compute(self, topic: str) -> Route:
@@ -350,4 +340,6 @@ class Subscriptions:
 
     def _forget_oldest(self) -> None:
         for topic in list(self._routes)[: self._capacity // 8]:
-            self._routes.pop(topic).valid = False
+            route = self._routes.pop(topic)
+            if route is not None:
+                route.valid = False

@@ -19,6 +19,7 @@ PURE = [
     "broker.session",
     "broker.subscriptions",
     "broker.retained",
+    "broker.topic_tree",
     "broker.wills",
     "broker.timers",
     "broker.roster",

@@ -227,6 +227,17 @@ def test_errors_end_one_connection_only(broker: Broker, version: int, data: byte
     assert other.ask(wire.PINGREQ).kind == wire.PINGRESP
 
 
+@pytest.mark.spec("MQTT-3.14.2-3", "MQTT-3.2.2-19")
+def test_what_is_wrong_is_told_in_words_where_there_is_room(broker: Broker) -> None:
+    client = broker.client()
+    assert client.ask(wire.packet(0xC1, b"")).get(0x1F) == "reserved flags"
+    narrow = broker.client(properties=wire.props((0x27, 10)))
+    answer = narrow.ask(wire.packet(0xC1, b""))
+    assert (answer.reason, answer.get(0x1F)) == (0x81, None)
+    peer = broker.peer()
+    assert peer.ask(wire.connect(version=5, flags=3)).get(0x1F) == "the reserved connect flag"
+
+
 def test_node_that_stops_says_so(broker: Broker) -> None:
     five, four = broker.client("five"), broker.client("four", 4)
     broker.engine.stop(broker.now)
