@@ -45,7 +45,7 @@ class State(Enum):
 
 
 class _AckGroup:
-    """Acknowledgements of one chunk, which leave in order of arrival [MQTT-4.6.0-2], [MQTT-4.6.0-3]."""
+    """Acknowledgements of one chunk, which leave in order of arrival, as [MQTT-4.6.0-2] asks of clients."""
 
     __slots__ = ("acks", "ready")
 

@@ -243,6 +243,13 @@ class Engine:
         if self.subscriptions.remove(session, held) and self.mesh is not None:
             self.mesh.interest_removed(held.topic_filter)
 
+    def hand_on(self, held: Held, message: Message, now: float) -> None:
+        """A member of a shared subscription left without having taken a message: it is the next one's."""
+        group = self.subscriptions.group(held)
+        chosen = group.choose() if group is not None else None
+        if chosen is not None:
+            self._deliver_to(chosen, message, now + self.wall_offset)
+
     # -- what the mesh asks for (broker.ports.LocalNode, but for the clock) ----------------------------------
 
     def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:

@@ -188,9 +188,12 @@ class Roster:
         """The session is over: its subscriptions, its queue, and its will if that still waits."""
         self._sessions.pop(session.client_id, None)
         self._expiring.cancel(session.client_id)
+        orphans = session.orphans()
         for held in list(session.subscriptions.values()):
             self._engine.release(session, held)
         session.subscriptions.clear()
+        for held, message in orphans:
+            self._engine.hand_on(held, message, now)
         will = self._wills.cancel(session.client_id)
         if will is not None:
             self._engine.publish_one(will, now)

@@ -12,6 +12,7 @@ from broker.message import Message
 from broker.outlet import Outlet
 from broker.protocol import encode
 from broker.protocol.constants import PUBCOMP, PUBREL, V5, Reason
+from broker.protocol.topics import matches
 from broker.stats import Stats
 from broker.subscriptions import Held
 
@@ -83,7 +84,7 @@ class Session:
         self.expiry = 0
         self.subscriptions: dict[str, Held] = {}
         self.incoming: set[int] | frozenset[int] = _NONE_INCOMING
-        """QoS 2 packet identifiers received and not yet released [MQTT-4.3.3-9]."""
+        """QoS 2 packet identifiers received and not yet released [MQTT-4.3.3-10]."""
         self.inflight: dict[int, Delivery | None] = {}
         """Sent and unacknowledged, in order of sending; None once PUBREC came and PUBREL was sent."""
         self.resend = _NO_IDENTIFIERS
@@ -223,7 +224,7 @@ class Session:
         self._aliases = None
 
     def resume(self, now: float) -> None:
-        """Send all unacknowledged messages again, in their original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
+        """Send all unacknowledged messages again, in their original order [MQTT-4.4.0-1], [MQTT-4.6.0-6]."""
         if self.inflight:
             self.resend = deque(self.inflight)
         self.drain(now)
@@ -232,6 +233,23 @@ class Session:
         """The connection is gone; what was not acknowledged stays."""
         self.connection = None
         self.resend = _NO_IDENTIFIERS
+
+    def orphans(self) -> list[tuple[Held, Message]]:
+        """What shared subscriptions brought to a session that ends: for another member [MQTT5 4.8.2].
+
+        QoS 2 messages that were sent already are for nobody else [MQTT-4.8.2-5].
+        """
+        shared = [held for held in self.subscriptions.values() if held.group is not None]
+        if not shared:
+            return []
+        own = [held for held in self.subscriptions.values() if held.group is None]
+        unsent = [delivery for delivery in self.queue if delivery[1]]
+        unacknowledged = [sent for sent in self.inflight.values() if sent is not None and sent[1] == 1]
+        found: list[tuple[Held, Message]] = []
+        for message, *_ in unacknowledged + unsent:
+            if not any(matches(held.topic_filter, message.topic) for held in own):
+                found += [(held, message) for held in shared if matches(held.topic_filter, message.topic)][:1]
+        return found
 
     # -- from the client ---------------------------------------------------------------------------------
 

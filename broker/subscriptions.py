@@ -41,24 +41,22 @@ class Held:
 class Receiver:
     """A session that a topic reaches, with the merged options of all its matching subscriptions."""
 
-    __slots__ = ("extra", "identifiers", "no_local", "qos", "retain_as_published", "session")
+    __slots__ = ("extra", "no_local", "qos", "retain_as_published", "session")
 
     def __init__(self, session: Session, held: Held) -> None:
         self.session = session
         self.qos = held.qos
         self.no_local = held.no_local
         self.retain_as_published = held.retain_as_published
-        self.identifiers: tuple[int, ...] = (held.identifier,) if held.identifier else ()
         self.extra = subscription_id_property(held.identifier) if held.identifier else b""
-        """The identifiers as wire-form properties."""
+        """The subscription identifiers as wire-form properties."""
 
     def merge(self, held: Held) -> None:
-        """Add an overlapping subscription: one delivery, the highest QoS, every identifier [MQTT-3.3.4-2]."""
+        """Add an overlapping subscription: one delivery, the highest QoS, every identifier [MQTT-3.3.4-4]."""
         self.qos = max(self.qos, held.qos)
         self.no_local = self.no_local and held.no_local
         self.retain_as_published = self.retain_as_published or held.retain_as_published
-        if held.identifier and held.identifier not in self.identifiers:
-            self.identifiers += (held.identifier,)
+        if held.identifier:
             self.extra += subscription_id_property(held.identifier)
 
 
@@ -249,6 +247,12 @@ class Subscriptions:
     def local_filters(self) -> list[str]:
         """The distinct filters that local sessions hold, without `$share/group/`."""
         return list(self._local)
+
+    def group(self, held: Held) -> ShareGroup | None:
+        """The group of a shared subscription, None where nobody is left in it."""
+        path = self._path(held.topic_filter)
+        groups = path[-1][0].groups if path else None
+        return groups.get(held.group) if groups and held.group is not None else None
 
     def route(self, topic: str) -> Route:
         """The route of a topic, from the cache if it is there."""

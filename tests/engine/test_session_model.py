@@ -106,7 +106,7 @@ def check(receiver: Receiver, published: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.spec(
-    "MQTT-4.3.1-1", "MQTT-4.3.2-1", "MQTT-4.3.3-1", "MQTT-4.4.0-1", "MQTT-4.6.0-1", "MQTT-4.9.0-2"
+    "MQTT-4.3.1-1", "MQTT-4.3.2-1", "MQTT-4.3.3-1", "MQTT-4.4.0-1", "MQTT-4.6.0-5", "MQTT-4.9.0-2"
 )
 @pytest.mark.parametrize("version", [4, 5])
 @settings(max_examples=300, deadline=None)

@@ -217,7 +217,9 @@ def test_packets_that_only_servers_send(kind: int) -> None:
     assert refusal(wire.packet(kind << 4, b"\0\0")) == 0x82
 
 
-@pytest.mark.spec("MQTT-2.1.3-1")
+@pytest.mark.spec(
+    "MQTT-2.1.3-1", "MQTT-3.6.1-1", "MQTT-3.8.1-1", "MQTT-3.10.1-1", "MQTT-3.14.1-1", "MQTT-3.15.1-1"
+)
 @pytest.mark.parametrize(
     "data",
     [
@@ -261,7 +263,7 @@ def test_packet_identifier_zero(data: bytes) -> None:
     assert refusal(data) == 0x82
 
 
-@pytest.mark.spec("MQTT-3.1.2-24")
+@pytest.mark.spec("MQTT-3.2.2-15")
 def test_too_large_is_known_from_the_header() -> None:
     header = wire.publish("a", bytes(2000), version=5)[:3]
     assert refusal(header, limit=1000) == 0x95
