@@ -358,7 +358,8 @@ class Connection(Outlet):
             self.state = State.OPEN
             self.engine.roster.admit(self, packet, now)
             backlog, self._backlog = self._backlog, []
-            self._handle(backlog, now)
+            if self.state is State.OPEN:
+                self._handle(backlog, now)
         self.engine.flush()
 
     def _on_subscribe(self, packet: packets.Subscribe, now: float) -> None:

@@ -90,7 +90,11 @@ class Roster:
         self._connections[client_id] = connection
         self._engine.stats.connections_accepted += 1
         properties = self._terms(session, connection, packet, client_id) if packet.version == V5 else {}
-        connection.send(encode.connack(packet.version, present, Reason.SUCCESS, properties))
+        connack = encode.connack(packet.version, present, Reason.SUCCESS, properties)
+        if session.max_packet and len(connack) > session.max_packet:
+            self._turn_away(session, connection, now)
+            return
+        connection.send(connack)
         self._wheel.cancel(connection, connection.slot)
         if connection.keep_alive:
             connection.slot = self._wheel.schedule(connection, now + 1.5 * connection.keep_alive)
@@ -99,6 +103,12 @@ class Roster:
                 # Routes know the version and packet limit of their sessions, which may have changed.
                 self._engine.subscriptions.invalidate(held.topic_filter)
             session.resume(now + self._engine.wall_offset)
+
+    def _turn_away(self, session: Session, connection: Connection, now: float) -> None:
+        """The client takes no packet as large as its own CONNACK [MQTT-3.1.2-24]."""
+        connection.will = None
+        self.depart(connection, now)
+        connection.refuse(Reason.PACKET_TOO_LARGE)
 
     def _agree(self, session: Session, connection: Connection, packet: Connect) -> None:
         """Set the session's terms from what the client asked for and what the node allows."""

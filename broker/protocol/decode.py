@@ -17,6 +17,7 @@ from broker.protocol.constants import (
     SUBSCRIBE,
     UNSUBSCRIBE,
     V5,
+    V31,
     Prop,
 )
 from broker.protocol.decode_connect import read_connect, read_version
@@ -48,7 +49,8 @@ _ACK_REASONS = {
 _DISCONNECT_REASONS = frozenset(
     {0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99}
 )
-_AUTH_REASONS = frozenset({0x00, 0x18, 0x19})
+_AUTH_REASONS = frozenset({0x18, 0x19})
+"""Success is the server's to say [MQTT5, table 3-11]."""
 
 
 class Decoder:
@@ -57,12 +59,11 @@ class Decoder:
     ``version`` is 0 until CONNECT told it. Once ``failed``, all further bytes are ignored.
     """
 
-    __slots__ = ("_have", "_max", "_needed", "_pieces", "failed", "version")
+    __slots__ = ("_begun", "_max", "_needed", "failed", "version")
 
     def __init__(self, max_packet_size: int) -> None:
         self._max = max_packet_size
-        self._pieces: list[bytes] | None = None
-        self._have = 0
+        self._begun: bytearray | None = None
         self._needed = 0
         self.version = 0
         self.failed = False
@@ -71,13 +72,14 @@ class Decoder:
         """The packets that this chunk completes, in order; on bad input a ProtocolError is the last one."""
         if self.failed:
             return []
-        if self._pieces is not None:
-            self._pieces.append(chunk)
-            self._have += len(chunk)
-            if self._have < self._needed:
+        begun = self._begun
+        if begun is not None:
+            if len(begun) + len(chunk) < self._needed:
+                # One buffer that grows: a list of pieces would cost a packet sent byte by byte many times its size.
+                begun += chunk
                 return []
-            chunk = b"".join(self._pieces)
-            self._pieces = None
+            chunk = b"".join((begun, chunk))
+            self._begun = None
         found: list[Any] = []
         try:
             rest = self._walk(chunk, found)
@@ -86,8 +88,7 @@ class Decoder:
             found.append(error)
             return found
         if rest < len(chunk):
-            self._pieces = [chunk[rest:]]
-            self._have = len(chunk) - rest
+            self._begun = bytearray(chunk[rest:])
         return found
 
     def _walk(self, chunk: bytes, found: list[Any]) -> int:
@@ -112,15 +113,14 @@ class Decoder:
             if stop - at > self._max:
                 raise ProtocolError("a packet above the Maximum Packet Size", 0x95)
             if stop > end:
-                if not version and first != 0x10:
-                    raise ProtocolError("the first packet is not CONNECT")
+                if not version:
+                    _check_first(first)
                 self._needed = stop - at
                 return at
             if not version:
-                if first >> 4 != CONNECT:
-                    raise ProtocolError("the first packet is not CONNECT")
+                _check_first(first)
                 body = chunk[start:stop]
-                self.version = version = read_version(first, body)
+                self.version = version = read_version(body)
                 found.append(read_connect(body, version))
             elif first == 0x30:
                 at = _publish_run(chunk, at, start, stop, version, found)
@@ -136,10 +136,17 @@ class Decoder:
         return at
 
 
+def _check_first(first: int) -> None:
+    if first >> 4 != CONNECT:
+        raise ProtocolError("the first packet is not CONNECT")
+    if first & 15:
+        raise MalformedPacket("reserved flags of CONNECT")
+
+
 def _long_length(chunk: bytes, at: int) -> tuple[int, int] | None:
     """(remaining length, where it ends) of a length of two to four bytes; None where it is cut."""
     header = chunk[at + 1 : at + 5]
-    if len(header) < 4 and header[-1] > 127:
+    if len(header) < 4 and min(header) > 127:
         return None
     length, size = read_varint(header, 0)
     return length, at + 1 + size
@@ -151,12 +158,13 @@ def _publish_run(chunk: bytes, at: int, start: int, stop: int, version: int, fou
     payload_at = topic_at + (chunk[start] << 8 | chunk[start + 1]) if topic_at <= stop else stop + 1
     topic = chunk[topic_at:payload_at]
     if version == V5:
-        if payload_at >= stop or chunk[payload_at] or not topic:
-            found.append(_publish(chunk, 0x30, start, stop, version))
-            return stop
+        plain = payload_at < stop and not chunk[payload_at]
         payload_at += 1
-    elif payload_at > stop or not topic:
-        raise MalformedPacket("PUBLISH without a topic name")
+    else:
+        plain = payload_at <= stop
+    if not plain or not topic:
+        found.append(_publish(chunk, 0x30, start, stop, version))
+        return stop
     head = chunk[at:payload_at]
     size = stop - at
     following = stop
@@ -230,6 +238,9 @@ def _ack_run(chunk: bytes, at: int, found: list[Any]) -> int:
         packet_ids.append(chunk[at + 2] << 8 | chunk[at + 3])
         at += 4
     if 0 in packet_ids:
+        valid = packet_ids[: packet_ids.index(0)]
+        if valid:
+            found.append(AckRun(chunk[start] >> 4, valid))
         raise ProtocolError("packet identifier 0")
     found.append(AckRun(chunk[start] >> 4, packet_ids))
     return at
@@ -244,7 +255,9 @@ def _other(first: int, body: bytes, version: int) -> Any:
         if kind == 0:
             raise MalformedPacket("packet type 0")
         raise ProtocolError("a packet that only servers send")
-    if first & 15 != _FLAGS.get(kind, 0):
+    # What 3.1 sends again has the DUP flag [MQTT 3.1, 2.1]; later versions keep it for PUBLISH.
+    flags = first & 7 if version == V31 else first & 15
+    if flags != _FLAGS.get(kind, 0):
         raise MalformedPacket("reserved flags")
     return reader(body, version, kind)
 
@@ -260,8 +273,9 @@ def _packet_id(body: bytes) -> int:
 
 def _read_ack(body: bytes, version: int, kind: int) -> Ack:
     packet_id = _packet_id(body)
-    if version != V5 or len(body) == 2:
-        # Two bytes are all that 3.1.1 knows, and those were taken as a run.
+    if len(body) == 2:
+        return Ack(kind, packet_id, 0, {})
+    if version != V5:
         raise MalformedPacket("an acknowledgement of a wrong length")
     reason = body[2]
     if reason not in _ACK_REASONS[kind]:
@@ -300,9 +314,11 @@ def _topic_filter(body: bytes, at: int) -> tuple[str, int]:
 
 
 def _subscription(topic_filter: str, options: int, version: int) -> Subscription:
+    if options & (0xC0 if version == V5 else 0xFC):
+        raise MalformedPacket("reserved subscription options")
     qos = options & 3
-    if qos == 3 or options & (0xC0 if version == V5 else 0xFC):
-        raise MalformedPacket("subscription options")
+    if qos == 3:
+        raise ProtocolError("a subscription of QoS 3")
     if version != V5:
         return Subscription(topic_filter, qos)
     retain_handling = options >> 4
@@ -349,21 +365,23 @@ def _read_disconnect(body: bytes, version: int, kind: int) -> Disconnect:
 def _read_auth(body: bytes, version: int, kind: int) -> Auth:
     if version != V5:
         raise MalformedPacket("packet type 15")
-    return Auth(*_reason_and_properties(body, kind, _AUTH_REASONS))
+    auth = Auth(*_reason_and_properties(body, kind, _AUTH_REASONS))
+    if Prop.AUTHENTICATION_METHOD not in auth.properties:
+        raise ProtocolError("AUTH without an authentication method")
+    return auth
 
 
 def _reason_and_properties(body: bytes, kind: int, reasons: frozenset[int]) -> tuple[int, dict[int, Any]]:
     """Both may be left out: no reason means success, no property length no properties."""
-    if not body:
-        return 0, {}
-    if body[0] not in reasons:
+    reason = body[0] if body else 0
+    if reason not in reasons:
         raise ProtocolError("a reason code that does not belong in this packet")
-    if len(body) == 1:
-        return body[0], {}
+    if len(body) < 2:
+        return reason, {}
     properties, _, end = read_block(body, 1, kind)
     if end != len(body):
         raise MalformedPacket("bytes after the end")
-    return body[0], properties
+    return reason, properties
 
 
 _FLAGS = {PUBREL: 2, SUBSCRIBE: 2, UNSUBSCRIBE: 2}

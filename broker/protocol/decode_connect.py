@@ -13,10 +13,8 @@ from broker.protocol.topics import decode_topic
 _WILL_FLAG, _WILL_RETAIN, _PASSWORD, _USERNAME, _CLEAN, _RESERVED = 0x04, 0x20, 0x40, 0x80, 0x02, 0x01
 
 
-def read_version(first: int, body: bytes) -> int:
+def read_version(body: bytes) -> int:
     """The protocol level of a CONNECT; UnsupportedVersion for one that is not served [MQTT-3.1.2-2]."""
-    if first & 15:
-        raise MalformedPacket("reserved flags of CONNECT")
     name, at = read_binary(body, 0)
     if name not in (b"MQTT", b"MQIsdp"):
         raise MalformedPacket("not MQTT")
@@ -46,9 +44,11 @@ def read_connect(body: bytes, version: int) -> Connect:
         will, at = _read_will(body, at, flags, version)
     username: str | None = None
     password: bytes | None = None
-    if flags & _USERNAME:
+    # In 3.1 the end of the packet outweighs the flags: user name and password may be missing [MQTT 3.1, 3.1].
+    optional = version == V31
+    if flags & _USERNAME and not (optional and at == len(body)):
         username, at = read_text(body, at)
-    if flags & _PASSWORD:
+    if flags & _PASSWORD and not (optional and at == len(body)):
         password, at = read_binary(body, at)
     if at != len(body):
         raise MalformedPacket("bytes after the end of CONNECT")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broker.protocol.constants import CONNECT_RETURN, PUBREL, V5, Reason
+from broker.protocol.constants import CONNECT_RETURN, PUBREL, V5, V31, Reason
 from broker.protocol.properties import write_block
 from broker.protocol.properties import write_varint as varint
 
@@ -52,8 +52,11 @@ def publish(
 
 
 def connack(version: int, session_present: bool, reason: int, properties: Mapping[int, Any]) -> bytes:
-    """CONNACK; a refusal tells of no session [MQTT-3.2.2-6]. Below 5 the reason becomes a return code."""
-    present = b"\x01" if session_present and not reason else b"\x00"
+    """CONNACK; a refusal tells of no session [MQTT-3.2.2-6]. Below 5 the reason becomes a return code.
+
+    3.1 does not know Session Present: that bit is reserved there.
+    """
+    present = b"\x01" if session_present and not reason and version != V31 else b"\x00"
     if version != V5:
         return b"\x20\x02" + present + CONNECT_RETURN.get(Reason(reason), 3).to_bytes(1, "big")
     body = present + reason.to_bytes(1, "big") + write_block(properties)

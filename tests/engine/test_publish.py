@@ -92,7 +92,7 @@ def test_receive_maximum() -> None:
 
 @pytest.mark.parametrize("topic", ["a/#", "+", b"\xff", b"a\0"])
 @pytest.mark.parametrize("qos", [0, 1])
-@pytest.mark.spec("MQTT-3.3.2-2", "MQTT-4.7.3-2")
+@pytest.mark.spec("MQTT-4.7.0-1", "MQTT-3.3.2-1", "MQTT-3.3.2-2", "MQTT-4.7.3-2")
 def test_what_is_no_topic_ends_the_connection(broker: Broker, topic: str | bytes, qos: int) -> None:
     client = broker.client()
     assert client.ask(wire.publish(topic, b"x", qos, 1, 5)).reason in (0x81, 0x90)
@@ -130,7 +130,7 @@ def test_topic_alias(broker: Broker) -> None:
 
 
 @BOTH
-@pytest.mark.spec("MQTT-3.8.4-8", "MQTT-4.3.1-1")
+@pytest.mark.spec("MQTT-4.3.2-2", "MQTT-4.3.3-2", "MQTT-4.3.3-4", "MQTT-3.8.4-8", "MQTT-4.3.1-1")
 def test_delivery_has_the_lower_qos(broker: Broker, version: int) -> None:
     for granted in (0, 1, 2):
         subscriber = broker.client(f"sub{granted}", version)
@@ -173,7 +173,16 @@ def test_what_was_not_acknowledged_is_sent_again(broker: Broker, version: int) -
     assert (answers[3].topic, answers[3].qos) == ("d", 1)
 
 
-@pytest.mark.spec("MQTT-3.3.4-9", "MQTT-4.4.0-2", "MQTT-4.9.0-1", "MQTT-4.9.0-2", "MQTT-4.9.0-3")
+@pytest.mark.spec(
+    "MQTT-4.3.2-3",
+    "MQTT-4.3.3-3",
+    "MQTT-4.3.3-5",
+    "MQTT-3.3.4-9",
+    "MQTT-4.4.0-2",
+    "MQTT-4.9.0-1",
+    "MQTT-4.9.0-2",
+    "MQTT-4.9.0-3",
+)
 def test_quota_of_the_client_is_kept(broker: Broker) -> None:
     subscriber = broker.client("sub", properties=wire.props((0x21, 2)))
     subscriber.subscribe(("#", 2))

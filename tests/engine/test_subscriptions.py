@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ FILTERS = (
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 4), FILTERS), max_size=30), st.lists(TOPICS, max_size=6)
 )
+@pytest.mark.spec("MQTT-3.3.2-3", "MQTT-4.5.0-1")
 def test_routes_are_what_the_filters_say(changes: list[tuple[bool, int, str]], topics: list[str]) -> None:
     subscriptions = Subscriptions(capacity=4)
     sessions = [Session(str(number), Stats()) for number in range(5)]

@@ -89,6 +89,7 @@ VALID[3] = VALID[4]
 EVERY = [(version, data) for version, all_of in VALID.items() for data in all_of]
 
 
+@pytest.mark.spec("MQTT-2.2.1-2")
 def test_publish_of_each_kind() -> None:
     assert only(wire.publish("a", b"x", version=5)) == packets.Publish(
         b"a", b"x", 0, False, False, 0, b"", None, 0
@@ -340,11 +341,15 @@ def test_ill_formed_text(raw: bytes) -> None:
     assert refusal(wire.packet(0xE0, b"\0" + wire.block(b"\x1f" + wire.binary(raw), 5))) == 0x81
 
 
+@pytest.mark.spec("MQTT-1.5.4-3")
 def test_byte_order_mark_is_kept() -> None:
     """[MQTT-1.5.4-3]: U+FEFF is a character like others."""
     assert only(wire.unsubscribe(1, ["\ufeffa"], 4), 4).topic_filters == ["\ufeffa"]
 
 
+@pytest.mark.spec(
+    "MQTT-3.4.2-1", "MQTT-3.5.2-1", "MQTT-3.6.2-1", "MQTT-3.7.2-1", "MQTT-3.14.2-1", "MQTT-3.15.2-1"
+)
 def test_reason_codes_belong_to_their_packets() -> None:
     assert refusal(wire.ack(4, 1, 0x92)) == 0x82
     assert refusal(wire.ack(6, 1, 0x10)) == 0x82
@@ -364,3 +369,21 @@ def test_lengths_of_acknowledgements_and_disconnect() -> None:
 def test_errors_are_of_one_kind() -> None:
     assert issubclass(MalformedPacket, ProtocolError)
     assert issubclass(UnsupportedVersion, ProtocolError)
+
+
+@pytest.mark.spec(
+    "MQTT-1.5.7-1",
+    "MQTT-3.3.2-1",
+    "MQTT-3.3.2-13",
+    "MQTT-3.3.2-19",
+    "MQTT-3.8.3-1",
+    "MQTT-3.10.3-1",
+    "MQTT-3.1.3-4",
+)
+@pytest.mark.parametrize("raw", [b"\xff", b"\xed\xa0\x80", b"a\0b"])
+def test_every_string_is_checked(raw: bytes) -> None:
+    bad, good = wire.binary(raw), wire.binary(b"x")
+    for property_bytes in (b"\x08" + bad, b"\x03" + bad, b"\x26" + bad + good, b"\x26" + good + bad):
+        assert refusal(wire.publish("a", b"", version=5, properties=property_bytes)) == 0x81
+    assert refusal(wire.packet(0x82, b"\0\1\0" + bad + b"\0")) == 0x81
+    assert refusal(wire.packet(0xA2, b"\0\1\0" + bad)) == 0x81
