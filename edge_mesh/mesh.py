@@ -13,6 +13,7 @@ from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.boundary import Boundary
 from edge_mesh.clock import HybridClock
+from edge_mesh.heartbeat import Heartbeat
 from edge_mesh.history_query import HistoryQuery, HistoryResponder
 from edge_mesh.interest import LocalInterest, RemoteInterest
 from edge_mesh.interest_sync import InterestSync
@@ -37,8 +38,6 @@ _PRUNE_SECONDS = 5.0
 _REMEMBER_SECONDS = 60.0
 _RETAINED_ATTEMPTS = 5
 _RETRY_PAUSE = 0.3
-_SILENT_PINGS = 2.5
-"""Pings without any answer after which a living node counts as one that does not hear this one."""
 
 
 class ZenohMesh:
@@ -76,13 +75,12 @@ class ZenohMesh:
         self._flush_due = False
         self._running = False
         self._refused_stamps: set[str] = set()
-        self._redeclare_after = 0.0
-        self._redeclare_pause = 2 * _SILENT_PINGS * settings.ping_seconds
         self._outbox: Outbox
         self._link: Link
         self._stand: Stand
         self._retained: RetainedSync
         self._interest_sync: InterestSync
+        self._heartbeat: Heartbeat
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
@@ -122,6 +120,9 @@ class ZenohMesh:
             node=self._node,
             local=self._interest,
             spawn=self._spawn,
+        )
+        self._heartbeat = Heartbeat(
+            self._link, self._keys, self._name, self._interest, self._peers, self._settings.ping_seconds
         )
         self._recall_peers()
         for topic_filter in self._node.local_filters():
@@ -490,8 +491,8 @@ class ZenohMesh:
                 peer.lane.tick()
             if clock >= next_ping:
                 next_ping = clock + settings.ping_seconds
-                self._ping(clock)
-                self._notice_deafness(clock)
+                if not self.refused:
+                    self._heartbeat.beat(clock)
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
                 self._outbox.prune()
@@ -502,28 +503,6 @@ class ZenohMesh:
                     if peer.alive:
                         self._outbox.remember_peer(peer.name, peer.region)
             await asyncio.sleep(min(settings.retry_seconds, settings.ping_seconds) / 2)
-
-    def _ping(self, clock: float) -> None:
-        if self.refused:
-            return
-        ping = control.Ping(clock, self._incarnation, self._interest.version).encode()
-        for peer in self._peers.values():
-            if peer.alive:
-                self._link.put_soon(self._keys.control(peer.name, self._name), ping, CONTROL)
-
-    def _notice_deafness(self, clock: float) -> None:
-        """Where a living node answers nothing, it may not know that this one is there: tell it anew."""
-        if self.refused or clock < self._redeclare_after:
-            return
-        patience = _SILENT_PINGS * self._settings.ping_seconds
-        silent = [p.name for p in self._peers.values() if p.alive and clock - p.heard_at > patience]
-        if not silent:
-            self._redeclare_pause = 2 * patience
-            return
-        logger.warning("no answer of %s: this node declares itself anew", ", ".join(sorted(silent)))
-        self._redeclare_after = clock + self._redeclare_pause
-        self._redeclare_pause = min(2 * self._redeclare_pause, _REMEMBER_SECONDS)
-        self._link.redeclare()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
