@@ -11,13 +11,16 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from broker.handshake import Handshake
 from broker.message import Message
 from broker.outlet import Outlet
-from broker.ports import Credentials, Decision, Transport
+from broker.ports import Credentials, Transport
 from broker.protocol import encode, packets
 from broker.protocol.constants import PUBACK, PUBCOMP, PUBREC, PUBREL, V5, Prop, Reason
 from broker.protocol.decode import Decoder
-from broker.protocol.errors import ProtocolError, UnsupportedVersion
+from broker.protocol.errors import ProtocolError
+from broker.protocol.payload import wrong_format
+from broker.protocol.properties import Properties
 from broker.protocol.topics import decode_topic
 from broker.session import Session
 from broker.subscriptions import Route
@@ -38,8 +41,7 @@ DENIED = Route("", (), (), (), 0)
 class State(Enum):
     """Where a connection stands."""
 
-    NEW = "awaiting CONNECT"
-    AUTHENTICATING = "awaiting the authority"
+    NEW = "not yet accepted"
     OPEN = "open"
     CLOSED = "closed"
 
@@ -60,14 +62,15 @@ class Connection(Outlet):
     __slots__ = (
         "_acks",
         "_aliases",
-        "_backlog",
         "_batch",
         "_decoder",
+        "_handshake",
         "_routes",
         "_waiting",
         "address",
         "credentials",
         "engine",
+        "explains",
         "keep_alive",
         "last_seen",
         "listener",
@@ -83,7 +86,7 @@ class Connection(Outlet):
     def __init__(
         self, engine: Engine, transport: Transport, now: float, address: str = "", listener: str = ""
     ) -> None:
-        super().__init__(engine.dirty)
+        super().__init__(engine.dirty, engine.stats)
         self.engine = engine
         self.transport = transport
         self.address = address
@@ -96,12 +99,14 @@ class Connection(Outlet):
         self.credentials: Credentials | None = None
         self.will: packets.Will | None = None
         self.keep_alive = 0
+        self.explains = False
+        """Whether the client takes reason strings on every packet [MQTT5 3.1.2.11.7]."""
         self.last_seen = now
         self.paused = False
         self._decoder = Decoder(engine.limits.max_packet_size)
         self._routes: dict[bytes, Route] = {}
         self._aliases: dict[int, bytes] | None = None
-        self._backlog: list[Any] = []
+        self._handshake: Handshake | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
         self._waiting: deque[_AckGroup] | None = None
@@ -109,6 +114,31 @@ class Connection(Outlet):
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport."""
         self.transport.write(data)
+
+    # -- the beginning -----------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether CONNECT was accepted, and the connection has not ended."""
+        return self.state is State.OPEN
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self.state is State.CLOSED
+
+    @property
+    def spoken_version(self) -> int:
+        """The protocol level that the first packet named, 0 before it did."""
+        return self._decoder.version
+
+    def opened(
+        self, packet: packets.Connect, terms: Properties, handshake: Handshake | None, now: float
+    ) -> None:
+        """The client is who it claims to be: give it its session. ``terms`` go with CONNACK."""
+        self._handshake = handshake
+        self.state = State.OPEN
+        self.engine.roster.admit(self, packet, terms, now)
 
     # -- what arrives ------------------------------------------------------------------------------------
 
@@ -118,22 +148,14 @@ class Connection(Outlet):
         self.engine.stats.bytes_received += len(chunk)
         arrived = self._decoder.feed(chunk)
         if self.state is State.OPEN:
-            self._handle(arrived, now)
-        elif arrived:
-            self._receive_early(arrived, now)
+            self.handle(arrived, now)
+        elif arrived and self.state is State.NEW:
+            if self._handshake is None:
+                self._handshake = Handshake(self)
+            self._handshake.receive(arrived, now)
 
-    def _receive_early(self, arrived: list[Any], now: float) -> None:
-        if self.state is State.AUTHENTICATING:
-            self._backlog.extend(arrived)
-        elif self.state is State.NEW:
-            first = arrived[0]
-            if isinstance(first, ProtocolError):
-                self._refuse_unreadable(first)
-                return
-            self._backlog = arrived[1:]
-            self._on_connect(first)
-
-    def _handle(self, arrived: list[Any], now: float) -> None:
+    def handle(self, arrived: list[Any], now: float) -> None:
+        """Do what packets on an open connection ask for, in order."""
         for packet in arrived:
             kind = packet.__class__
             if kind is packets.PublishRun:
@@ -141,8 +163,10 @@ class Connection(Outlet):
             elif kind is packets.Publish:
                 self._on_publish(packet, now)
             elif kind is packets.AckRun:
+                self.stats.control_received += len(packet.packet_ids)
                 _ON_ACKS[packet.kind](self, packet.packet_ids, now)
             else:
+                self.stats.control_received += 1
                 if self._batch or self._acks:
                     self._publish_batch(now)
                 _HANDLERS.get(kind, Connection._on_error)(self, packet, now)
@@ -160,10 +184,12 @@ class Connection(Outlet):
             if route is None:
                 return
         engine = self.engine
-        engine.stats.publish_received += run.count
+        stats = engine.stats
+        stats.publish_received += run.count
+        stats.payload_received += run.count * (run.size - run.payload_at)
         if route.simple and not self._batch:
             if route is DENIED:
-                engine.stats.publish_denied += run.count
+                stats.publish_denied += run.count
             engine.deliver_run(run, route, self)
             return
         batch = self._batch
@@ -188,12 +214,17 @@ class Connection(Outlet):
                 return
         session = self.session
         assert session is not None
-        self.engine.stats.publish_received += 1
+        stats = self.stats
+        stats.publish_received += 1
+        stats.payload_received += len(packet.payload)
+        if self.engine.limits.check_payload_format and wrong_format(packet.properties, packet.payload):
+            self._refuse_payload(packet, now)
+            return
         qos = packet.qos
         if qos and not self._admit_reliable(packet, session, route, now):
             return
         if route is DENIED:
-            self.engine.stats.publish_denied += 1
+            stats.publish_denied += 1
             return
         expiry = packet.expiry
         self._batch.append(
@@ -224,10 +255,13 @@ class Connection(Outlet):
                 return False
         if self.version == V5 and (route is DENIED or route.empty):
             denied = route is DENIED
-            reason = Reason.NOT_AUTHORIZED if denied else Reason.NO_MATCHING_SUBSCRIBERS
-            if packet.qos == 2 and not denied:
+            if denied:
+                self._acks.append(self._refusal(packet, Reason.NOT_AUTHORIZED, "not allowed to publish here"))
+                return True
+            if packet.qos == 2:
                 session.remember_incoming(packet_id)
-            self._acks.append(encode.ack(PUBACK if packet.qos == 1 else PUBREC, V5, packet_id, reason))
+            kind = PUBACK if packet.qos == 1 else PUBREC
+            self._acks.append(encode.ack(kind, V5, packet_id, Reason.NO_MATCHING_SUBSCRIBERS))
             return True
         if packet.qos == 2:
             session.remember_incoming(packet_id)
@@ -235,6 +269,21 @@ class Connection(Outlet):
         else:
             self._acks.append(b"\x40\x02" + packet_id.to_bytes(2, "big"))
         return True
+
+    def _refuse_payload(self, packet: packets.Publish, now: float) -> None:
+        """The payload is not what its format indicator says [MQTT5 3.3.2.3.2]."""
+        words = "the payload is no UTF-8"
+        if packet.qos == 0:
+            self.fail(Reason.PAYLOAD_FORMAT_INVALID, now, words)
+        else:
+            self._acks.append(self._refusal(packet, Reason.PAYLOAD_FORMAT_INVALID, words))
+
+    def _refusal(self, packet: packets.Publish, reason: int, words: str) -> bytes:
+        """PUBACK or PUBREC with a failure, in words where there is room for them [MQTT-3.4.2-2]."""
+        kind = PUBACK if packet.qos == 1 else PUBREC
+        told = encode.ack(kind, V5, packet.packet_id, reason, words if self.explains else "")
+        limit = self.session.max_packet if self.session is not None else 0
+        return told if not limit or len(told) <= limit else encode.ack(kind, V5, packet.packet_id, reason)
 
     def _publish_batch(self, now: float) -> None:
         """Publish what the chunk brought so far, and acknowledge it, or have that wait for the disk."""
@@ -283,7 +332,7 @@ class Connection(Outlet):
             self._on_error(error, now)
             return None
         assert self.credentials is not None
-        if topic.startswith("$SYS/") or not self.engine.authority.may_publish(self.credentials, topic):
+        if topic.split("/", 1)[0] == "$SYS" or not self.engine.authority.may_publish(self.credentials, topic):
             route = DENIED
         else:
             route = self.engine.subscriptions.route(topic)
@@ -336,32 +385,6 @@ class Connection(Outlet):
 
     # -- the other packets -------------------------------------------------------------------------------
 
-    def _on_connect(self, packet: packets.Connect) -> None:
-        self.version = packet.version
-        reason = self.engine.roster.objection(packet)
-        if reason:
-            self.refuse(reason)
-            return
-        self.credentials = Credentials(
-            packet.client_id, packet.username, packet.password, self.address, self.listener
-        )
-        self.state = State.AUTHENTICATING
-        self.engine.authority.authenticate(self.credentials, partial(self._on_decision, packet))
-
-    def _on_decision(self, packet: packets.Connect, decision: Decision) -> None:
-        if self.state is not State.AUTHENTICATING:
-            return
-        if decision.reason:
-            self.refuse(decision.reason)
-        else:
-            now = self.last_seen
-            self.state = State.OPEN
-            self.engine.roster.admit(self, packet, now)
-            backlog, self._backlog = self._backlog, []
-            if self.state is State.OPEN:
-                self._handle(backlog, now)
-        self.engine.flush()
-
     def _on_subscribe(self, packet: packets.Subscribe, now: float) -> None:
         self.engine.subscribe(self, packet, now)
 
@@ -385,8 +408,11 @@ class Connection(Outlet):
         self._shut(now)
 
     def _on_auth(self, packet: packets.Auth, now: float) -> None:
-        # No authentication method was agreed on at CONNECT, so AUTH has no place [MQTT5 4.12].
-        self.fail(Reason.PROTOCOL_ERROR, now)
+        if self._handshake is None:
+            # No authentication method was agreed on at CONNECT, so AUTH has no place [MQTT-4.12.0-7].
+            self.fail(Reason.PROTOCOL_ERROR, now)
+        else:
+            self._handshake.authenticate_again(packet, now)
 
     def _on_error(self, error: ProtocolError, now: float) -> None:
         self.fail(error.reason, now, error.detail)
@@ -395,19 +421,14 @@ class Connection(Outlet):
 
     def refuse(self, reason: int) -> None:
         """Answer CONNECT with a refusal and close."""
-        self.engine.stats.connections_refused += 1
-        self.send(encode.connack(self.version, False, reason, {}))
-        self.state = State.CLOSED
-        self._finish()
+        self.turn_away(encode.connack(self.version, False, reason, {}))
 
-    def _refuse_unreadable(self, error: ProtocolError) -> None:
-        """A first packet that is no CONNECT gets no answer; a CONNECT that is wrong may [MQTT-3.1.4-1]."""
-        self.engine.stats.connections_refused += 1
+    def turn_away(self, answer: bytes) -> None:
+        """Send an answer, which may be empty, to whoever was not let in, and close."""
+        self.stats.connections_refused += 1
+        if answer:
+            self.send(answer)
         self.state = State.CLOSED
-        if isinstance(error, UnsupportedVersion):
-            self.send(encode.connack(V5 if error.version > V5 else 4, False, error.reason, {}))
-        elif self._decoder.version == V5:
-            self.send(encode.connack(V5, False, error.reason, {Prop.REASON_STRING: error.detail}))
         self._finish()
 
     def fail(self, reason: int, now: float, detail: str = "") -> None:

@@ -24,6 +24,8 @@ from broker.subscriptions import Held, Receiver, Route, Subscriptions
 
 Batch = list[tuple[Message, Route]]
 
+_DENIED = "not allowed to subscribe to every one of these"
+
 
 class Engine:
     """One node's broker."""
@@ -43,7 +45,9 @@ class Engine:
         self.wall_offset = wall - now
         self.stats = Stats()
         self.dirty: list[Outlet] = []
-        self.subscriptions = Subscriptions(pipeline.stages if pipeline else _no_stages)
+        self.subscriptions = Subscriptions(
+            pipeline.stages if pipeline else _no_stages, merged=limits.overlapping == "merged"
+        )
         self.retained = Retained(limits.retained_max_messages)
         self.roster = Roster(self, now)
         self._interest: dict[str, set[str]] = {}
@@ -57,17 +61,19 @@ class Engine:
             same, other, version, other_version = route.verbatim5, route.verbatim3, 5, 4
         else:
             same, other, version, other_version = route.verbatim3, route.verbatim5, 4, 5
+        payload = run.count * (run.size - run.payload_at)
         if same:
-            self._send_frames(same, run.frames, run.count)
+            self._send_frames(same, run.frames, run.count, payload)
         if other:
             frames = encode.convert_run(
                 run.frames, run.count, run.size, run.payload_at, version, other_version
             )
-            self._send_frames(other, frames, run.count)
+            self._send_frames(other, frames, run.count, payload)
         if route.particular:
             self._deliver_particular(run, route, connection)
 
-    def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int) -> None:
+    def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int, payload: int) -> None:
+        """``payload`` is how many bytes of the frames are payload."""
         dirty = self.dirty
         delivered = 0
         for session in sessions:
@@ -81,8 +87,9 @@ class Engine:
             if not out:
                 dirty.append(connection)
             out.append(frames)
-            delivered += count
-        self.stats.publish_delivered += delivered
+            delivered += 1
+        self.stats.publish_delivered += delivered * count
+        self.stats.payload_sent += delivered * payload
 
     def _deliver_particular(self, run: PublishRun, route: Route, connection: Connection) -> None:
         publisher = connection.session.client_id if connection.session else ""
@@ -198,7 +205,12 @@ class Engine:
             wanted = asked.retain_handling == 0 or (asked.retain_handling == 1 and fresh)
             if reason <= 2 and wanted and session.subscriptions[asked.topic_filter].group is None:
                 owed.append((session.subscriptions[asked.topic_filter], asked.topic_filter))
-        connection.send(encode.suback(session.version, packet.packet_id, reasons))
+        denied = connection.explains and max(reasons) >= Reason.UNSPECIFIED_ERROR
+        answer = encode.suback(session.version, packet.packet_id, reasons, _DENIED if denied else "")
+        if denied and session.max_packet and len(answer) > session.max_packet:
+            # Words are left out where they would make the packet too large [MQTT-3.9.2-1].
+            answer = encode.suback(session.version, packet.packet_id, reasons)
+        connection.send(answer)
         for held, topic_filter in owed:
             self._send_retained(session, held, topic_filter, now + self.wall_offset)
 

@@ -22,3 +22,6 @@ class Limits:
     queue_qos0: bool = False
     retained_max_messages: int = 100_000
     write_buffer: int = 1 << 20
+    check_payload_format: bool = False
+    overlapping: str = "merged"
+    response_information: str = ""

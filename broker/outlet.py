@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from broker.stats import Stats
+
 
 class Outlet:
     """Bytes on their way to one client.
@@ -11,15 +13,17 @@ class Outlet:
     ``blocked`` is True while the client does not take what was written to it.
     """
 
-    __slots__ = ("blocked", "dirty", "out")
+    __slots__ = ("blocked", "dirty", "out", "stats")
 
-    def __init__(self, dirty: list[Outlet]) -> None:
+    def __init__(self, dirty: list[Outlet], stats: Stats) -> None:
         self.dirty = dirty
+        self.stats = stats
         self.out: list[bytes] = []
         self.blocked = False
 
     def send(self, data: bytes) -> None:
-        """Append bytes to what the next flush writes."""
+        """Append one packet that is no PUBLISH to what the next flush writes."""
+        self.stats.control_sent += 1
         if not self.out:
             self.dirty.append(self)
         self.out.append(data)

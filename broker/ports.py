@@ -110,7 +110,28 @@ class Decision(NamedTuple):
     """An authority's answer to a CONNECT: an MQTT 5 reason code, 0x00 for welcome."""
 
     reason: int
-    detail: str = ""
+    username: str | None = None
+    """The name that the client goes by from now on; None for the one that it claimed."""
+
+
+class Step(NamedTuple):
+    """What an exchange answers to a client's data [MQTT5 4.12].
+
+    A ``reason`` of 0x80 or above refuses; ``done`` says that ``username`` is proven, and ``data`` goes with
+    the welcome; otherwise ``data`` is the next challenge.
+    """
+
+    data: bytes
+    done: bool = False
+    reason: int = 0
+    username: str | None = None
+
+
+class Exchange(Protocol):
+    """One client's way through an enhanced authentication, begun anew for each re-authentication."""
+
+    def answer(self, data: bytes) -> Step:
+        """Take the client's data, empty where it sent none. Never raises; not called after the last step."""
 
 
 class Authority(Protocol):
@@ -118,6 +139,9 @@ class Authority(Protocol):
 
     def authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
         """Decide on a CONNECT; ``done`` is called exactly once, at once or later, on the event loop."""
+
+    def exchange(self, method: str, credentials: Credentials) -> Exchange | None:
+        """Begin an enhanced authentication; None where the method is not offered."""
 
     def may_publish(self, credentials: Credentials, topic: str) -> bool:
         """Whether the client may publish to the topic. Callers cache the answer."""

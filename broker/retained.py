@@ -21,6 +21,8 @@ class Retained:
         self._tombstones: dict[str, tuple[Message, float]] = {}
         """In the order of their time."""
         self._capacity = capacity
+        self.bytes = 0
+        """Payload bytes of all retained messages."""
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -43,11 +45,11 @@ class Retained:
         if topic not in self._messages and len(self._messages) >= self._capacity:
             return False
         self._tombstones.pop(topic, None)
+        self._remove(topic)
         self._messages.put(topic, message)
+        self.bytes += len(message.payload)
         if message.expires_at:
             self._mortal.add(topic)
-        else:
-            self._mortal.discard(topic)
         return True
 
     def get(self, topic: str) -> Message | None:
@@ -85,5 +87,7 @@ class Retained:
             del self._tombstones[topic]
 
     def _remove(self, topic: str) -> None:
-        self._messages.pop(topic)
-        self._mortal.discard(topic)
+        message = self._messages.pop(topic)
+        if message is not None:
+            self.bytes -= len(message.payload)
+            self._mortal.discard(topic)

@@ -59,15 +59,16 @@ class Roster:
             known = packet.client_id in self._connections
             if not known:
                 return Reason.QUOTA_EXCEEDED if packet.version == V5 else Reason.SERVER_UNAVAILABLE
-        if Prop.AUTHENTICATION_METHOD in packet.properties:
-            return Reason.BAD_AUTHENTICATION_METHOD
         if not packet.client_id and packet.version < V5 and (packet.version == 3 or not packet.clean_start):
             # Only a client of 3.1.1 that keeps nothing may leave the name to us [MQTT-3.1.3-8].
             return Reason.CLIENT_IDENTIFIER_NOT_VALID
         return 0
 
-    def admit(self, connection: Connection, packet: Connect, now: float) -> None:
-        """Give the connection its session, answer CONNACK, send again what is owed [MQTT-3.1.4-2..5]."""
+    def admit(self, connection: Connection, packet: Connect, proof: Properties, now: float) -> None:
+        """Give the connection its session, answer CONNACK, send again what is owed [MQTT-3.1.4-2..5].
+
+        ``proof`` are the properties with which an enhanced authentication ends.
+        """
         client_id = packet.client_id or f"geomq-{secrets.token_hex(12)}"
         self._take_over(client_id, packet.clean_start, now)
         session = self._sessions.get(client_id)
@@ -88,8 +89,12 @@ class Roster:
         self._wills.cancel(client_id)
         self._agree(session, connection, packet)
         self._connections[client_id] = connection
-        self._engine.stats.connections_accepted += 1
-        properties = self._terms(session, connection, packet, client_id) if packet.version == V5 else {}
+        stats = self._engine.stats
+        stats.connections_accepted += 1
+        stats.clients_maximum = max(stats.clients_maximum, len(self._connections))
+        properties: Properties = {}
+        if packet.version == V5:
+            properties = self._terms(session, connection, packet, client_id) | proof
         connack = encode.connack(packet.version, present, Reason.SUCCESS, properties)
         if session.max_packet and len(connack) > session.max_packet:
             self._turn_away(session, connection, now)
@@ -127,6 +132,7 @@ class Roster:
         if packet.version == V5 and longest and not 0 < packet.keep_alive <= longest:
             connection.keep_alive = longest
         connection.will = packet.will
+        connection.explains = packet.version == V5 and properties.get(Prop.REQUEST_PROBLEM_INFORMATION) != 0
         connection.session = session
         if connection.credentials is not None and not connection.credentials.client_id:
             connection.credentials = connection.credentials._replace(client_id=session.client_id)
@@ -147,7 +153,14 @@ class Roster:
             terms[Prop.TOPIC_ALIAS_MAXIMUM] = limits.topic_alias_maximum
         if connection.keep_alive != packet.keep_alive:
             terms[Prop.SERVER_KEEP_ALIVE] = connection.keep_alive
+        if limits.response_information and packet.properties.get(Prop.REQUEST_RESPONSE_INFORMATION):
+            terms[Prop.RESPONSE_INFORMATION] = self._response_information(connection, client_id)
         return terms
+
+    def _response_information(self, connection: Connection, client_id: str) -> str:
+        username = connection.credentials.username if connection.credentials is not None else None
+        text = self._engine.limits.response_information
+        return text.replace("%u", username or "").replace("%c", client_id)
 
     def bounded_expiry(self, asked: int) -> int:
         """The Session Expiry Interval that is granted."""
@@ -190,7 +203,7 @@ class Roster:
         credentials = connection.credentials
         return (
             credentials is not None
-            and not will.topic.startswith("$SYS/")
+            and will.topic.split("/", 1)[0] != "$SYS"
             and self._engine.authority.may_publish(credentials, will.topic)
         )
 
@@ -199,6 +212,7 @@ class Roster:
         self._sessions.pop(session.client_id, None)
         self._expiring.cancel(session.client_id)
         orphans = session.orphans()
+        session.forget_queue()
         for held in list(session.subscriptions.values()):
             self._engine.release(session, held)
         session.subscriptions.clear()
@@ -227,6 +241,7 @@ class Roster:
         for client_id in self._expiring.due(now):
             session = self._sessions.get(client_id)
             if session is not None and session.connection is None:
+                self._engine.stats.sessions_expired += 1
                 self._end(session, now)
 
     def dismiss(self, now: float) -> None:

@@ -159,7 +159,9 @@ class Session:
         if qos:
             out.append(packet_id.to_bytes(2, "big"))
         out.append(tail)
-        self.stats.publish_delivered += 1
+        stats = self.stats
+        stats.publish_delivered += 1
+        stats.payload_sent += len(message.payload)
         return True
 
     def _alias(self, topic: str) -> tuple[str, bytes]:
@@ -190,6 +192,21 @@ class Session:
             self.queue = deque()
         self._queue_bytes += size
         self.queue.append(delivery)
+        self.stats.queued_messages += 1
+        self.stats.queued_bytes += size
+
+    def _dequeue(self) -> Delivery:
+        delivery = self.queue.popleft()
+        size = len(delivery[0].payload)
+        self._queue_bytes -= size
+        self.stats.queued_messages -= 1
+        self.stats.queued_bytes -= size
+        return delivery
+
+    def forget_queue(self) -> None:
+        """The session is over: nobody waits for what is queued."""
+        while self.queue:
+            self._dequeue()
 
     def drain(self, now: float) -> None:
         """Send again what is due again, then what is queued, as far as quota and connection allow."""
@@ -207,8 +224,7 @@ class Session:
                 del inflight[packet_id]
         queue = self.queue
         while queue and not connection.blocked and not resend and len(inflight) < self.quota:
-            delivery = queue.popleft()
-            self._queue_bytes -= len(delivery[0].payload)
+            delivery = self._dequeue()
             expires_at = delivery[0].expires_at
             if expires_at and expires_at <= now:
                 self.stats.dropped_expired += 1

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 
 class Stats:
-    """Counters since the start. Plain integers: adding to one is all that the data path can afford."""
+    """Counters since the start, and what is queued now: plain integers, the data path affords no more.
+
+    ``control_*`` are packets other than PUBLISH; ``payload_*`` bytes of application messages.
+    """
 
     __slots__ = (
         "bytes_received",
         "bytes_sent",
+        "clients_maximum",
         "connections_accepted",
         "connections_refused",
+        "control_received",
+        "control_sent",
         "dropped_expired",
         "dropped_queue_full",
         "dropped_slow_consumer",
         "dropped_too_large",
+        "payload_received",
+        "payload_sent",
         "publish_delivered",
         "publish_denied",
         "publish_from_mesh",
         "publish_received",
         "publish_to_mesh",
+        "queued_bytes",
+        "queued_messages",
+        "sessions_expired",
     )
 
     def __init__(self) -> None:
@@ -28,17 +39,25 @@ class Stats:
 
     bytes_received: int
     bytes_sent: int
+    clients_maximum: int
     connections_accepted: int
     connections_refused: int
+    control_received: int
+    control_sent: int
     dropped_expired: int
     dropped_queue_full: int
     dropped_slow_consumer: int
     dropped_too_large: int
+    payload_received: int
+    payload_sent: int
     publish_delivered: int
     publish_denied: int
     publish_from_mesh: int
     publish_received: int
     publish_to_mesh: int
+    queued_bytes: int
+    queued_messages: int
+    sessions_expired: int
 
     def as_dict(self) -> dict[str, int]:
         """All counters by name."""

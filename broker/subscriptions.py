@@ -155,16 +155,26 @@ class _Node:
 class Subscriptions:
     """The trie, and the routes that were computed from it.
 
-    ``stages`` tells which rules take part for a topic (see :class:`broker.ports.Pipeline`).
+    ``stages`` tells which rules take part for a topic (see :class:`broker.ports.Pipeline`); ``merged`` whether
+    a session whose subscriptions overlap is one receiver, or one for each of them [MQTT5 3.3.4].
     """
 
-    def __init__(self, stages: Callable[[str], int] = lambda topic: 0, capacity: int = 16_384) -> None:
+    def __init__(
+        self,
+        stages: Callable[[str], int] = lambda topic: 0,
+        capacity: int = 16_384,
+        merged: bool = True,
+    ) -> None:
         self._root = _Node()
         self._stages = stages
         self._routes: TopicTree[Route] = TopicTree()
         self._capacity = capacity
+        self._merged = merged
         self._local: dict[str, int] = {}
         self.count = 0
+        """Subscriptions of local sessions."""
+        self.shared = 0
+        """How many of them are shared."""
 
     # -- changes -----------------------------------------------------------------------------------------
 
@@ -186,6 +196,7 @@ class Subscriptions:
         if not fresh:
             return False
         self.count += 1
+        self.shared += held.group is not None
         holders = self._local.get(held.topic_filter, 0)
         self._local[held.topic_filter] = holders + 1
         return holders == 0
@@ -210,6 +221,7 @@ class Subscriptions:
         self._prune(path)
         self.invalidate(held.topic_filter)
         self.count -= 1
+        self.shared -= held.group is not None
         holders = self._local[held.topic_filter] - 1
         if holders:
             self._local[held.topic_filter] = holders
@@ -265,15 +277,16 @@ class Subscriptions:
         return route
 
     def _compute(self, topic: str) -> Route:
-        receivers: dict[Session, Receiver] = {}
+        receivers: dict[Session | Held, Receiver] = {}
         groups: list[ShareGroup] = []
         nodes: dict[str, None] = {}
         for node in self._matching(topic):
             if node.plain:
                 for session, held in node.plain.items():
-                    receiver = receivers.get(session)
+                    key = session if self._merged else held
+                    receiver = receivers.get(key)
                     if receiver is None:
-                        receivers[session] = Receiver(session, held)
+                        receivers[key] = Receiver(session, held)
                     else:
                         receiver.merge(held)
             if node.groups:

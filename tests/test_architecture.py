@@ -24,6 +24,7 @@ PURE = [
     "broker.timers",
     "broker.roster",
     "broker.connection",
+    "broker.handshake",
     "broker.engine",
     "broker.limits",
     "broker.stats",

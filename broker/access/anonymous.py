@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.ports import Credentials, Decision
+from broker.ports import Credentials, Decision, Exchange
 
 
 class Anonymous:
@@ -17,6 +17,10 @@ class Anonymous:
     def authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
         """Welcome every client at once."""
         done(Decision(0))
+
+    def exchange(self, method: str, credentials: Credentials) -> Exchange | None:
+        """No method: nobody has anything to prove."""
+        return None
 
     def may_publish(self, credentials: Credentials, topic: str) -> bool:
         """Any topic."""

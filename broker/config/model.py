@@ -168,6 +168,20 @@ class MqttSection(Section):
     write_buffer: Size = Field(
         1 << 20, description="Bytes that a client does not take before it counts as slow."
     )
+    check_payload_format: bool = Field(
+        False, description="Whether payloads that are said to be text have to be well-formed UTF-8 (0x99)."
+    )
+    overlapping: Literal["merged", "each"] = Field(
+        "merged",
+        description="What a client gets whose subscriptions overlap: one copy with the highest QoS and all "
+        "subscription identifiers, or one copy for each subscription.",
+    )
+    response_information: str = Field(
+        "",
+        max_length=1024,
+        description="Told to MQTT 5 clients that ask for it, a topic prefix for answers usually; %c becomes the "
+        "client identifier, %u the user name.",
+    )
     sys_interval: Duration = Field(10.0, description="How often $SYS topics are published; 0: never.")
 
 

@@ -3,38 +3,80 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from broker import __version__
 from broker.engine import Engine
 from broker.message import Message
+from broker.observe.load import Load
 
 STATUS_TOPIC = "$SYS/broker/geomq/status"
 """Everything at once, as JSON: what `geomq status` shows and dashboards of several nodes need."""
 
+_ROOT = "$SYS/broker/"
 
-def figures(engine: Engine, uptime: float) -> dict[str, str]:
-    """What goes under `$SYS/broker/`, by topic."""
+
+def gauges(engine: Engine, uptime: float) -> dict[str, object]:
+    """How things are now."""
     stats = engine.stats
-    dropped = stats.dropped_queue_full + stats.dropped_slow_consumer + stats.dropped_expired
     connected = engine.roster.connected
     total = len(engine.roster)
-    values: dict[str, object] = {
+    retained = engine.retained
+    stored = len(retained) + stats.queued_messages
+    current, maximum = _memory()
+    return {
         "version": f"geomq version {__version__}",
         "uptime": f"{int(uptime)} seconds",
+        "clients/active": connected,
         "clients/connected": connected,
         "clients/disconnected": total - connected,
+        "clients/inactive": total - connected,
+        "clients/maximum": stats.clients_maximum,
         "clients/total": total,
+        "heap/current": current,
+        "heap/maximum": maximum,
+        "messages/stored": stored,
+        "store/messages/count": stored,
+        "store/messages/bytes": retained.bytes + stats.queued_bytes,
         "subscriptions/count": engine.subscriptions.count,
-        "retained messages/count": len(engine.retained),
-        "bytes/received": stats.bytes_received,
-        "bytes/sent": stats.bytes_sent,
+        "shared_subscriptions/count": engine.subscriptions.shared,
+        "retained messages/count": len(retained),
+    }
+
+
+def counters(engine: Engine) -> dict[str, int]:
+    """What has been counted since the start."""
+    stats = engine.stats
+    return {
+        "clients/expired": stats.sessions_expired,
+        "messages/received": stats.publish_received + stats.control_received,
+        "messages/sent": stats.publish_delivered + stats.control_sent,
+        "publish/bytes/received": stats.payload_received,
+        "publish/bytes/sent": stats.payload_sent,
+        "publish/messages/dropped": stats.dropped_queue_full
+        + stats.dropped_slow_consumer
+        + stats.dropped_expired,
         "publish/messages/received": stats.publish_received,
         "publish/messages/sent": stats.publish_delivered,
-        "publish/messages/dropped": dropped,
+        "bytes/received": stats.bytes_received,
+        "bytes/sent": stats.bytes_sent,
     }
-    return {f"$SYS/broker/{name}": str(value) for name, value in values.items()}
+
+
+_LOADS = {
+    "messages/received": "messages/received",
+    "messages/sent": "messages/sent",
+    "publish/dropped": "publish/messages/dropped",
+    "publish/received": "publish/messages/received",
+    "publish/sent": "publish/messages/sent",
+    "bytes/received": "bytes/received",
+    "bytes/sent": "bytes/sent",
+}
+"""Name under `load/` -> the counter that it averages."""
 
 
 class SysTopics:
@@ -43,13 +85,40 @@ class SysTopics:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._told: dict[str, str] = {}
+        self._loads = {name: Load() for name in (*_LOADS, "sockets", "connections")}
+        self._uptime = 0.0
 
     def publish(self, uptime: float, status: Mapping[str, Any], now: float) -> None:
         """Publish the figures that changed, and the status."""
-        current = figures(self._engine, uptime)
-        current[STATUS_TOPIC] = json.dumps(status, separators=(",", ":"))
-        for topic, text in current.items():
+        counted = counters(self._engine)
+        current: dict[str, object] = gauges(self._engine, uptime) | counted
+        self._average(counted, uptime)
+        for name, load in self._loads.items():
+            for minutes, average in load.averages.items():
+                current[f"load/{name}/{minutes}min"] = f"{average:.2f}"
+        told = {_ROOT + name: str(value) for name, value in current.items()}
+        told[STATUS_TOPIC] = json.dumps(status, separators=(",", ":"))
+        for topic, text in told.items():
             if self._told.get(topic) != text:
                 self._told[topic] = text
                 self._engine.publish_one(Message(topic, text.encode(), 0, True), now)
         self._engine.flush()
+
+    def _average(self, counted: Mapping[str, int], uptime: float) -> None:
+        stats = self._engine.stats
+        values = {name: counted[counter] for name, counter in _LOADS.items()}
+        values["sockets"] = stats.connections_accepted + stats.connections_refused
+        values["connections"] = stats.connections_accepted
+        for name, load in self._loads.items():
+            load.update(values[name], uptime - self._uptime)
+        self._uptime = uptime
+
+
+def _memory() -> tuple[int, int]:
+    """(resident bytes now, the most so far); where the system does not tell the first, the second for both."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return most, most
+    return pages * resource.getpagesize(), most

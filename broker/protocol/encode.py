@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from broker.protocol.constants import CONNECT_RETURN, PUBREL, V5, V31, Reason
+from broker.protocol.constants import CONNECT_RETURN, PUBREL, V5, V31, Prop, Reason
 from broker.protocol.properties import write_block
 from broker.protocol.properties import write_varint as varint
 
@@ -77,18 +77,28 @@ def auth(reason: int, properties: Mapping[int, Any]) -> bytes:
     return b"\xf0" + varint(len(body)) + body
 
 
-def ack(kind: int, version: int, packet_id: int, reason: int = 0) -> bytes:
-    """PUBACK, PUBREC, PUBREL or PUBCOMP; the reason is told to version 5 where it is not success."""
+def ack(kind: int, version: int, packet_id: int, reason: int = 0, words: str = "") -> bytes:
+    """PUBACK, PUBREC, PUBREL or PUBCOMP; the reason is told to version 5 where it is not success.
+
+    ``words`` are the reason string.
+    """
     first = (kind << 4 | (2 if kind == PUBREL else 0)).to_bytes(1, "big")
+    if words and version == V5:
+        body = packet_id.to_bytes(2, "big") + reason.to_bytes(1, "big") + _reason_block(words)
+        return first + varint(len(body)) + body
     if reason and version == V5:
         return first + b"\x03" + packet_id.to_bytes(2, "big") + reason.to_bytes(1, "big")
     return first + b"\x02" + packet_id.to_bytes(2, "big")
 
 
-def suback(version: int, packet_id: int, reasons: Sequence[int]) -> bytes:
-    """SUBACK; 3.1.1 knows a single failure, 0x80 [MQTT-3.9.3-2]."""
+def _reason_block(words: str) -> bytes:
+    return write_block({Prop.REASON_STRING: words} if words else {})
+
+
+def suback(version: int, packet_id: int, reasons: Sequence[int], words: str = "") -> bytes:
+    """SUBACK; 3.1.1 knows a single failure, 0x80 [MQTT-3.9.3-2]. ``words`` are the reason string."""
     if version == V5:
-        body = packet_id.to_bytes(2, "big") + b"\x00" + bytes(reasons)
+        body = packet_id.to_bytes(2, "big") + _reason_block(words) + bytes(reasons)
     else:
         body = packet_id.to_bytes(2, "big") + bytes(min(reason, 0x80) for reason in reasons)
     return b"\x90" + varint(len(body)) + body

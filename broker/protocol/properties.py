@@ -195,10 +195,11 @@ def read_block(raw: bytes, at: int, packet: int) -> tuple[Properties, int, int]:
         raise MalformedPacket("properties reach past the end of their packet")
     if not length:
         return {}, start, end
-    return _read(raw[start:end], packet), start, end
+    return read_bare(raw[start:end], packet), start, end
 
 
-def _read(raw: bytes, packet: int) -> Properties:
+def read_bare(raw: bytes, packet: int) -> Properties:
+    """The properties in wire form without their length; errors as for :func:`read_block`."""
     found: Properties = {}
     allowed = ALLOWED[packet]
     at = 0

@@ -1,0 +1,140 @@
+"""What `$SYS` tells, by Mosquitto's names."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from broker.observe.load import Load
+from broker.observe.sys_topics import SysTopics
+from tests.engine.harness import Broker
+from tests.protocol import wire
+
+MOSQUITTO = [
+    "bytes/received",
+    "bytes/sent",
+    "clients/active",
+    "clients/connected",
+    "clients/disconnected",
+    "clients/expired",
+    "clients/inactive",
+    "clients/maximum",
+    "clients/total",
+    "heap/current",
+    "heap/maximum",
+    "messages/received",
+    "messages/sent",
+    "messages/stored",
+    "publish/bytes/received",
+    "publish/bytes/sent",
+    "publish/messages/dropped",
+    "publish/messages/received",
+    "publish/messages/sent",
+    "store/messages/bytes",
+    "store/messages/count",
+    "subscriptions/count",
+    "shared_subscriptions/count",
+    "uptime",
+    "version",
+    "load/messages/received/1min",
+    "load/messages/received/5min",
+    "load/messages/received/15min",
+    "load/messages/sent/1min",
+    "load/publish/dropped/1min",
+    "load/publish/received/1min",
+    "load/publish/sent/1min",
+    "load/bytes/received/1min",
+    "load/bytes/sent/1min",
+    "load/sockets/1min",
+    "load/connections/1min",
+]
+
+
+def figures(broker: Broker, sys_topics: SysTopics, uptime: float = 10.0) -> dict[str, str]:
+    """What a client that subscribes to all of $SYS hears."""
+    sys_topics.publish(uptime, {}, broker.now)
+    watcher = broker.client("watcher")
+    watcher.subscribe(("$SYS/#", 0))
+    heard = {topic.removeprefix("$SYS/broker/"): payload.decode() for topic, payload in watcher.heard()}
+    watcher.send(wire.disconnect(5))
+    return heard
+
+
+def test_names_are_those_of_mosquitto() -> None:
+    broker = Broker()
+    heard = figures(broker, SysTopics(broker.engine))
+    assert set(MOSQUITTO) <= set(heard)
+    assert heard["version"].startswith("geomq version")
+    assert heard["uptime"] == "10 seconds"
+    assert int(heard["heap/current"]) > 1 << 20
+    assert int(heard["heap/maximum"]) >= int(heard["heap/current"]) // 2
+
+
+def test_figures_are_right() -> None:
+    broker = Broker()
+    subscriber = broker.client("subscriber", clean=False, properties=wire.props((0x11, 100)))
+    subscriber.subscribe(("a", 1), ("$share/g/b", 1))
+    publisher = broker.client("publisher")
+    for number in range(3):
+        publisher.publish("a", b"four", 1, number + 1)
+    publisher.publish("kept", b"sixsix", 0, retain=True)
+    publisher.send(wire.PINGREQ)
+    subscriber.send(*[wire.ack(wire.PUBACK, number) for number in (1, 2, 3)])
+    subscriber.drop()
+    publisher.publish("a", b"waits", 1, 9)
+    heard = figures(broker, SysTopics(broker.engine))
+    expected = {
+        "clients/connected": 1,
+        "clients/disconnected": 1,
+        "clients/total": 2,
+        "clients/maximum": 2,
+        "publish/messages/received": 5,
+        "publish/messages/sent": 3,
+        "publish/bytes/received": 3 * 4 + 6 + 5,
+        "publish/bytes/sent": 3 * 4,
+        # CONNECT twice, SUBSCRIBE, PINGREQ, three PUBACK
+        "messages/received": 5 + 7,
+        # CONNACK twice, SUBACK, PINGRESP, four PUBACK
+        "messages/sent": 3 + 8,
+        "subscriptions/count": 2,
+        "shared_subscriptions/count": 1,
+        "retained messages/count": 1,
+        "store/messages/count": 2,
+        "store/messages/bytes": 11,
+        "load/connections/1min": f"{2 * 6 * (1 - math.exp(-1 / 6)):.2f}",
+    }
+    assert {name: heard[name] for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
+def test_nothing_stays_counted_of_a_session_that_expired() -> None:
+    broker = Broker()
+    subscriber = broker.client("subscriber", clean=False, properties=wire.props((0x11, 5)))
+    subscriber.subscribe(("a", 1))
+    subscriber.drop()
+    broker.client("publisher").publish("a", b"waits", 1)
+    assert broker.engine.stats.queued_bytes == 5
+    broker.advance(7)
+    assert (broker.engine.stats.queued_messages, broker.engine.stats.queued_bytes) == (0, 0)
+    assert figures(broker, SysTopics(broker.engine))["clients/expired"] == "1"
+
+
+def test_only_what_changed_is_published_again() -> None:
+    broker = Broker()
+    watcher = broker.client("watcher")
+    watcher.subscribe(("$SYS/broker/clients/#", 0))
+    sys_topics = SysTopics(broker.engine)
+    sys_topics.publish(1.0, {}, broker.now)
+    assert watcher.heard()
+    sys_topics.publish(2.0, {}, broker.now)
+    assert watcher.heard() == []
+
+
+def test_load_nears_a_steady_rate() -> None:
+    load = Load()
+    for number in range(1, 1000):
+        load.update(number * 100, 10.0)
+    assert load.averages == pytest.approx({1: 600, 5: 600, 15: 600}, rel=0.01)
+    load.update(999 * 100, 60.0)
+    assert load.averages[1] == pytest.approx(600 / math.e, rel=0.01)
+    assert load.averages[15] == pytest.approx(600 * math.exp(-1 / 15), rel=0.01)
