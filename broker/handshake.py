@@ -52,6 +52,7 @@ class Handshake:
         connection = self._connection
         engine = connection.engine
         self._connect = packet
+        connection.stats.control_received += 1
         connection.version = packet.version
         reason = engine.roster.objection(packet)
         will = packet.will if engine.limits.check_payload_format else None
@@ -125,6 +126,7 @@ class Handshake:
                 if connection.is_open:
                     connection.handle(arrived[at:], now)
                 return
+            connection.stats.control_received += 1
             if isinstance(packet, packets.Auth) and packet.reason == Reason.CONTINUE_AUTHENTICATION:
                 if not self._same_method(packet):
                     connection.refuse(Reason.PROTOCOL_ERROR)

@@ -45,11 +45,13 @@ class Retained:
         if topic not in self._messages and len(self._messages) >= self._capacity:
             return False
         self._tombstones.pop(topic, None)
-        self._remove(topic)
+        old = self._messages.get(topic)
+        self.bytes += len(message.payload) - (len(old.payload) if old is not None else 0)
         self._messages.put(topic, message)
-        self.bytes += len(message.payload)
         if message.expires_at:
             self._mortal.add(topic)
+        else:
+            self._mortal.discard(topic)
         return True
 
     def get(self, topic: str) -> Message | None:
@@ -88,6 +90,6 @@ class Retained:
 
     def _remove(self, topic: str) -> None:
         message = self._messages.pop(topic)
+        self._mortal.discard(topic)
         if message is not None:
             self.bytes -= len(message.payload)
-            self._mortal.discard(topic)

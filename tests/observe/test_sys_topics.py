@@ -11,44 +11,20 @@ from broker.observe.sys_topics import SysTopics
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
-MOSQUITTO = [
-    "bytes/received",
-    "bytes/sent",
-    "clients/active",
-    "clients/connected",
-    "clients/disconnected",
-    "clients/expired",
-    "clients/inactive",
-    "clients/maximum",
-    "clients/total",
-    "heap/current",
-    "heap/maximum",
-    "messages/received",
-    "messages/sent",
-    "messages/stored",
-    "publish/bytes/received",
-    "publish/bytes/sent",
-    "publish/messages/dropped",
-    "publish/messages/received",
-    "publish/messages/sent",
-    "store/messages/bytes",
-    "store/messages/count",
-    "subscriptions/count",
-    "shared_subscriptions/count",
-    "uptime",
-    "version",
-    "load/messages/received/1min",
-    "load/messages/received/5min",
-    "load/messages/received/15min",
-    "load/messages/sent/1min",
-    "load/publish/dropped/1min",
-    "load/publish/received/1min",
-    "load/publish/sent/1min",
-    "load/bytes/received/1min",
-    "load/bytes/sent/1min",
-    "load/sockets/1min",
-    "load/connections/1min",
-]
+MOSQUITTO = {
+    *("version", "uptime", "bytes/received", "bytes/sent", "heap/current", "heap/maximum"),
+    *(f"clients/{name}" for name in ("active", "connected", "disconnected", "expired", "inactive")),
+    *("clients/maximum", "clients/total", "messages/received", "messages/sent", "messages/stored"),
+    *("publish/bytes/received", "publish/bytes/sent", "publish/messages/dropped"),
+    *("publish/messages/received", "publish/messages/sent", "store/messages/bytes", "store/messages/count"),
+    *("subscriptions/count", "shared_subscriptions/count", "retained messages/count"),
+    *(
+        f"load/{name}/{minutes}min"
+        for name in ("messages/received", "messages/sent", "publish/dropped", "publish/received")
+        + ("publish/sent", "bytes/received", "bytes/sent", "sockets", "connections")
+        for minutes in (1, 5, 15)
+    ),
+}
 
 
 def figures(broker: Broker, sys_topics: SysTopics, uptime: float = 10.0) -> dict[str, str]:
@@ -64,7 +40,7 @@ def figures(broker: Broker, sys_topics: SysTopics, uptime: float = 10.0) -> dict
 def test_names_are_those_of_mosquitto() -> None:
     broker = Broker()
     heard = figures(broker, SysTopics(broker.engine))
-    assert set(MOSQUITTO) <= set(heard)
+    assert set(heard) >= MOSQUITTO
     assert heard["version"].startswith("geomq version")
     assert heard["uptime"] == "10 seconds"
     assert int(heard["heap/current"]) > 1 << 20
