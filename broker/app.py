@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
+from broker.access.gate import Gate
+from broker.access.users import UsersError
 from broker.config import NodeConfig, Rule
 from broker.config.model import MeshSection
 from broker.engine import Engine
@@ -85,6 +87,7 @@ class Node:
         self._stages: Stages | None = None
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
+        self._gate: Gate | None = None
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -95,15 +98,16 @@ class Node:
             if self._keeps_files():
                 _make_folder(self.config.node.data)
             self._open_rules()
-            self.engine = Engine(_limits(self.config), Anonymous(), self._stages, loop.time(), time.time())
+            self._open_gate()
+            self.engine = Engine(
+                _limits(self.config), self._gate or Anonymous(), self._stages, loop.time(), time.time()
+            )
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
                 await self._open_mesh(loop)
             for listener in self.config.listeners:
                 try:
-                    server = await listen(
-                        self.engine, listener.host, listener.port, listener.name or listener.bind
-                    )
+                    server = await listen(self.engine, listener.host, listener.port, listener.label)
                 except OSError as error:
                     raise StartError(_why_not(listener.bind, error)) from None
                 self._servers.append(server)
@@ -117,6 +121,20 @@ class Node:
     def _keeps_files(self) -> bool:
         config = self.config
         return bool(config.plugins.store) or (config.mesh.enabled and config.durability == "commit")
+
+    def _open_gate(self) -> None:
+        access = self.config.access
+        if access.users is None:
+            return
+        open_to_all = {
+            listener.label
+            for listener in self.config.listeners
+            if access.anonymous == "everywhere" or (access.anonymous == "loopback" and listener.is_local)
+        }
+        try:
+            self._gate = Gate(access.users, open_to_all)
+        except UsersError as error:
+            raise StartError(f"access.users: {error}") from None
 
     def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
@@ -159,6 +177,8 @@ class Node:
         while True:
             now = loop.time()
             self.engine.tick(now, time.time())
+            if self._gate is not None:
+                self._gate.refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
                 next_figures = now + self.config.mqtt.sys_interval
                 self._sys.publish(now - self._started, self.status(), now)
@@ -173,6 +193,8 @@ class Node:
             await asyncio.gather(self._ticker, return_exceptions=True)
         if hasattr(self, "engine"):
             self.engine.stop(self._loop.time())
+        if self._gate is not None:
+            self._gate.close()
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:

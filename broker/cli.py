@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from broker import __version__
+from broker import __version__, cli_users
 from broker.config import ConfigError, NodeConfig, load
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ config_app = typer.Typer(help="Check a configuration; print what may stand in on
 history_app = typer.Typer(help="Ask the histories of all nodes.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(history_app, name="history")
+app.add_typer(cli_users.app, name="user")
 
 ConfigOption = Annotated[
     Path | None,

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -50,10 +51,21 @@ def _as_path(value: Any) -> Any:
     return Path(value).expanduser() if isinstance(value, str) and value else value
 
 
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    """Paths count from the configuration file's folder: the node may run from anywhere."""
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return (folder / path).resolve()
+
+
+def _absolute_module(module: str, info: ValidationInfo) -> str:
+    return str(_absolute(Path(module), info)) if "/" in module or module.endswith(".wasm") else module
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
 TopicFilter = Annotated[str, AfterValidator(_check_filter)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
-FilePath = Annotated[Path, BeforeValidator(_as_path)]
+FilePath = Annotated[Path, BeforeValidator(_as_path), AfterValidator(_absolute)]
+Module = Annotated[str, AfterValidator(_absolute_module)]
 
 
 def split_address(bind: str) -> tuple[str, int]:
@@ -97,6 +109,7 @@ class NodeSection(Section):
     region: Name = Field("default", description="The region that the node stands in.")
     data: FilePath = Field(
         Path("geomq-data"),
+        validate_default=True,
         description="The folder of everything that outlives the process; relative to the configuration file.",
     )
 
@@ -115,6 +128,16 @@ class Listener(Section):
         return value
 
     @property
+    def label(self) -> str:
+        """How the listener is called."""
+        return self.name or self.bind
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the listener."""
+        return _is_loopback(self.host)
+
+    @property
     def host(self) -> str:
         """The address to listen on."""
         return split_address(self.bind)[0]
@@ -128,9 +151,13 @@ class Listener(Section):
 class AccessSection(Section):
     """Who may connect."""
 
-    anonymous: Literal["loopback", "everywhere"] = Field(
+    anonymous: Literal["loopback", "everywhere", "nowhere"] = Field(
         "loopback",
-        description="Where clients need no credentials: on this machine only, or on every listener.",
+        description="Where clients need no credentials: on listeners that only this machine reaches, on every "
+        "listener, or on none.",
+    )
+    users: FilePath | None = Field(
+        None, description="The users file, written by `geomq user`; a change counts within a second."
     )
 
 
@@ -261,7 +288,7 @@ class Rule(Section):
 
     name: Name = Field(description="How the rule is called in figures and logs.")
     topics: list[TopicFilter] = Field(min_length=1, description="The topic filters that it is for.")
-    module: str | None = Field(
+    module: Module | None = Field(
         None, description="`rules` for the built-in module, or the path of a .wasm file."
     )
     config: dict[str, Any] = Field(default_factory=dict, description="Handed to the module as JSON.")
@@ -340,11 +367,16 @@ class NodeConfig(Section):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> NodeConfig:
-        if self.access.anonymous == "loopback":
+        if self.access.anonymous == "nowhere" and self.access.users is None:
+            raise ValueError(
+                "access.anonymous: nowhere: nobody could connect; name the file of `access.users`"
+            )
+        if self.access.anonymous == "loopback" and self.access.users is None:
             for at, listener in enumerate(self.listeners):
-                if not _is_loopback(listener.host):
+                if not listener.is_local:
                     raise ValueError(
                         f"listeners[{at}].bind: {listener.bind} is reached by other machines, and there are no "
-                        "credentials; say `access: {anonymous: everywhere}` if that is meant"
+                        "credentials; name the file of `access.users`, or say `access: {anonymous: everywhere}` "
+                        "if that is meant"
                     )
         return self

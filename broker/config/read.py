@@ -71,31 +71,9 @@ def load_text(
     # A section whose keys are all commented out is one that keeps its defaults.
     document = {key: value for key, value in document.items() if value is not None}
     try:
-        config = NodeConfig.model_validate(document)
+        return NodeConfig.model_validate(document, context={"folder": folder or Path.cwd()})
     except ValidationError as error:
         raise ConfigError([_problem(dict(one), document, places, name) for one in error.errors()]) from None
-    return _with_absolute_paths(config, folder or Path.cwd())
-
-
-def _with_absolute_paths(config: NodeConfig, folder: Path) -> NodeConfig:
-    """What stands relative to the configuration file, made absolute: the node may run from anywhere."""
-    node = config.node.model_copy(update={"data": (folder / config.node.data).resolve()})
-    plugins = config.plugins.model_copy(
-        update={
-            stage: [
-                rule.model_copy(update={"module": str((folder / rule.module).resolve())})
-                if rule.module and ("/" in rule.module or rule.module.endswith(".wasm"))
-                else rule
-                for rule in getattr(config.plugins, stage)
-            ]
-            for stage in ("ingress", "egress", "store")
-        }
-    )
-    mesh = config.mesh
-    if mesh.tls is not None:
-        files = {name: (folder / getattr(mesh.tls, name)).resolve() for name in ("certificate", "key", "ca")}
-        mesh = mesh.model_copy(update={"tls": mesh.tls.model_copy(update=files)})
-    return config.model_copy(update={"node": node, "plugins": plugins, "mesh": mesh})
 
 
 # -- YAML ------------------------------------------------------------------------------------------------

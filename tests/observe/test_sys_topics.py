@@ -11,6 +11,10 @@ from broker.observe.sys_topics import SysTopics
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
+LOADS = [
+    *("messages/received", "messages/sent", "publish/dropped", "publish/received", "publish/sent"),
+    *("bytes/received", "bytes/sent", "sockets", "connections"),
+]
 MOSQUITTO = {
     *("version", "uptime", "bytes/received", "bytes/sent", "heap/current", "heap/maximum"),
     *(f"clients/{name}" for name in ("active", "connected", "disconnected", "expired", "inactive")),
@@ -18,12 +22,7 @@ MOSQUITTO = {
     *("publish/bytes/received", "publish/bytes/sent", "publish/messages/dropped"),
     *("publish/messages/received", "publish/messages/sent", "store/messages/bytes", "store/messages/count"),
     *("subscriptions/count", "shared_subscriptions/count", "retained messages/count"),
-    *(
-        f"load/{name}/{minutes}min"
-        for name in ("messages/received", "messages/sent", "publish/dropped", "publish/received")
-        + ("publish/sent", "bytes/received", "bytes/sent", "sockets", "connections")
-        for minutes in (1, 5, 15)
-    ),
+    *(f"load/{name}/{minutes}min" for name in LOADS for minutes in (1, 5, 15)),
 }
 
 
