@@ -28,6 +28,15 @@ def broker() -> Broker:
     "MQTT-3.2.2-3",
 )
 @pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.spec311(
+    "MQTT-3.1.2-4",
+    "MQTT-3.1.3-2",
+    "MQTT-3.1.4-3",
+    "MQTT-3.1.4-4",
+    "MQTT-3.2.2-1",
+    "MQTT-3.2.2-2",
+    "MQTT-3.2.2-3",
+)
 def test_session_present(broker: Broker, version: int) -> None:
     first = broker.client(version=version, **PERSISTENT[version])
     assert not first.connack.session_present
@@ -39,6 +48,7 @@ def test_session_present(broker: Broker, version: int) -> None:
 
 @pytest.mark.spec("MQTT-3.1.2-4")
 @pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.spec311("MQTT-3.1.2-6")
 def test_clean_start_forgets(broker: Broker, version: int) -> None:
     broker.client(version=version, **PERSISTENT[version]).subscribe(("a", 1))
     assert broker.engine.subscriptions.count == 1
@@ -81,6 +91,7 @@ def test_disconnect_cannot_prolong_a_session_that_ends(broker: Broker) -> None:
 
 @pytest.mark.spec("MQTT-3.1.4-3")
 @pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.spec311("MQTT-3.1.4-2")
 def test_take_over(broker: Broker, version: int) -> None:
     first = broker.client("twin", version, **PERSISTENT[version])
     first.subscribe(("a", 1))
@@ -94,6 +105,7 @@ def test_take_over(broker: Broker, version: int) -> None:
 
 
 @pytest.mark.spec("MQTT-3.1.3-6", "MQTT-3.1.3-7", "MQTT-3.2.2-16")
+@pytest.mark.spec311("MQTT-3.1.3-6")
 def test_client_without_identifier_gets_one(broker: Broker) -> None:
     one, two = broker.client(""), broker.client("")
     assert one.connack.get(0x12)
@@ -102,6 +114,7 @@ def test_client_without_identifier_gets_one(broker: Broker) -> None:
 
 
 @pytest.mark.spec("MQTT-3.1.3-8", "MQTT-3.1.3-9")
+@pytest.mark.spec311("MQTT-3.1.3-8", "MQTT-3.1.3-9")
 def test_client_without_identifier_must_be_clean_in_3_1_1(broker: Broker) -> None:
     peer = broker.peer()
     peer.version = 4
@@ -151,6 +164,7 @@ def test_what_is_no_connect_gets_no_answer(broker: Broker, data: bytes) -> None:
 
 @pytest.mark.spec("MQTT-3.1.0-2")
 @pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.spec311("MQTT-3.1.0-2")
 def test_second_connect_ends_the_connection(broker: Broker, version: int) -> None:
     client = broker.client(version=version)
     client.send(wire.connect(version=version))
@@ -172,6 +186,7 @@ def test_packets_may_follow_connect_at_once(broker: Broker) -> None:
 
 @pytest.mark.spec("MQTT-3.2.2-22", "MQTT-3.1.2-22", "MQTT-3.1.2-24")
 @pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.spec311("MQTT-3.1.2-24")
 def test_keep_alive(broker: Broker, version: int) -> None:
     client = broker.client(version=version, keep_alive=10)
     for _ in range(5):
@@ -236,6 +251,7 @@ def test_no_room() -> None:
     ],
 )
 @pytest.mark.spec("MQTT-3.14.4-1", "MQTT-3.14.4-2", "MQTT-4.12.0-7", "MQTT-4.13.2-1", "MQTT-4.13.1-1")
+@pytest.mark.spec311("MQTT-3.14.4-2", "MQTT-4.8.0-1")
 def test_errors_end_one_connection_only(broker: Broker, version: int, data: bytes, reason: Any) -> None:
     other = broker.client("other")
     client = broker.client(version=version)

@@ -26,6 +26,7 @@ def persistent(broker: Broker, client_id: str, version: int, **more: object) -> 
 
 @BOTH
 @pytest.mark.spec("MQTT-4.3.2-4", "MQTT-3.3.4-1")
+@pytest.mark.spec311("MQTT-3.3.4-1", "MQTT-4.3.2-2")
 def test_qos_1_is_acknowledged(broker: Broker, version: int) -> None:
     broker.client("sub").subscribe(("#", 0))
     client = broker.client(version=version)
@@ -35,6 +36,7 @@ def test_qos_1_is_acknowledged(broker: Broker, version: int) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-4.3.3-8", "MQTT-4.3.3-9", "MQTT-4.3.3-10", "MQTT-4.3.3-11", "MQTT-4.3.3-12")
+@pytest.mark.spec311("MQTT-4.3.3-2")
 def test_qos_2_is_delivered_once(broker: Broker, version: int) -> None:
     subscriber = broker.client("sub")
     subscriber.subscribe(("#", 0))
@@ -131,6 +133,7 @@ def test_topic_alias(broker: Broker) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-4.3.2-2", "MQTT-4.3.3-2", "MQTT-4.3.3-4", "MQTT-3.8.4-8", "MQTT-4.3.1-1")
+@pytest.mark.spec311("MQTT-3.8.4-6", "MQTT-4.3.1-1", "MQTT-4.3.2-1", "MQTT-4.3.3-1")
 def test_delivery_has_the_lower_qos(broker: Broker, version: int) -> None:
     for granted in (0, 1, 2):
         subscriber = broker.client(f"sub{granted}", version)
@@ -150,6 +153,9 @@ def test_delivery_has_the_lower_qos(broker: Broker, version: int) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-4.4.0-1", "MQTT-3.3.1-1", "MQTT-4.3.3-6", "MQTT-4.6.0-6")
+@pytest.mark.spec311(
+    "MQTT-2.3.1-4", "MQTT-3.3.1-1", "MQTT-4.3.3-1", "MQTT-4.4.0-1", "MQTT-4.6.0-1", "MQTT-4.6.0-5"
+)
 def test_what_was_not_acknowledged_is_sent_again(broker: Broker, version: int) -> None:
     subscriber = persistent(broker, "sub", version)
     subscriber.subscribe(("#", 2))
@@ -371,6 +377,7 @@ def test_early_acknowledgements_of_what_is_still_to_be_sent_again(broker: Broker
 
 @BOTH
 @pytest.mark.spec("MQTT-3.3.1-5", "MQTT-3.3.1-6", "MQTT-3.3.1-7", "MQTT-3.3.1-8")
+@pytest.mark.spec311("MQTT-3.3.1-5", "MQTT-3.3.1-7", "MQTT-3.3.1-10", "MQTT-3.3.1-11", "MQTT-3.3.1-12")
 def test_retained_message(broker: Broker, version: int) -> None:
     early = broker.client("early", version)
     early.subscribe(("a/+", 1))

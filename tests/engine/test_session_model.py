@@ -111,6 +111,15 @@ def check(receiver: Receiver, published: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize("version", [4, 5])
 @settings(max_examples=300, deadline=None)
 @given(steps=STEPS)
+@pytest.mark.spec311(
+    "MQTT-2.3.1-4",
+    "MQTT-4.3.1-1",
+    "MQTT-4.3.2-1",
+    "MQTT-4.3.3-1",
+    "MQTT-4.4.0-1",
+    "MQTT-4.6.0-1",
+    "MQTT-4.6.0-6",
+)
 def test_any_history_ends_well(version: int, steps: list[tuple[str, int]]) -> None:
     broker = Broker()
     receiver = Receiver(broker, version)

@@ -17,6 +17,7 @@ def broker() -> Broker:
 
 @BOTH
 @pytest.mark.spec("MQTT-2.2.1-5", "MQTT-2.2.1-6", "MQTT-3.12.4-1", "MQTT-3.2.0-1")
+@pytest.mark.spec311("MQTT-2.3.1-6", "MQTT-2.3.1-7", "MQTT-3.2.0-1", "MQTT-3.12.4-1")
 def test_answers_have_the_identifier_of_what_they_answer(broker: Broker, version: int) -> None:
     peer = broker.peer()
     peer.version = version
@@ -63,6 +64,7 @@ def test_identifiers_go_round_and_leave_out_those_in_use(broker: Broker) -> None
 
 
 @pytest.mark.spec("MQTT-2.2.1-2", "MQTT-2.2.2-1")
+@pytest.mark.spec311("MQTT-2.3.1-5")
 def test_exact_bytes_of_a_delivery(broker: Broker) -> None:
     for version, expected in ((4, b"\x30\x04\0\1ax"), (5, b"\x30\x05\0\1a\0x")):
         client = broker.client(f"c{version}", version)
@@ -72,6 +74,7 @@ def test_exact_bytes_of_a_delivery(broker: Broker) -> None:
 
 
 @pytest.mark.spec("MQTT-3.1.3-5")
+@pytest.mark.spec311("MQTT-3.1.3-5")
 def test_simple_identifiers_are_taken(broker: Broker) -> None:
     for name in ("a", "0123456789abcdefghijABC", "x" * 65535):
         broker.client(name, 4)
@@ -157,6 +160,7 @@ def test_disconnect_of_the_server_has_a_reason_string_at_most(broker: Broker) ->
 
 @BOTH
 @pytest.mark.spec("MQTT-3.1.2-14")
+@pytest.mark.spec311("MQTT-3.1.2-16")
 def test_will_that_is_not_to_be_retained(broker: Broker, version: int) -> None:
     broker.client("a", version, will=("w", b"gone", 1, False)).drop()
     assert broker.engine.retained.get("w") is None
@@ -164,6 +168,7 @@ def test_will_that_is_not_to_be_retained(broker: Broker, version: int) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-3.3.1-3", "MQTT-4.3.2-5")
+@pytest.mark.spec311("MQTT-3.3.1-3", "MQTT-4.3.2-2")
 def test_dup_is_not_handed_on_and_does_not_make_a_duplicate(broker: Broker, version: int) -> None:
     subscriber = broker.client("sub", version)
     subscriber.subscribe(("a", 1))
@@ -190,6 +195,7 @@ def test_nothing_but_publish_waits_for_quota(version: int) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-3.8.4-4")
+@pytest.mark.spec311("MQTT-3.8.4-3")
 def test_replacing_a_subscription_loses_nothing(broker: Broker, version: int) -> None:
     client = broker.client(version=version)
     client.subscribe(("a", 1))
@@ -205,6 +211,7 @@ def test_replacing_a_subscription_loses_nothing(broker: Broker, version: int) ->
 
 @BOTH
 @pytest.mark.spec("MQTT-3.10.4-3")
+@pytest.mark.spec311("MQTT-3.10.4-3")
 def test_what_was_begun_is_completed_after_unsubscribe(broker: Broker, version: int) -> None:
     more = {"clean": False, **({"properties": wire.props((0x11, 100))} if version == 5 else {})}
     client = broker.client(version=version, **more)
@@ -235,6 +242,7 @@ def test_expiry_does_not_stop_what_was_begun(broker: Broker) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-4.7.3-3", "MQTT-4.7.3-4")
+@pytest.mark.spec311("MQTT-4.7.3-3", "MQTT-4.7.3-4")
 def test_topics_are_taken_as_they_are(broker: Broker, version: int) -> None:
     topics = ["/a", "a/", "a//b", "A", "\u00e9", "e\u0301", " ", "/", "x" * 65535]
     client = broker.client(version=version)

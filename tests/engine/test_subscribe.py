@@ -21,12 +21,14 @@ def broker() -> Broker:
 @pytest.mark.spec(
     "MQTT-3.8.4-5", "MQTT-3.8.4-7", "MQTT-3.8.4-1", "MQTT-3.8.4-2", "MQTT-3.8.4-6", "MQTT-3.9.3-1"
 )
+@pytest.mark.spec311("MQTT-3.8.4-1", "MQTT-3.8.4-2", "MQTT-3.8.4-4", "MQTT-3.8.4-5", "MQTT-3.9.3-1")
 def test_suback_has_a_code_for_each_filter_in_order(broker: Broker, version: int) -> None:
     assert broker.client(version=version).subscribe(("a", 2), ("b", 0), ("c", 1)) == [2, 0, 1]
 
 
 @BOTH
 @pytest.mark.spec("MQTT-3.8.4-3")
+@pytest.mark.spec311("MQTT-3.8.4-3")
 def test_same_filter_again_replaces(broker: Broker, version: int) -> None:
     client = broker.client(version=version)
     broker.client("pub").publish("a", b"kept", retain=True)
@@ -48,6 +50,7 @@ def test_same_filter_again_replaces(broker: Broker, version: int) -> None:
     "MQTT-3.11.3-1",
     "MQTT-3.11.3-2",
 )
+@pytest.mark.spec311("MQTT-3.10.4-1", "MQTT-3.10.4-2", "MQTT-3.10.4-4", "MQTT-3.10.4-5", "MQTT-3.10.4-6")
 def test_unsubscribe(broker: Broker, version: int) -> None:
     client = broker.client(version=version)
     client.subscribe(("a/+", 0), ("$share/g/b", 0))
@@ -155,6 +158,7 @@ def test_what_a_member_leaves_behind_is_the_next_ones(broker: Broker) -> None:
 
 
 @pytest.mark.spec("MQTT-3.8.4-7", "MQTT-3.9.3-2")
+@pytest.mark.spec311("MQTT-3.8.4-5", "MQTT-3.9.3-2")
 def test_denied_filter(broker: Broker) -> None:
     class Strict:
         """Nobody may subscribe to secrets or publish them."""
@@ -186,6 +190,7 @@ def test_denied_filter(broker: Broker) -> None:
 
 @BOTH
 @pytest.mark.spec("MQTT-3.1.2-7", "MQTT-3.1.2-15", "MQTT-3.1.2-8", "MQTT-3.1.2-10", "MQTT-3.14.4-3")
+@pytest.mark.spec311("MQTT-3.1.2-8", "MQTT-3.1.2-10", "MQTT-3.1.2-17", "MQTT-3.14.4-3")
 def test_will(broker: Broker, version: int) -> None:
     watcher = broker.client("watcher")
     watcher.subscribe(("w", 2))

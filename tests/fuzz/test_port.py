@@ -78,6 +78,7 @@ def talk(port: int, data: bytes) -> None:
 
 
 @pytest.mark.spec("MQTT-4.13.1-1")
+@pytest.mark.spec311("MQTT-4.8.0-1")
 def test_port_takes_anything(tmp_path: Path) -> None:
     # What clients may leave behind is bounded tightly: what grows nevertheless is a leak.
     bounds = {

@@ -31,6 +31,7 @@ class Sample(NamedTuple):
 
 def connected(version: int, limit: int = MAX) -> Decoder:
     """A decoder behind a CONNECT."""
+    wire.spoken.add(version)
     decoder = Decoder(limit)
     (connect,) = decoder.feed(CONNECTED[version])
     assert isinstance(connect, packets.Connect)

@@ -27,6 +27,7 @@ def accepted(data: bytes, version: int) -> bool:
 
 
 @pytest.mark.spec("MQTT-2.2.1-2")
+@pytest.mark.spec311("MQTT-2.3.1-5")
 def test_publish_of_each_kind() -> None:
     assert only(wire.publish("a", b"x", version=5)) == packets.Publish(
         b"a", b"x", 0, False, False, 0, b"", None, 0
@@ -55,6 +56,7 @@ def test_publish_carries_any_payload(version: int, qos: int, retain: bool) -> No
 @pytest.mark.spec("MQTT-3.3.1-4", "MQTT-3.3.1-2")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("flags", range(16))
+@pytest.mark.spec311("MQTT-3.3.1-2", "MQTT-3.3.1-4")
 def test_publish_flags(version: int, flags: int) -> None:
     qos, dup = flags >> 1 & 3, flags & 8 != 0
     data = wire.publish("a", b"x", qos, 1, version, flags & 1 != 0, dup)
@@ -209,6 +211,7 @@ def test_subscribe_and_unsubscribe() -> None:
 
 
 @pytest.mark.spec("MQTT-3.8.3-2", "MQTT-3.10.3-2")
+@pytest.mark.spec311("MQTT-3.8.3-3", "MQTT-3.10.3-2")
 def test_nothing_to_subscribe_or_unsubscribe() -> None:
     for version in VERSIONS:
         assert refusal(wire.subscribe(1, [], version), version) == 0x82
@@ -217,6 +220,7 @@ def test_nothing_to_subscribe_or_unsubscribe() -> None:
 
 @pytest.mark.spec("MQTT-3.8.3-4", "MQTT-3.8.3-5")
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.spec311("MQTT-3.8.3-4")
 def test_subscription_options(version: int) -> None:
     """Every value of the byte: reserved bits are malformed, values that exist but may not be are errors."""
     reserved = 0xC0 if version == 5 else 0xFC
@@ -307,6 +311,7 @@ def test_auth() -> None:
 
 @pytest.mark.spec("MQTT-3.1.0-2")
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.spec311("MQTT-3.1.0-2")
 def test_second_connect(version: int) -> None:
     for again in CONNECTED.values():
         assert refusal(again, version) == 0x82
@@ -326,6 +331,9 @@ def test_packet_type_zero() -> None:
     "MQTT-2.1.3-1", "MQTT-3.6.1-1", "MQTT-3.8.1-1", "MQTT-3.10.1-1", "MQTT-3.14.1-1", "MQTT-3.15.1-1"
 )
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.spec311(
+    "MQTT-2.2.2-1", "MQTT-2.2.2-2", "MQTT-3.6.1-1", "MQTT-3.8.1-1", "MQTT-3.10.1-1", "MQTT-3.14.1-1"
+)
 def test_reserved_flags(version: int) -> None:
     """Each packet with each of the sixteen values; 3.1 uses the DUP flag for what is sent again."""
     packets_of_client = [
@@ -358,6 +366,7 @@ def test_ill_formed_text(raw: bytes) -> None:
 
 
 @pytest.mark.spec("MQTT-1.5.4-3")
+@pytest.mark.spec311("MQTT-1.5.3-3")
 def test_byte_order_mark_is_kept() -> None:
     assert only(wire.unsubscribe(1, ["\ufeffa"], 4), 4).topic_filters == ["\ufeffa"]
 

@@ -54,6 +54,7 @@ def test_everything() -> None:
 
 
 @pytest.mark.spec("MQTT-3.1.2-9", "MQTT-3.1.2-16", "MQTT-3.1.2-17", "MQTT-3.1.2-18", "MQTT-3.1.2-19")
+@pytest.mark.spec311("MQTT-3.1.2-9", "MQTT-3.1.2-18", "MQTT-3.1.2-19", "MQTT-3.1.2-20", "MQTT-3.1.2-21")
 def test_every_body_cut_short_is_refused() -> None:
     for version in (3, 4, 5):
         # 3.1 lets user name and password be missing: there the end of the packet outweighs the flags.
@@ -67,6 +68,7 @@ def test_every_body_cut_short_is_refused() -> None:
 
 @pytest.mark.spec("MQTT-3.1.2-1", "MQTT-3.1.2-2")
 @pytest.mark.parametrize("version", [0, 1, 2, 6, 0x84])
+@pytest.mark.spec311("MQTT-3.1.2-1", "MQTT-3.1.2-2")
 def test_versions_that_are_not_served(version: int) -> None:
     found = connect(wire.connect(version=version, name=b"MQTT"))
     assert isinstance(found, UnsupportedVersion)
@@ -77,12 +79,16 @@ def test_versions_that_are_not_served(version: int) -> None:
 
 @pytest.mark.spec("MQTT-3.1.2-3", "MQTT-3.1.2-11", "MQTT-3.1.2-12", "MQTT-3.1.2-13", "MQTT-3.1.2-15")
 @pytest.mark.parametrize("flags", [0x03, 0x0A, 0x12, 0x22, 0x1E])
+@pytest.mark.spec311(
+    "MQTT-3.1.2-3", "MQTT-3.1.2-11", "MQTT-3.1.2-13", "MQTT-3.1.2-14", "MQTT-3.1.2-15", "MQTT-3.1.2-17"
+)
 def test_flags(flags: int) -> None:
     for version in (4, 5):
         assert refusal(wire.connect(version=version, flags=flags)) == 0x81
 
 
 @pytest.mark.spec("MQTT-3.1.2-22")
+@pytest.mark.spec311("MQTT-3.1.2-24")
 def test_password_without_user_name() -> None:
     assert refusal(wire.connect(version=4, password=b"p")) == 0x81
     assert connect(wire.connect(version=5, password=b"p")).password == b"p"

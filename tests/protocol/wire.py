@@ -15,6 +15,10 @@ _FOUR = {0x02, 0x11, 0x18, 0x27}
 _BINARY = {0x09, 0x16}
 
 
+spoken: set[int] = set()
+"""The protocol versions that the running test has built CONNECT packets of."""
+
+
 def varint(value: int) -> bytes:
     out = bytearray()
     while True:
@@ -77,6 +81,7 @@ def connect(
     flags: int | None = None,
     name: bytes | None = None,
 ) -> bytes:
+    spoken.add(version)
     if flags is None:
         flags = (
             (2 if clean else 0) | (128 if username is not None else 0) | (64 if password is not None else 0)

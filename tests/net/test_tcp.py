@@ -1,0 +1,56 @@
+"""The shell around a connection: real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from broker.access.anonymous import Anonymous
+from broker.net.tcp import listen
+from broker.ports import Credentials
+from tests.engine.harness import Broker
+from tests.protocol import wire
+
+
+class Faulty(Anonymous):
+    """Fails for one topic."""
+
+    def may_publish(self, credentials: Credentials, topic: str) -> bool:
+        if topic == "fault":
+            raise RuntimeError("a transient error")
+        return True
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    server = await listen(Broker(Faulty()).engine, "127.0.0.1", 0, "test")
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+
+async def connected(port: int, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(wire.connect(name, 4))
+    assert await asyncio.wait_for(reader.readexactly(4), 10) == b"\x20\x02\0\0"
+    return reader, writer
+
+
+@pytest.mark.spec311("MQTT-4.8.0-2")
+async def test_error_of_the_brokers_own_ends_one_connection(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "asyncio")
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    reader, writer = await connected(port, "unlucky")
+    other_reader, other = await connected(port, "other")
+    writer.write(wire.publish("fault", b"x", 1))
+    assert await asyncio.wait_for(reader.read(), 10) == b""
+    other.write(wire.PINGREQ)
+    assert await asyncio.wait_for(other_reader.readexactly(2), 10) == b"\xd0\0"
+    for stream in (writer, other):
+        stream.close()
+        await stream.wait_closed()
