@@ -20,6 +20,7 @@ VERSIONS = [pytest.param(paho.MQTTv311, id="3.1.1"), pytest.param(paho.MQTTv5, i
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.spec("MQTT-4.2.0-1")
+@pytest.mark.spec311("MQTT-7.1.1-1")
 def test_message_crosses(regions: Regions, version: int, qos: int) -> None:
     topic = regions.topic()
     subscriber = Client(regions.far, f"sub{topic}", version)

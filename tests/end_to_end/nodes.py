@@ -125,6 +125,7 @@ class Client:
         will: tuple[str, bytes, int] | None = None,
         on_message: Callable[[Any], None] | None = None,
     ) -> None:
+        wire.spoken.add(version)
         self.received: list[tuple[str, bytes]] = []
         self.acknowledged: set[int] = set()
         self.disconnected: list[int] = []
