@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 NODES ?= 3
+SECONDS ?= 600
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -10,13 +11,17 @@ setup: .venv/.installed ## create .venv and install everything into it
 run: setup ## show three regions at work on this machine (NODES=1: a single broker)
 	@$(PY) -m broker demo --nodes $(NODES)
 
-test: setup .venv/.clients ## run all tests
+test: setup .venv/.clients .venv/.mqttjs ## run all tests
 	$(PY) -m pytest
 
 lint: setup ## check style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+
+fuzz: setup ## look for input that breaks the decoder or the connection, for 10 minutes (SECONDS=600)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(PY) -m tests.fuzz --seconds $(SECONDS)
 
 bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
@@ -43,4 +48,8 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	@command -v mosquitto_pub >/dev/null || $(call debian,mosquitto-clients)
 	@touch $@
 
-.PHONY: help setup run test lint bench plugins clean
+.venv/.mqttjs: tests/clients/mqttjs/package-lock.json | .venv/.installed
+	cd tests/clients/mqttjs && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: help setup run test lint fuzz bench plugins clean

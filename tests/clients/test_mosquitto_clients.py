@@ -80,3 +80,31 @@ def test_will(regions: Regions) -> None:
             waiting.kill()
             device.kill()
     assert output.strip() == f"{topic}/will gone"
+
+
+def test_request_and_response(regions: Regions) -> None:
+    topic = regions.topic()
+    near = str(regions.near.mqtt_port)
+    answering = ["mosquitto_sub", "-p", near, "-V", "mqttv5", "-t", f"{topic}/ask", "-C", "2", "-W", "20"]
+    ready = run("mosquitto_pub", "-p", near, "-t", f"{topic}/ask", "-r", "-m", "ready")
+    assert ready.returncode == 0
+    with subprocess.Popen([*answering, "-F", "%R %D %p"], stdout=subprocess.PIPE, text=True) as answerer:
+        asking = ["mosquitto_rr", "-p", near, "-V", "mqttv5", "-t", f"{topic}/ask", "-e", f"{topic}/answer"]
+        more = ["-m", "question", "-q", "1", "-W", "20", "-D", "publish", "correlation-data", "id"]
+        assert answerer.stdout is not None
+        assert "ready" in answerer.stdout.readline(), "it is subscribed"
+        with subprocess.Popen([*asking, *more], stdout=subprocess.PIPE, text=True) as asker:
+            try:
+                asked, _ = answerer.communicate(timeout=20)
+                answer_to, correlation, question = asked.split()
+                assert (answer_to, correlation) == (f"{topic}/answer", "id")
+                answered = run(
+                    *("mosquitto_pub", "-p", near, "-V", "mqttv5", "-t", answer_to, "-m", f"re:{question}"),
+                    *("-D", "publish", "correlation-data", correlation),
+                )
+                assert answered.returncode == 0
+                output, _ = asker.communicate(timeout=20)
+            finally:
+                asker.kill()
+                answerer.kill()
+    assert output.strip() == "re:question"

@@ -19,6 +19,8 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from tests.protocol import wire
+
 ROOT = Path(__file__).resolve().parents[2]
 RULES = "rules"
 
