@@ -1,0 +1,89 @@
+"""`make fuzz`: coverage-guided fuzzing of the decoder and of whole connections, beside each other.
+
+What a run learns goes to `.geomq/fuzz`; `--keep` has it reduced and put into tests/fuzz/corpus.
+An input that breaks the contract ends the run and stays in `.geomq/fuzz`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ("decoder", "connection")
+CORPUS = Path(__file__).with_name("corpus")
+WORK = Path(__file__).resolve().parents[2] / ".geomq" / "fuzz"
+MAX_LENGTH = 600
+
+
+def fuzz(name: str, arguments: list[str]) -> None:
+    """Run one target in this process; does not return."""
+    import atheris
+
+    # Nothing of the broker is imported before, so that atheris sees which branches an input takes.
+    with atheris.instrument_imports(include=["broker"]):
+        from tests.fuzz import targets
+    atheris.Setup([sys.argv[0], *arguments], targets.TARGETS[name])
+    atheris.Fuzz()
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """A target in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "tests.fuzz", "--target", name, *arguments])
+
+
+def run(seconds: int) -> int:
+    """Fuzz all targets at a time; how many found something."""
+    running = []
+    for name in NAMES:
+        learnt = WORK / name
+        learnt.mkdir(parents=True, exist_ok=True)
+        running.append(
+            start(
+                name,
+                *(f"-max_total_time={seconds}", f"-max_len={MAX_LENGTH}", "-timeout=10", "-verbosity=0"),
+                *(
+                    "-print_final_stats=1",
+                    f"-artifact_prefix={WORK}/{name}-",
+                    str(learnt),
+                    str(CORPUS / name),
+                ),
+            )
+        )
+    return sum(process.wait() != 0 for process in running)
+
+
+def keep() -> None:
+    """Put what reaches new branches into the corpus, as few inputs as do."""
+    for name in NAMES:
+        reduced = WORK / f"{name}-reduced"
+        reduced.mkdir(parents=True, exist_ok=True)
+        for old in reduced.iterdir():
+            old.unlink()
+        folders = (str(reduced), str(CORPUS / name), str(WORK / name))
+        start(name, "-merge=1", f"-max_len={MAX_LENGTH}", "-verbosity=0", *folders).wait()
+        (CORPUS / name).mkdir(parents=True, exist_ok=True)
+        for old in (CORPUS / name).iterdir():
+            old.unlink()
+        for found in reduced.iterdir():
+            found.rename(CORPUS / name / found.name[:16])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Look for input that breaks the broker.")
+    parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--target", choices=NAMES)
+    parser.add_argument("--keep", action="store_true")
+    options, rest = parser.parse_known_args()
+    if options.target:
+        fuzz(options.target, rest)
+    elif options.keep:
+        keep()
+    else:
+        raise SystemExit(run(options.seconds))
+
+
+if __name__ == "__main__":
+    main()
