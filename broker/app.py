@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import signal
 import sys
@@ -14,18 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
-from broker.access.gate import Gate
-from broker.access.users import UsersError
+from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.model import MeshSection
 from broker.engine import Engine
 from broker.limits import Limits
 from broker.message import Message
-from broker.net.tcp import listen
-from broker.observe.sys_topics import SysTopics
+from broker.net.door import Door
+from broker.net.listener import Listener
+from broker.net.tls import TlsError, TlsFiles, TlsListener
+from broker.observe.journal import AuditLog
+from broker.observe.sys_topics import SysTopics, resident_memory
+from broker.overload import Overload
 from broker.ports import Stage
 
 if TYPE_CHECKING:
+    from broker.access.amqtt_plugins import AmqttPlugins
+    from broker.access.gate import Gate
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
     from plugins.host.pipeline import Entry
@@ -37,6 +43,9 @@ logger = logging.getLogger("geomq")
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread must offer the interpreter lock: Zenoh's callbacks wait for it (the default
 of 5 ms shows in the mesh's latency)."""
+
+
+_TICK = 1.0
 
 
 class StartError(Exception):
@@ -80,9 +89,11 @@ class Node:
 
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
-        self.addresses: list[tuple[str, int]] = []
+        self.addresses: list[tuple[str, int] | str] = []
         """Where the listeners really listen, once started (a port of 0 lets the system choose)."""
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._journal = AuditLog()
+        self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
@@ -98,21 +109,16 @@ class Node:
             if self._keeps_files():
                 _make_folder(self.config.node.data)
             self._open_rules()
-            self._open_gate()
+            await self._open_gate()
+            authority = self._gate or Anonymous()
             self.engine = Engine(
-                _limits(self.config), self._gate or Anonymous(), self._stages, loop.time(), time.time()
+                _limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
             )
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
                 await self._open_mesh(loop)
-            for listener in self.config.listeners:
-                try:
-                    server = await listen(self.engine, listener.host, listener.port, listener.label)
-                except OSError as error:
-                    raise StartError(_why_not(listener.bind, error)) from None
-                self._servers.append(server)
-                for sock in server.sockets:
-                    self.addresses.append(sock.getsockname()[:2])
+            for settings in self.config.listeners:
+                await self._open_listener(settings)
             self._ticker = loop.create_task(self._tick_forever(loop))
         except BaseException:
             await self.stop()
@@ -122,19 +128,55 @@ class Node:
         config = self.config
         return bool(config.plugins.store) or (config.mesh.enabled and config.durability == "commit")
 
-    def _open_gate(self) -> None:
-        access = self.config.access
-        if access.users is None:
+    async def _open_gate(self) -> None:
+        """The authority, where anybody is to be asked for credentials or anything is not allowed."""
+        config = self.config
+        access = config.access
+        open_to_all = {listener.label for listener in config.listeners if config.is_open(listener)}
+        if len(open_to_all) == len(config.listeners) and not (access.asks_for_credentials or access.acl):
             return
-        open_to_all = {
-            listener.label
-            for listener in self.config.listeners
-            if access.anonymous == "everywhere" or (access.anonymous == "loopback" and listener.is_local)
-        }
+        from broker.access.acl import AclError
+        from broker.access.bans import Bans
+        from broker.access.gate import Gate
+        from broker.access.users import UsersError
+
+        plugins = await self._load_plugins() if access.amqtt else None
+        limits = config.limits
+        bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
         try:
-            self._gate = Gate(access.users, open_to_all)
+            self._gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
         except UsersError as error:
             raise StartError(f"access.users: {error}") from None
+        except AclError as error:
+            raise StartError(f"access.acl: {error}") from None
+
+    async def _load_plugins(self) -> AmqttPlugins:
+        from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
+
+        try:
+            plugins = AmqttPlugins(self.config.access.amqtt)
+        except PluginsError as error:
+            raise StartError(f"access.amqtt: {error}") from None
+        await plugins.start()
+        return plugins
+
+    async def _open_listener(self, settings: ListenerSettings) -> None:
+        try:
+            listener = Listener(
+                self.engine,
+                _door(settings),
+                settings.address,
+                TlsListener(_tls_files(settings)) if settings.tls is not None else None,
+                [ipaddress.ip_network(network) for network in settings.proxies],
+                int(settings.mode, 8),
+            )
+            await listener.open()
+        except TlsError as error:
+            raise StartError(f"listener {settings.label}: {error}") from None
+        except OSError as error:
+            raise StartError(_why_not(settings.bind, error)) from None
+        self._listeners.append(listener)
+        self.addresses += listener.addresses
 
     def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
@@ -174,35 +216,46 @@ class Node:
 
     async def _tick_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         next_figures = 0.0
+        due = loop.time()
         while True:
             now = loop.time()
+            self.engine.overloaded(self._overload.update(now - due, resident_memory()), now)
             self.engine.tick(now, time.time())
-            if self._gate is not None:
-                self._gate.refresh()
+            self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
                 next_figures = now + self.config.mqtt.sys_interval
                 self._sys.publish(now - self._started, self.status(), now)
-            await asyncio.sleep(1.0)
+            due = loop.time() + _TICK
+            await asyncio.sleep(_TICK)
+
+    def _refresh(self) -> None:
+        """Take in what has changed on disk."""
+        self._journal.tick()
+        if self._gate is not None and self._gate.refresh():
+            self.engine.rights_changed()
+        for listener in self._listeners:
+            if listener.tls is not None:
+                listener.tls.refresh()
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
         if hasattr(self, "engine"):
             self.engine.stop(self._loop.time())
         if self._gate is not None:
-            self._gate.close()
+            await self._gate.close()
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:
             self._stages.close()
         if self._history is not None:
             await asyncio.to_thread(self._history.close)
-        for server in self._servers:
-            await server.wait_closed()
+        for listener in self._listeners:
+            await listener.wait_closed()
 
     def status(self) -> dict[str, Any]:
         """What the node knows about itself, ready for JSON."""
@@ -234,9 +287,28 @@ class Node:
         return status
 
 
+def _door(settings: ListenerSettings) -> Door:
+    return Door(
+        settings.label,
+        settings.mount_point,
+        settings.max_connections,
+        settings.tls.identity if settings.tls is not None else "none",
+        settings.type in ("ws", "wss"),
+        settings.path,
+        tuple(settings.origins),
+    )
+
+
+def _tls_files(settings: ListenerSettings) -> TlsFiles:
+    tls = settings.tls
+    assert tls is not None
+    names = {name: (pair.certificate, pair.key) for name, pair in tls.names.items()}
+    return TlsFiles(tls.certificate, tls.key, names, tls.ca, tls.crl, tls.client_certificate, tls.minimum)
+
+
 def _limits(config: NodeConfig) -> Limits:
-    mqtt = config.mqtt
-    return Limits(**{name: getattr(mqtt, name) for name in Limits.__slots__})
+    known = dict(config.limits) | dict(config.mqtt)
+    return Limits(**{name: known[name] for name in Limits.__slots__})
 
 
 def mesh_settings(config: NodeConfig) -> MeshSettings:
@@ -329,8 +401,9 @@ async def run_node(config: NodeConfig) -> None:
         loop.add_signal_handler(number, stopping.set)
     await node.start()
     name, region = config.node.name, config.node.region
-    for host, port in node.addresses:
-        logger.info("node %s in region %s serves MQTT on %s:%d", name, region, host, port)
+    for address in node.addresses:
+        place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+        logger.info("node %s in region %s serves MQTT on %s", name, region, place)
     try:
         await stopping.wait()
     finally:

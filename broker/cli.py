@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from broker import __version__, cli_users
+from broker import __version__, cli_acl, cli_users
 from broker.config import ConfigError, NodeConfig, load
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ history_app = typer.Typer(help="Ask the histories of all nodes.", no_args_is_hel
 app.add_typer(config_app, name="config")
 app.add_typer(history_app, name="history")
 app.add_typer(cli_users.app, name="user")
+app.add_typer(cli_acl.app, name="acl")
 
 ConfigOption = Annotated[
     Path | None,

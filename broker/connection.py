@@ -5,55 +5,31 @@ No I/O: the transport is a port, and the time (``now``, seconds of the event loo
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from broker.acks import AckGroup, AckQueue
+from broker.aliases import InboundAliases
+from broker.bucket import Meter
+from broker.flow import Pause, State, Valve
 from broker.handshake import Handshake
 from broker.message import Message
 from broker.outlet import Outlet
-from broker.ports import Credentials, Transport
+from broker.ports import Action, Credentials, Peer, Transport
 from broker.protocol import encode, packets
 from broker.protocol.constants import PUBACK, PUBCOMP, PUBREC, PUBREL, V5, Prop, Reason
 from broker.protocol.decode import Decoder
 from broker.protocol.errors import ProtocolError
 from broker.protocol.payload import wrong_format
 from broker.protocol.properties import Properties
-from broker.protocol.topics import decode_topic
+from broker.refusals import WORDS, refusal
+from broker.resolver import Resolver, Undecided
 from broker.session import Session
 from broker.subscriptions import Route
 
 if TYPE_CHECKING:
     from broker.engine import Engine
-
-_MAX_ROUTES = 256
-"""Topics that a connection remembers the route of; a device publishes to a few."""
-
-_MAX_WAITING = 64
-"""Groups of acknowledgements that wait for the disk before the publisher is paused."""
-
-DENIED = Route("", (), (), (), 0)
-"""The route of a topic that the client may not publish to: nobody hears it."""
-
-
-class State(Enum):
-    """Where a connection stands."""
-
-    NEW = "not yet accepted"
-    OPEN = "open"
-    CLOSED = "closed"
-
-
-class _AckGroup:
-    """Acknowledgements of one chunk, which leave in order of arrival, as [MQTT-4.6.0-2] asks of clients."""
-
-    __slots__ = ("acks", "ready")
-
-    def __init__(self, acks: list[bytes]) -> None:
-        self.acks = acks
-        self.ready = False
 
 
 class Connection(Outlet):
@@ -65,32 +41,31 @@ class Connection(Outlet):
         "_batch",
         "_decoder",
         "_handshake",
+        "_held",
+        "_meter",
+        "_resolver",
         "_routes",
         "_waiting",
-        "address",
         "credentials",
         "engine",
         "explains",
         "keep_alive",
         "last_seen",
-        "listener",
-        "paused",
+        "peer",
         "session",
         "slot",
         "state",
         "transport",
+        "valve",
         "version",
         "will",
     )
 
-    def __init__(
-        self, engine: Engine, transport: Transport, now: float, address: str = "", listener: str = ""
-    ) -> None:
+    def __init__(self, engine: Engine, transport: Transport, now: float, peer: Peer) -> None:
         super().__init__(engine.dirty, engine.stats)
         self.engine = engine
         self.transport = transport
-        self.address = address
-        self.listener = listener
+        self.peer = peer
         self.state = State.NEW
         self.slot = 0
         """Where the roster watches this connection's time."""
@@ -102,14 +77,19 @@ class Connection(Outlet):
         self.explains = False
         """Whether the client takes reason strings on every packet [MQTT5 3.1.2.11.7]."""
         self.last_seen = now
-        self.paused = False
-        self._decoder = Decoder(engine.limits.max_packet_size)
-        self._routes: dict[bytes, Route] = {}
-        self._aliases: dict[int, bytes] | None = None
+        self.valve = Valve(transport)
+        self._meter: Meter | None = None
+        self.squeeze(0.0, now)
+        self._decoder = Decoder(engine.limits.max_packet_size, engine.limits.max_connect_size)
+        self._resolver = Resolver(self)
+        self._routes = self._resolver.routes
+        self._aliases: InboundAliases | None = None
         self._handshake: Handshake | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
-        self._waiting: deque[_AckGroup] | None = None
+        self._waiting: AckQueue | None = None
+        self._held: list[Any] | None = None
+        """What came behind the packet that waits for the authority, and that packet."""
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport."""
@@ -120,7 +100,7 @@ class Connection(Outlet):
     @property
     def is_open(self) -> bool:
         """Whether CONNECT was accepted, and the connection has not ended."""
-        return self.state is State.OPEN
+        return self.state is State.OPEN or self.state is State.HELD
 
     @property
     def is_closed(self) -> bool:
@@ -137,8 +117,15 @@ class Connection(Outlet):
     ) -> None:
         """The client is who it claims to be: give it its session. ``terms`` go with CONNACK."""
         self._handshake = handshake
+        self._decoder.trust()
         self.state = State.OPEN
         self.engine.roster.admit(self, packet, terms, now)
+
+    def squeeze(self, rate: float, now: float) -> None:
+        """Take so many messages a second at most, 0 for what the limits say."""
+        limits = self.engine.limits
+        messages = rate or limits.message_rate
+        self._meter = Meter(messages, limits.byte_rate, now) if messages or limits.byte_rate else None
 
     # -- what arrives ------------------------------------------------------------------------------------
 
@@ -148,11 +135,31 @@ class Connection(Outlet):
         self.engine.stats.bytes_received += len(chunk)
         arrived = self._decoder.feed(chunk)
         if self.state is State.OPEN:
-            self.handle(arrived, now)
-        elif arrived and self.state is State.NEW:
+            if self._meter is None:
+                self.handle(arrived, now)
+            else:
+                self._handle_metered(arrived, len(chunk), now)
+        elif arrived:
+            self._receive_early(arrived, now)
+
+    def _receive_early(self, arrived: list[Any], now: float) -> None:
+        if self._held is not None:
+            self._held += arrived
+        elif self.state is State.NEW:
             if self._handshake is None:
                 self._handshake = Handshake(self)
             self._handshake.receive(arrived, now)
+
+    def _handle_metered(self, arrived: list[Any], size: int, now: float) -> None:
+        """Work on a chunk, then read nothing more for as long as the client's rate asks for."""
+        before = self.stats.publish_received
+        self.handle(arrived, now)
+        assert self._meter is not None
+        wait = self._meter.spend(self.stats.publish_received - before, size, now)
+        if wait and self.is_open:
+            self.stats.throttled += 1
+            self.valve.pause(Pause.RATE)
+            self.engine.roster.wake_later(self, now + wait)
 
     def handle(self, arrived: list[Any], now: float) -> None:
         """Do what packets on an open connection ask for, in order."""
@@ -164,23 +171,53 @@ class Connection(Outlet):
                 self._on_publish(packet, now)
             elif kind is packets.AckRun:
                 self.stats.control_received += len(packet.packet_ids)
-                _ON_ACKS[packet.kind](self, packet.packet_ids, now)
+                assert self.session is not None
+                _ON_ACKS[packet.kind](self.session, packet.packet_ids, now + self.engine.wall_offset)
             else:
                 self.stats.control_received += 1
                 if self._batch or self._acks:
                     self._publish_batch(now)
                 _HANDLERS.get(kind, Connection._on_error)(self, packet, now)
             if self.state is not State.OPEN:
+                if self.state is State.HELD:
+                    self._hold(arrived, packet, now)
                 return
         if self._batch or self._acks:
             self._publish_batch(now)
+
+    def _hold(self, arrived: list[Any], packet: Any, now: float) -> None:
+        """Keep a packet that waits for the authority, and all behind it."""
+        at = next(index for index, one in enumerate(arrived) if one is packet)
+        self._held = arrived[at:]
+        self.state = State.OPEN
+        if self._batch or self._acks:
+            self._publish_batch(now)
+        self.state = State.HELD
+        self.valve.pause(Pause.RIGHTS)
+
+    def _ask(self, action: Action, topic: str) -> None:
+        """Have the authority decide before the packet at hand is worked on."""
+        assert self.credentials is not None
+        self.state = State.HELD
+        self.engine.authority.decide(self.credentials, action, topic, self._go_on)
+
+    def _go_on(self) -> None:
+        """The authority has decided."""
+        held, self._held = self._held, None
+        if self.state is not State.HELD:
+            return
+        self.state = State.OPEN
+        self.valve.resume(Pause.RIGHTS)
+        if held:
+            self.handle(held, self.last_seen)
+        self.engine.flush()
 
     # -- PUBLISH -----------------------------------------------------------------------------------------
 
     def _on_publish_run(self, run: packets.PublishRun, now: float) -> None:
         route = self._routes.get(run.topic)
         if route is None or not route.valid:
-            route = self._resolve(run.topic, now)
+            route = self._resolve(run.topic, 0, False, now)
             if route is None:
                 return
         engine = self.engine
@@ -188,7 +225,7 @@ class Connection(Outlet):
         stats.publish_received += run.count
         stats.payload_received += run.count * (run.size - run.payload_at)
         if route.simple and not self._batch:
-            if route is DENIED:
+            if route.refusal:
                 stats.publish_denied += run.count
             engine.deliver_run(run, route, self)
             return
@@ -209,7 +246,7 @@ class Connection(Outlet):
             topic = resolved
         route = self._routes.get(topic)
         if route is None or not route.valid:
-            route = self._resolve(topic, now)
+            route = self._resolve(topic, packet.qos, packet.retain, now)
             if route is None:
                 return
         session = self.session
@@ -223,7 +260,7 @@ class Connection(Outlet):
         qos = packet.qos
         if qos and not self._admit_reliable(packet, session, route, now):
             return
-        if route is DENIED:
+        if route.refusal:
             stats.publish_denied += 1
             return
         expiry = packet.expiry
@@ -253,10 +290,13 @@ class Connection(Outlet):
             if len(session.incoming) >= self.engine.limits.receive_maximum and self.version == V5:
                 self.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, now)
                 return False
-        if self.version == V5 and (route is DENIED or route.empty):
-            denied = route is DENIED
-            if denied:
-                self._acks.append(self._refusal(packet, Reason.NOT_AUTHORIZED, "not allowed to publish here"))
+        keeps = packet.retain and packet.payload and not route.refusal and self.version == V5
+        if keeps and not self.engine.retained.has_room(route.topic, len(packet.payload)):
+            self._refuse(packet, Reason.QUOTA_EXCEEDED)
+            return False
+        if self.version == V5 and (route.refusal or route.empty):
+            if route.refusal:
+                self._refuse(packet, route.refusal)
                 return True
             if packet.qos == 2:
                 session.remember_incoming(packet_id)
@@ -272,18 +312,15 @@ class Connection(Outlet):
 
     def _refuse_payload(self, packet: packets.Publish, now: float) -> None:
         """The payload is not what its format indicator says [MQTT5 3.3.2.3.2]."""
-        words = "the payload is no UTF-8"
+        reason = Reason.PAYLOAD_FORMAT_INVALID
         if packet.qos == 0:
-            self.fail(Reason.PAYLOAD_FORMAT_INVALID, now, words)
+            self.fail(reason, now, WORDS[reason])
         else:
-            self._acks.append(self._refusal(packet, Reason.PAYLOAD_FORMAT_INVALID, words))
+            self._refuse(packet, reason)
 
-    def _refusal(self, packet: packets.Publish, reason: int, words: str) -> bytes:
-        """PUBACK or PUBREC with a failure, in words where there is room for them [MQTT-3.4.2-2]."""
-        kind = PUBACK if packet.qos == 1 else PUBREC
-        told = encode.ack(kind, V5, packet.packet_id, reason, words if self.explains else "")
-        limit = self.session.max_packet if self.session is not None else 0
-        return told if not limit or len(told) <= limit else encode.ack(kind, V5, packet.packet_id, reason)
+    def _refuse(self, packet: packets.Publish, reason: int) -> None:
+        assert self.session is not None
+        self._acks.append(refusal(packet, reason, self.explains, self.session.max_packet))
 
     def _publish_batch(self, now: float) -> None:
         """Publish what the chunk brought so far, and acknowledge it, or have that wait for the disk."""
@@ -293,7 +330,7 @@ class Connection(Outlet):
         on_safe: Callable[[], None] | None = None
         if acks:
             self._acks = []
-            group = _AckGroup(acks)
+            group = AckGroup(acks)
             on_safe = partial(self._release, group)
         waits = bool(batch) and self.engine.publish(batch, now, on_safe)
         if not acks or self.state is not State.OPEN:
@@ -304,76 +341,48 @@ class Connection(Outlet):
             return
         group.ready = not waits
         if self._waiting is None:
-            self._waiting = deque()
-        self._waiting.append(group)
-        if len(self._waiting) >= _MAX_WAITING and not self.paused:
-            self.paused = True
-            self.transport.pause_reading()
+            self._waiting = AckQueue()
+        self._waiting.add(group)
+        if self._waiting.full:
+            self.valve.pause(Pause.ACKNOWLEDGEMENTS)
 
-    def _release(self, group: _AckGroup) -> None:
+    def _release(self, group: AckGroup) -> None:
         """What the group acknowledges is safe: send it, and those behind it that waited for their turn."""
         group.ready = True
         waiting = self._waiting
-        if self.state is not State.OPEN or not waiting:
+        if not self.is_open or not waiting:
             return
-        while waiting and waiting[0].ready:
-            for ack in waiting.popleft().acks:
-                self.send(ack)
-        if self.paused and len(waiting) < _MAX_WAITING // 2:
-            self.paused = False
-            self.transport.resume_reading()
+        for ack in waiting.take_ready():
+            self.send(ack)
+        if waiting.relaxed:
+            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
         self.engine.flush()
 
-    def _resolve(self, raw: bytes, now: float) -> Route | None:
-        """The route of a topic as this client may use it; None where the topic is none (and we closed)."""
+    def _resolve(self, raw: bytes, qos: int, retain: bool, now: float) -> Route | None:
+        """The route of a topic; None where we closed, or have to wait for the authority."""
         try:
-            topic = decode_topic(raw)
+            return self._resolver.resolve(raw, qos, retain)
         except ProtocolError as error:
             self._on_error(error, now)
-            return None
-        assert self.credentials is not None
-        if topic.split("/", 1)[0] == "$SYS" or not self.engine.authority.may_publish(self.credentials, topic):
-            route = DENIED
-        else:
-            route = self.engine.subscriptions.route(topic)
-        if len(self._routes) >= _MAX_ROUTES:
-            self._routes.clear()
-        self._routes[raw] = route
-        return route
+        except Undecided as question:
+            self._ask(Action.PUBLISH, question.args[0])
+        return None
+
+    def forget_rights(self) -> None:
+        """What the client may do has changed: ask again."""
+        self._routes.clear()
 
     def _resolve_alias(self, packet: packets.Publish, now: float) -> bytes | None:
-        """The topic that a Topic Alias stands for [MQTT5 3.3.2.3.4]; None where it stands for none."""
-        alias = packet.alias
-        if alias > self.engine.limits.topic_alias_maximum:
-            self.fail(Reason.TOPIC_ALIAS_INVALID, now)
-            return None
+        """The topic that a Topic Alias stands for; None where it stands for none, and we closed."""
         if self._aliases is None:
-            self._aliases = {}
-        if packet.topic:
-            self._aliases[alias] = packet.topic
-            return packet.topic
-        topic = self._aliases.get(alias)
-        if topic is None:
-            self.fail(Reason.PROTOCOL_ERROR, now)
+            self._aliases = InboundAliases(self.engine.limits.topic_alias_maximum)
+        topic = self._aliases.resolve(packet.alias, packet.topic)
+        if isinstance(topic, int):
+            self.fail(topic, now)
+            return None
         return topic
 
     # -- acknowledgements --------------------------------------------------------------------------------
-
-    def _on_puback(self, packet_ids: list[int], now: float) -> None:
-        assert self.session is not None
-        self.session.on_puback(packet_ids, now + self.engine.wall_offset)
-
-    def _on_pubrec(self, packet_ids: list[int], now: float) -> None:
-        assert self.session is not None
-        self.session.on_pubrec(packet_ids, now + self.engine.wall_offset)
-
-    def _on_pubrel(self, packet_ids: list[int], now: float) -> None:
-        assert self.session is not None
-        self.session.on_pubrel(packet_ids)
-
-    def _on_pubcomp(self, packet_ids: list[int], now: float) -> None:
-        assert self.session is not None
-        self.session.on_pubcomp(packet_ids, now + self.engine.wall_offset)
 
     def _on_ack(self, packet: packets.Ack, now: float) -> None:
         """An acknowledgement with a reason code (MQTT 5)."""
@@ -381,11 +390,14 @@ class Connection(Outlet):
             assert self.session is not None
             self.session.on_pubrec_failed(packet.packet_id, now + self.engine.wall_offset)
         else:
-            _ON_ACKS[packet.kind](self, [packet.packet_id], now)
+            assert self.session is not None
+            _ON_ACKS[packet.kind](self.session, [packet.packet_id], now + self.engine.wall_offset)
 
     # -- the other packets -------------------------------------------------------------------------------
 
     def _on_subscribe(self, packet: packets.Subscribe, now: float) -> None:
+        if self.engine.must_ask(self, packet, self._ask):
+            return
         self.engine.subscribe(self, packet, now)
 
     def _on_unsubscribe(self, packet: packets.Unsubscribe, now: float) -> None:
@@ -435,7 +447,7 @@ class Connection(Outlet):
         """End the connection for a reason: DISCONNECT tells it to a client of version 5, in words, too."""
         if self.state is State.CLOSED:
             return
-        if self.state is State.OPEN and self.version == V5:
+        if self.is_open and self.version == V5:
             told = encode.disconnect(reason, {Prop.REASON_STRING: detail} if detail else {})
             limit = self.session.max_packet if self.session is not None else 0
             if limit and len(told) > limit:
@@ -448,21 +460,31 @@ class Connection(Outlet):
         """The network connection is gone."""
         if self.state is State.CLOSED:
             return
-        was_open = self.state is State.OPEN
+        was_open = self.is_open
         self.state = State.CLOSED
         self.engine.roster.forget(self)
         self.blocked = True
         if was_open:
             self.engine.roster.depart(self, now)
 
+    def block(self, now: float) -> None:
+        """The client does not take what was written to it."""
+        self.blocked = True
+        self.engine.roster.stalls(self, now)
+
+    def overflow(self) -> None:
+        """The client's queue is full, and the client should go: soon, not in the middle of a delivery."""
+        self.engine.roster.dooms(self)
+
     def unblocked(self, now: float) -> None:
         """The client takes data again."""
         self.blocked = False
+        self.engine.roster.flows(self)
         if self.session is not None:
             self.session.drain(now + self.engine.wall_offset)
 
     def _shut(self, now: float) -> None:
-        was_open = self.state is State.OPEN
+        was_open = self.is_open
         self.state = State.CLOSED
         self._finish()
         if was_open:
@@ -476,13 +498,11 @@ class Connection(Outlet):
         self.transport.close()
 
 
-_Acks = Callable[[Connection, list[int], float], None]
-
-_ON_ACKS: dict[int, _Acks] = {
-    PUBACK: Connection._on_puback,
-    PUBREC: Connection._on_pubrec,
-    PUBREL: Connection._on_pubrel,
-    PUBCOMP: Connection._on_pubcomp,
+_ON_ACKS: dict[int, Callable[[Session, list[int], float], None]] = {
+    PUBACK: Session.on_puback,
+    PUBREC: Session.on_pubrec,
+    PUBREL: Session.on_pubrel,
+    PUBCOMP: Session.on_pubcomp,
 }
 
 _HANDLERS: dict[type, Callable[[Connection, Any, float], None]] = {

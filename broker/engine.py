@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
+from broker.admission import Admission
 from broker.connection import Connection
 from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
-from broker.ports import Authority, Mesh, Outbound, Pipeline, Stage
+from broker.ports import Action, Authority, Journal, Mesh, Outbound, Pipeline, Stage
 from broker.protocol import encode
 from broker.protocol.constants import V5, Reason
 from broker.protocol.packets import PublishRun, Subscribe, Subscription, Unsubscribe
@@ -24,7 +26,10 @@ from broker.subscriptions import Held, Receiver, Route, Subscriptions
 
 Batch = list[tuple[Message, Route]]
 
-_DENIED = "not allowed to subscribe to every one of these"
+_SQUEEZED = 1.0
+"""Messages a second that each client may publish while the node is overloaded."""
+
+_NOT_ALL = "not all of these could be subscribed to"
 
 
 class Engine:
@@ -37,6 +42,7 @@ class Engine:
         pipeline: Pipeline | None,
         now: float,
         wall: float,
+        journal: Journal | None = None,
     ) -> None:
         self.limits = limits
         self.authority = authority
@@ -46,9 +52,15 @@ class Engine:
         self.stats = Stats()
         self.dirty: list[Outlet] = []
         self.subscriptions = Subscriptions(
-            pipeline.stages if pipeline else _no_stages, merged=limits.overlapping == "merged"
+            pipeline.stages if pipeline else _no_stages,
+            merged=limits.overlapping == "merged",
+            permits=self._permits if authority.guards_delivery else None,
         )
-        self.retained = Retained(limits.retained_max_messages)
+        self.retained = Retained(limits.retained_max_messages, limits.retained_max_bytes)
+        self.admission = Admission(limits, now)
+        self._journal = journal
+        self._deferred: dict[str, list[tuple[Receiver, Message]]] = {}
+        """Topic -> what waits for the authority's word on some of its receivers."""
         self.roster = Roster(self, now)
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
@@ -155,7 +167,8 @@ class Engine:
         else:
             self._last_stamp = max(self._last_stamp + 1, int(now * 1000) << 16)
             message.stamp = self._last_stamp
-        self.retained.put(message, now)
+        if not self.retained.put(message, now):
+            self.stats.retained_refused += 1
 
     # -- delivering --------------------------------------------------------------------------------------
 
@@ -163,9 +176,11 @@ class Engine:
         for receiver in route.receivers:
             self._deliver_to(receiver, message, now)
         for group in route.groups:
-            chosen = group.choose()
+            chosen = group.choose(message.topic, self.subscriptions.permits)
             if chosen is not None:
                 self._deliver_to(chosen, message, now)
+        for receiver in route.undecided:
+            self._defer(receiver, message)
 
     @staticmethod
     def _deliver_to(receiver: Receiver, message: Message, now: float) -> None:
@@ -198,29 +213,42 @@ class Engine:
         session = connection.session
         assert session is not None
         reasons: list[int] = []
-        owed: list[tuple[Held, str]] = []
+        owed: list[Held] = []
         for asked in packet.subscriptions:
             reason, fresh = self._grant(connection, session, asked, packet.identifier)
             reasons.append(reason)
             wanted = asked.retain_handling == 0 or (asked.retain_handling == 1 and fresh)
             if reason <= 2 and wanted and session.subscriptions[asked.topic_filter].group is None:
-                owed.append((session.subscriptions[asked.topic_filter], asked.topic_filter))
+                owed.append(session.subscriptions[asked.topic_filter])
         denied = connection.explains and max(reasons) >= Reason.UNSPECIFIED_ERROR
-        answer = encode.suback(session.version, packet.packet_id, reasons, _DENIED if denied else "")
+        answer = encode.suback(session.version, packet.packet_id, reasons, _NOT_ALL if denied else "")
         if denied and session.max_packet and len(answer) > session.max_packet:
             # Words are left out where they would make the packet too large [MQTT-3.9.2-1].
             answer = encode.suback(session.version, packet.packet_id, reasons)
         connection.send(answer)
-        for held, topic_filter in owed:
-            self._send_retained(session, held, topic_filter, now + self.wall_offset)
+        for held in owed:
+            self._send_retained(session, held, now + self.wall_offset)
 
     def _grant(
         self, connection: Connection, session: Session, asked: Subscription, identifier: int
     ) -> tuple[int, bool]:
         """(reason code, whether the subscription is a new one)."""
         group, topic_filter = split_share(asked.topic_filter)
+        limits = self.limits
+        if (
+            len(asked.topic_filter.encode()) > limits.max_topic_length
+            or topic_filter.count("/") >= limits.max_topic_levels
+        ):
+            return Reason.TOPIC_FILTER_INVALID, False
+        most = limits.max_subscriptions
+        if most and len(session.subscriptions) >= most and asked.topic_filter not in session.subscriptions:
+            self.note("limited", connection, f"no more than {most} subscriptions")
+            return Reason.QUOTA_EXCEEDED, False
+        topic_filter = connection.peer.mount_point + topic_filter
         assert connection.credentials is not None
         if not self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos):
+            self.stats.subscribe_denied += 1
+            self.note("denied", connection, f"subscribe to {topic_filter!r}, QoS {asked.qos}")
             return Reason.NOT_AUTHORIZED, False
         held = Held(topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group)
         fresh = asked.topic_filter not in session.subscriptions
@@ -229,12 +257,114 @@ class Engine:
             self.mesh.interest_added(topic_filter)
         return asked.qos, fresh
 
-    def _send_retained(self, session: Session, held: Held, topic_filter: str, now: float) -> None:
+    def _send_retained(self, session: Session, held: Held, now: float) -> None:
         receiver = Receiver(session, held)
-        for message in self.retained.match(topic_filter, now):
+        permits = self.subscriptions.permits
+        for message in self.retained.match(held.topic_filter, now):
             if held.no_local and message.publisher == session.client_id:
                 continue
+            if permits is not None:
+                allowed = permits(session, message.topic)
+                if allowed is None:
+                    self._ask_for_retained(receiver, message)
+                if not allowed:
+                    continue
             session.deliver(message, min(held.qos, message.qos), True, receiver.extra, now)
+
+    # -- rights ------------------------------------------------------------------------------------------
+
+    def _permits(self, session: Session, topic: str) -> bool | None:
+        credentials = session.credentials
+        return credentials is not None and self.authority.may_receive(credentials, topic)
+
+    def must_ask(self, connection: Connection, packet: Subscribe, ask: Callable[[Action, str], None]) -> bool:
+        """Whether the authority has to be asked about a filter first; ``ask`` is called for the first such."""
+        assert connection.credentials is not None
+        for asked in packet.subscriptions:
+            topic_filter = connection.peer.mount_point + split_share(asked.topic_filter)[1]
+            if self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos) is None:
+                ask(Action.SUBSCRIBE, topic_filter)
+                return True
+        return False
+
+    def _defer(self, receiver: Receiver, message: Message) -> None:
+        """Keep a message, behind those of its topic that wait already, until its receivers are decided on."""
+        waiting = self._deferred.get(message.topic)
+        if waiting is None:
+            self._deferred[message.topic] = [(receiver, message)]
+            self._ask_next(message.topic)
+        else:
+            waiting.append((receiver, message))
+
+    def _ask_next(self, topic: str) -> None:
+        """Ask about the first receiver of a topic that is undecided; when all are, deliver what waited."""
+        for receiver, _ in self._deferred[topic]:
+            session = receiver.session
+            if self._permits(session, topic) is None and session.credentials is not None:
+                answered = partial(self._ask_next, topic)
+                self.authority.decide(session.credentials, Action.RECEIVE, topic, answered)
+                return
+        waiting = self._deferred.pop(topic)
+        self.subscriptions.invalidate(topic)
+        now = self.roster.now + self.wall_offset
+        for receiver, message in waiting:
+            if self._permits(receiver.session, topic):
+                self._deliver_to(receiver, message, now)
+        self.flush()
+
+    def _ask_for_retained(self, receiver: Receiver, message: Message) -> None:
+        session = receiver.session
+
+        def answered() -> None:
+            if self._permits(session, message.topic):
+                qos = min(receiver.qos, message.qos)
+                session.deliver(message, qos, True, receiver.extra, self.roster.now + self.wall_offset)
+                self.flush()
+
+        if session.credentials is not None:
+            self.authority.decide(session.credentials, Action.RECEIVE, message.topic, answered)
+
+    def rights_changed(self) -> None:
+        """The authority answers otherwise than before: forget its answers, and end what is no longer allowed.
+
+        Sessions whose right to a filter is not known at once keep it; each delivery is asked about anyway.
+        """
+        for connection in self.roster.connections():
+            connection.forget_rights()
+        for session in self.roster:
+            if session.credentials is None:
+                continue
+            for name, held in list(session.subscriptions.items()):
+                allowed = self.authority.may_subscribe(session.credentials, held.topic_filter, held.qos)
+                if allowed is False:
+                    del session.subscriptions[name]
+                    self.release(session, held)
+                    self.note_session(
+                        "denied", session, f"the subscription to {held.topic_filter!r} has ended"
+                    )
+        self.subscriptions.invalidate_all()
+
+    def overloaded(self, active: bool, now: float) -> None:
+        """The node has more to do than it can, or no longer: new clients wait, those that are here publish slowly."""
+        if active == self.admission.overloaded:
+            return
+        self.admission.overloaded = active
+        for connection in self.roster.connections():
+            connection.squeeze(_SQUEEZED if active else 0.0, now)
+
+    def note(self, event: str, connection: Connection, detail: str) -> None:
+        """Tell operators about a client."""
+        if self._journal is not None:
+            shown = connection.credentials
+            self._journal.note(event, shown.client_id if shown else "", connection.peer.address, detail)
+
+    def note_session(self, event: str, session: Session, detail: str) -> None:
+        """Tell operators about a client that may be away."""
+        if self._journal is not None:
+            address = session.credentials.address if session.credentials else ""
+            self._journal.note(event, session.client_id, address, detail)
+
+    # -- subscribing, the end ----------------------------------------------------------------------------
 
     def unsubscribe(self, connection: Connection, packet: Unsubscribe) -> None:
         """Take subscriptions back and answer UNSUBACK [MQTT-3.10.4-4]."""
@@ -258,7 +388,7 @@ class Engine:
     def hand_on(self, held: Held, message: Message, now: float) -> None:
         """A member of a shared subscription left without having taken a message: it is the next one's."""
         group = self.subscriptions.group(held)
-        chosen = group.choose() if group is not None else None
+        chosen = group.choose(message.topic, self.subscriptions.permits) if group is not None else None
         if chosen is not None:
             self._deliver_to(chosen, message, now + self.wall_offset)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from broker.flow import Pause
 from broker.ports import Credentials, Decision, Exchange, Step
 from broker.protocol import encode, packets
 from broker.protocol.constants import V5, Prop, Reason
@@ -54,15 +55,16 @@ class Handshake:
         self._connect = packet
         connection.stats.control_received += 1
         connection.version = packet.version
-        reason = engine.roster.objection(packet)
+        reason = engine.roster.objection(connection, packet, now)
         will = packet.will if engine.limits.check_payload_format else None
         if not reason and will is not None and wrong_format(will.properties, will.payload):
             reason = Reason.PAYLOAD_FORMAT_INVALID
         if reason:
             connection.refuse(reason)
             return
+        peer = connection.peer
         credentials = Credentials(
-            packet.client_id, packet.username, packet.password, connection.address, connection.listener
+            packet.client_id, packet.username, packet.password, peer.address, peer.listener, peer.certificate
         )
         connection.credentials = credentials
         method = packet.properties.get(Prop.AUTHENTICATION_METHOD)
@@ -70,8 +72,7 @@ class Handshake:
             engine.authority.authenticate(credentials, partial(self._on_decision, packet))
             if not connection.is_open and not connection.is_closed:
                 # Nobody has been let in yet: what follows CONNECT need not be kept in memory for them.
-                connection.paused = True
-                connection.transport.pause_reading()
+                connection.valve.pause(Pause.AUTHENTICATION)
             return
         self._exchange = engine.authority.exchange(method, credentials)
         if self._exchange is None:
@@ -87,14 +88,16 @@ class Handshake:
         connection = self._connection
         if connection.is_open or connection.is_closed:
             return
-        if connection.paused:
-            connection.paused = False
-            connection.transport.resume_reading()
+        connection.valve.resume(Pause.AUTHENTICATION)
         if decision.reason:
+            engine = connection.engine
+            engine.note("refused", connection, f"CONNECT is answered by 0x{decision.reason:02x}")
             connection.refuse(decision.reason)
         else:
-            if decision.username is not None and connection.credentials is not None:
-                connection.credentials = connection.credentials._replace(username=decision.username)
+            credentials = connection.credentials
+            if credentials is not None and (decision.username is not None or decision.context is not None):
+                name = credentials.username if decision.username is None else decision.username
+                connection.credentials = credentials._replace(username=name, context=decision.context)
             self._admit(packet, {}, connection.last_seen)
         connection.engine.flush()
 
@@ -175,6 +178,7 @@ class Handshake:
         connection = self._connection
         assert self._connect is not None
         if step.reason:
+            connection.engine.note("refused", connection, f"{self._method} failed")
             connection.refuse(step.reason)
         elif step.done:
             self._exchange = None

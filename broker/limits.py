@@ -1,4 +1,4 @@
-"""The bounds that an engine keeps; their defaults and units are those of the configuration's `mqtt` section."""
+"""The bounds that an engine keeps; their defaults and units are those of `mqtt` and `limits` in the configuration."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ class Limits:
     check_payload_format: bool = False
     overlapping: str = "merged"
     response_information: str = ""
+    max_connect_size: int = 512 << 10
+    max_connections_per_address: int = 0
+    max_connections_per_user: int = 0
+    max_half_open: int = 1000
+    connection_rate: float = 0.0
+    connection_rate_per_address: float = 0.0
+    message_rate: float = 0.0
+    byte_rate: float = 0.0
+    queue_full: str = "drop_newest"
+    queue_total_bytes: int = 64 << 20
+    retained_max_bytes: int = 64 << 20
+    max_subscriptions: int = 1000
+    max_topic_length: int = 65_535
+    max_topic_levels: int = 128
+    slow_consumer_timeout: float = 60.0

@@ -28,6 +28,9 @@ class Outlet:
             self.dirty.append(self)
         self.out.append(data)
 
+    def overflow(self) -> None:
+        """The client's queue is full, and the client should go."""
+
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport."""
         raise NotImplementedError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from enum import IntEnum
-from typing import NamedTuple, Protocol
+from enum import IntEnum, StrEnum
+from typing import Any, NamedTuple, Protocol
 
 from broker.message import Message
 
@@ -96,14 +96,52 @@ class LocalNode(Protocol):
         """Every retained message known here and every tombstone (an empty payload with its stamp)."""
 
 
+class Certificate(NamedTuple):
+    """A client certificate that TLS has verified: DER, and the user's name where the listener reads one in it."""
+
+    der: bytes
+    name: str | None
+
+
+class Peer(NamedTuple):
+    """What is known of a connection before its first packet.
+
+    ``mount_point`` is put before all topics of the client.
+    """
+
+    address: str = ""
+    listener: str = ""
+    mount_point: str = ""
+    certificate: Certificate | None = None
+
+
 class Credentials(NamedTuple):
-    """What a client showed at CONNECT."""
+    """What a client showed at CONNECT. ``context`` is whatever the authority keeps about it."""
 
     client_id: str
     username: str | None
     password: bytes | None
     address: str
     listener: str
+    certificate: Certificate | None = None
+    context: Any = None
+
+
+class Action(StrEnum):
+    """What a client may be allowed to do with a topic."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    RECEIVE = "receive"
+
+
+ALL_RIGHTS = 0b111111
+"""Publishing at each QoS, retained and not: see :func:`right`."""
+
+
+def right(qos: int, retain: bool) -> int:
+    """The bit of the right to publish at a QoS."""
+    return 1 << (qos << 1 | retain)
 
 
 class Decision(NamedTuple):
@@ -112,6 +150,8 @@ class Decision(NamedTuple):
     reason: int
     username: str | None = None
     """The name that the client goes by from now on; None for the one that it claimed."""
+    context: Any = None
+    """What the authority keeps about the client: the ``context`` of its credentials from now on."""
 
 
 class Step(NamedTuple):
@@ -143,11 +183,30 @@ class Authority(Protocol):
     def exchange(self, method: str, credentials: Credentials) -> Exchange | None:
         """Begin an enhanced authentication; None where the method is not offered."""
 
-    def may_publish(self, credentials: Credentials, topic: str) -> bool:
-        """Whether the client may publish to the topic. Callers cache the answer."""
+    guards_delivery: bool
+    """Whether :meth:`may_receive` has to be asked at all."""
 
-    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
-        """Whether the client may hold a subscription with this filter."""
+    def may_publish(self, credentials: Credentials, topic: str) -> int | None:
+        """The rights to publish to the topic, as bits of :func:`right`; None where :meth:`decide` has to be asked.
+
+        Callers keep the answer until :meth:`broker.engine.Engine.rights_changed`.
+        """
+
+    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
+        """Whether the client may hold a subscription with this filter; None as for :meth:`may_publish`."""
+
+    def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
+        """Whether the client may get what a subscription of it matches; None as for :meth:`may_publish`."""
+
+    def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
+        """Have a question answered; ``done`` is called once, later, on the event loop. Then the answer is known."""
+
+
+class Journal(Protocol):
+    """What operators should know about clients, in words. Never called for each message."""
+
+    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
+        """Something happened; ``event`` is one of few names, such as `denied` or `slow`."""
 
 
 class Transport(Protocol):

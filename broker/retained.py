@@ -14,13 +14,14 @@ TOMBSTONE_LIFETIME = 24 * 3600.0
 class Retained:
     """The retained messages that a node knows, found by topic filter."""
 
-    def __init__(self, capacity: int = 100_000) -> None:
+    def __init__(self, capacity: int = 100_000, max_bytes: int = 0) -> None:
         self._messages: TopicTree[Message] = TopicTree()
         self._mortal: set[str] = set()
         """The topics whose message expires: few, usually, among many."""
         self._tombstones: dict[str, tuple[Message, float]] = {}
         """In the order of their time."""
         self._capacity = capacity
+        self._max_bytes = max_bytes
         self.bytes = 0
         """Payload bytes of all retained messages."""
 
@@ -42,7 +43,7 @@ class Retained:
                 self._tombstones.pop(topic, None)
                 self._tombstones[topic] = (message, now + TOMBSTONE_LIFETIME)
             return True
-        if topic not in self._messages and len(self._messages) >= self._capacity:
+        if not self.has_room(topic, len(message.payload)):
             return False
         self._tombstones.pop(topic, None)
         old = self._messages.get(topic)
@@ -53,6 +54,14 @@ class Retained:
         else:
             self._mortal.discard(topic)
         return True
+
+    def has_room(self, topic: str, size: int) -> bool:
+        """Whether a message of so many payload bytes could be kept for the topic."""
+        known = self._messages.get(topic)
+        if known is None and len(self._messages) >= self._capacity:
+            return False
+        freed = len(known.payload) if known is not None else 0
+        return not self._max_bytes or self.bytes - freed + size <= self._max_bytes
 
     def get(self, topic: str) -> Message | None:
         """The retained message of exactly this topic."""

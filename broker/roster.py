@@ -6,8 +6,10 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from broker.connection import Connection, State
+from broker.connection import Connection
+from broker.flow import Pause, State
 from broker.message import Message
+from broker.ports import right
 from broker.protocol import encode
 from broker.protocol.constants import V5, Prop, Reason
 from broker.protocol.packets import Connect, Will
@@ -30,6 +32,13 @@ class Roster:
         self._expiring: Agenda[str, str] = Agenda()
         self._wills: Agenda[str, Message] = Agenda()
         self._wheel: Wheel[Connection] = Wheel(now)
+        self._throttled: Agenda[Connection, Connection] = Agenda()
+        self._stalled: dict[Connection, float] = {}
+        """Clients that take nothing, and since when."""
+        self._doomed: dict[Connection, None] = {}
+        self._by_user: dict[str, int] = {}
+        self.now = now
+        """When the last tick was."""
 
     @property
     def connected(self) -> int:
@@ -44,17 +53,30 @@ class Roster:
 
     # -- arrival -----------------------------------------------------------------------------------------
 
+    def connections(self) -> Iterator[Connection]:
+        """The connections that are open."""
+        return iter(list(self._connections.values()))
+
     def greet(self, connection: Connection, now: float) -> None:
         """A network connection was made: it has a while to send CONNECT."""
+        self._engine.admission.arrived(connection, connection.peer.address)
         connection.slot = self._wheel.schedule(connection, now + self._engine.limits.connect_timeout)
 
     def forget(self, connection: Connection) -> None:
         """The connection is over: no time is watched for it any more."""
         self._wheel.cancel(connection, connection.slot)
+        self._throttled.cancel(connection)
+        self._stalled.pop(connection, None)
+        self._doomed.pop(connection, None)
+        self._engine.admission.left(connection, connection.peer.address)
 
-    def objection(self, packet: Connect) -> int:
+    def objection(self, connection: Connection, packet: Connect, now: float) -> int:
         """Why a CONNECT cannot be accepted, as a reason code, or 0; asked before who the client is."""
         limits = self._engine.limits
+        reason = self._engine.admission.objection(connection.peer.address, now)
+        if reason:
+            self._engine.note("refused", connection, f"no room: 0x{reason:02x}")
+            return reason
         if limits.max_connections and len(self._connections) >= limits.max_connections:
             known = packet.client_id in self._connections
             if not known:
@@ -69,6 +91,11 @@ class Roster:
 
         ``proof`` are the properties with which an enhanced authentication ends.
         """
+        if not self._has_room_for(connection):
+            self._engine.note("refused", connection, "this user has too many connections")
+            connection.state = State.NEW
+            connection.refuse(Reason.QUOTA_EXCEEDED)
+            return
         client_id = packet.client_id or f"geomq-{secrets.token_hex(12)}"
         self._take_over(client_id, packet.clean_start, now)
         session = self._sessions.get(client_id)
@@ -77,18 +104,13 @@ class Roster:
             session = None
         present = session is not None
         if session is None:
-            limits = self._engine.limits
-            session = self._sessions[client_id] = Session(
-                client_id,
-                self._engine.stats,
-                limits.queue_max_messages,
-                limits.queue_max_bytes,
-                limits.queue_qos0,
-            )
+            session = self._sessions[client_id] = Session(client_id, self._engine.stats, self._engine.limits)
         self._expiring.cancel(client_id)
         self._wills.cancel(client_id)
         self._agree(session, connection, packet)
         self._connections[client_id] = connection
+        self._count_user(connection, 1)
+        self._engine.admission.accepted(connection)
         stats = self._engine.stats
         stats.connections_accepted += 1
         stats.clients_maximum = max(stats.clients_maximum, len(self._connections))
@@ -108,6 +130,18 @@ class Roster:
                 # Routes know the version and packet limit of their sessions, which may have changed.
                 self._engine.subscriptions.invalidate(held.topic_filter)
             session.resume(now + self._engine.wall_offset)
+
+    def _has_room_for(self, connection: Connection) -> bool:
+        most = self._engine.limits.max_connections_per_user
+        user = connection.credentials.username if connection.credentials is not None else None
+        return not most or user is None or self._by_user.get(user, 0) < most
+
+    def _count_user(self, connection: Connection, change: int) -> None:
+        user = connection.credentials.username if connection.credentials is not None else None
+        if user is not None:
+            count = self._by_user[user] = self._by_user.get(user, 0) + change
+            if not count:
+                del self._by_user[user]
 
     def _turn_away(self, session: Session, connection: Connection, now: float) -> None:
         """The client takes no packet as large as its own CONNACK [MQTT-3.1.2-24]."""
@@ -136,6 +170,8 @@ class Roster:
         connection.session = session
         if connection.credentials is not None and not connection.credentials.client_id:
             connection.credentials = connection.credentials._replace(client_id=session.client_id)
+        session.credentials = connection.credentials
+        session.mount_point = connection.peer.mount_point
         session.attach(connection)
 
     def _terms(self, session: Session, connection: Connection, packet: Connect, client_id: str) -> Properties:
@@ -186,7 +222,10 @@ class Roster:
             return
         session.detach()
         self._connections.pop(session.client_id, None)
+        self._count_user(connection, -1)
         will, connection.will = connection.will, None
+        if will is not None:
+            will = will._replace(topic=connection.peer.mount_point + will.topic)
         if will is not None and self._may_publish_will(connection, will):
             message = will_message(will, session.client_id, now + self._engine.wall_offset)
             delay = will_delay(will, session.expiry)
@@ -201,11 +240,14 @@ class Roster:
 
     def _may_publish_will(self, connection: Connection, will: Will) -> bool:
         credentials = connection.credentials
-        return (
-            credentials is not None
-            and will.topic.split("/", 1)[0] != "$SYS"
-            and self._engine.authority.may_publish(credentials, will.topic)
-        )
+        if credentials is None or will.topic.split("/", 1)[0] == "$SYS":
+            return False
+        rights = self._engine.authority.may_publish(credentials, will.topic)
+        # What is not known is not allowed: nobody is left to wait for the answer.
+        allowed = bool(rights and rights & right(will.qos, will.retain))
+        if not allowed:
+            self._engine.note("denied", connection, f"the will on {will.topic!r}")
+        return allowed
 
     def _end(self, session: Session, now: float) -> None:
         """The session is over: its subscriptions, its queue, and its will if that still waits."""
@@ -226,12 +268,20 @@ class Roster:
 
     def tick(self, now: float) -> None:
         """End what is overdue: silent connections, delayed wills, sessions past their expiry."""
+        self.now = now
+        for connection in self._throttled.due(now):
+            connection.valve.resume(Pause.RATE)
+        self._cut_off(now)
         for connection in self._wheel.due(now):
-            if connection.state is not State.OPEN:
+            if not connection.is_open:
                 connection.lost(now)
                 connection.transport.abort()
                 continue
             due = connection.last_seen + 1.5 * connection.keep_alive
+            if connection.valve.is_shut:
+                # What it sends meanwhile is not read: its time begins when reading does.
+                connection.last_seen = now
+                due = now + 1.5 * connection.keep_alive
             if due <= now:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, now)
             else:
@@ -243,6 +293,36 @@ class Roster:
             if session is not None and session.connection is None:
                 self._engine.stats.sessions_expired += 1
                 self._end(session, now)
+
+    def _cut_off(self, now: float) -> None:
+        """End clients that take nothing for too long, and those whose queue is full where that is the policy."""
+        longest = self._engine.limits.slow_consumer_timeout
+        if longest:
+            for connection, since in list(self._stalled.items()):
+                if now - since >= longest:
+                    self._engine.stats.slow_consumers += 1
+                    self._engine.note("slow", connection, f"took nothing for {longest:g} s")
+                    connection.lost(now)
+                    connection.transport.abort()
+        for connection in list(self._doomed):
+            self._engine.note("limited", connection, "its queue is full")
+            connection.fail(Reason.QUOTA_EXCEEDED, now)
+
+    def wake_later(self, connection: Connection, due: float) -> None:
+        """Read from a throttled client again at a time."""
+        self._throttled.put(connection, connection, due)
+
+    def stalls(self, connection: Connection, now: float) -> None:
+        """The client takes nothing any more."""
+        self._stalled.setdefault(connection, now)
+
+    def flows(self, connection: Connection) -> None:
+        """The client takes data again."""
+        self._stalled.pop(connection, None)
+
+    def dooms(self, connection: Connection) -> None:
+        """The connection has to end at the next tick."""
+        self._doomed[connection] = None
 
     def dismiss(self, now: float) -> None:
         """The node stops: tell every client [MQTT5 3.14.2.1, 0x8B]; wills of the unexpected end are published."""

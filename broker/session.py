@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 
+from broker.aliases import OutboundAliases
+from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
+from broker.ports import Credentials
 from broker.protocol import encode
 from broker.protocol.constants import PUBCOMP, PUBREL, V5, Reason
 from broker.protocol.topics import matches
@@ -23,9 +26,6 @@ _NOTHING: deque[Delivery] = deque()
 _NO_IDENTIFIERS: deque[int] = deque()
 _NONE_INCOMING: frozenset[int] = frozenset()
 # An empty deque takes 600 bytes, which most sessions never need: they share these, which stay empty.
-
-_SHORTEST_ALIASED = 3
-"""The property takes three bytes: aliases for topics of no more would save nothing."""
 
 NEVER = 0xFFFFFFFF
 """Session Expiry Interval of a session that does not expire [MQTT5 3.1.2.11.2]."""
@@ -47,40 +47,37 @@ class Session:
         "alias_maximum",
         "client_id",
         "connection",
+        "credentials",
         "expiry",
         "incoming",
         "inflight",
+        "limits",
         "max_packet",
+        "mount_point",
         "queue",
-        "queue_max_bytes",
-        "queue_max_messages",
-        "queue_qos0",
         "quota",
         "resend",
+        "rewrites",
         "stats",
         "subscriptions",
         "version",
     )
 
-    def __init__(
-        self,
-        client_id: str,
-        stats: Stats,
-        queue_max_messages: int = 10_000,
-        queue_max_bytes: int = 16 << 20,
-        queue_qos0: bool = False,
-    ) -> None:
+    def __init__(self, client_id: str, stats: Stats, limits: Limits) -> None:
         self.client_id = client_id
         self.stats = stats
-        self.queue_max_messages = queue_max_messages
-        self.queue_max_bytes = queue_max_bytes
-        self.queue_qos0 = queue_qos0
+        self.limits = limits
+        self.credentials: Credentials | None = None
+        """What the client showed last: by it the authority tells what may be delivered."""
+        self.mount_point = ""
+        self.rewrites = False
+        """Whether topics are sent otherwise than they were published: by alias, or without a mount point."""
         self.connection: Outlet | None = None
         self.version = 4
         self.quota = 0xFFFF
         self.max_packet = 0
         self.alias_maximum = 0
-        self._aliases: dict[str, int] | None = None
+        self._aliases: OutboundAliases | None = None
         self.expiry = 0
         self.subscriptions: dict[str, Held] = {}
         self.incoming: set[int] | frozenset[int] = _NONE_INCOMING
@@ -96,7 +93,7 @@ class Session:
     @property
     def is_particular(self) -> bool:
         """Whether QoS 0 messages have to be looked at one by one before the client may have them."""
-        return bool(self.max_packet or self.alias_maximum or self.queue_qos0)
+        return bool(self.max_packet or self.rewrites or self.limits.queue_qos0)
 
     # -- towards the client ------------------------------------------------------------------------------
 
@@ -105,7 +102,7 @@ class Session:
         connection = self.connection
         if qos == 0:
             if connection is None:
-                if self.queue_qos0:
+                if self.limits.queue_qos0:
                     self._enqueue((message, 0, retain, extra))
             elif connection.blocked:
                 self.stats.dropped_slow_consumer += 1
@@ -135,12 +132,12 @@ class Session:
     def _send(self, connection: Outlet, delivery: Delivery, packet_id: int, dup: bool, now: float) -> bool:
         """Append the PUBLISH to the outlet; False where the client cannot take it [MQTT-3.1.2-25]."""
         message, qos, retain, extra = delivery
-        if extra or message.expires_at or dup or self.alias_maximum:
-            topic = message.topic
+        if extra or message.expires_at or dup or self.rewrites:
+            topic = message.topic.removeprefix(self.mount_point)
             if message.expires_at:
                 extra = encode.expiry_property(max(1, round(message.expires_at - now))) + extra
-            if self.alias_maximum:
-                topic, alias = self._alias(topic)
+            if self._aliases is not None:
+                topic, alias = self._aliases.apply(topic)
                 extra = alias + extra
             head, tail = encode.publish(
                 topic, message.payload, qos, retain, self.version, message.properties, extra, dup
@@ -149,8 +146,8 @@ class Session:
             head, tail = message.form(self.version, qos, retain)
         if self.max_packet and len(head) + len(tail) + (2 if qos else 0) > self.max_packet:
             self.stats.dropped_too_large += 1
-            if self._aliases:
-                self._unlearn(message.topic)
+            if self._aliases is not None:
+                self._aliases.unlearn(message.topic.removeprefix(self.mount_point))
             return False
         out = connection.out
         if not out:
@@ -164,28 +161,9 @@ class Session:
         stats.payload_sent += len(message.payload)
         return True
 
-    def _alias(self, topic: str) -> tuple[str, bytes]:
-        """(topic as it is sent, wire-form property) with an alias where it saves bytes [MQTT5 3.3.2.3.4]."""
-        aliases = self._aliases
-        if aliases is None:
-            aliases = self._aliases = {}
-        alias = aliases.get(topic)
-        if alias is not None:
-            return "", encode.topic_alias_property(alias)
-        if len(topic) <= _SHORTEST_ALIASED or len(aliases) >= self.alias_maximum:
-            return topic, b""
-        alias = aliases[topic] = len(aliases) + 1
-        return topic, encode.topic_alias_property(alias)
-
-    def _unlearn(self, topic: str) -> None:
-        """The packet that would have told the newest alias was not sent."""
-        aliases = self._aliases
-        if aliases and next(reversed(aliases)) == topic:
-            del aliases[topic]
-
     def _enqueue(self, delivery: Delivery) -> None:
         size = len(delivery[0].payload)
-        if len(self.queue) >= self.queue_max_messages or self._queue_bytes + size > self.queue_max_bytes:
+        if not self._has_room(size) and not self._make_room(size):
             self.stats.dropped_queue_full += 1
             return
         if self.queue is _NOTHING:
@@ -194,6 +172,27 @@ class Session:
         self.queue.append(delivery)
         self.stats.queued_messages += 1
         self.stats.queued_bytes += size
+
+    def _make_room(self, size: int) -> bool:
+        """As `queue_full` says: the oldest go, or the newest goes, and its client with it."""
+        policy = self.limits.queue_full
+        if policy == "disconnect" and self.connection is not None:
+            self.connection.overflow()
+        if policy != "drop_oldest":
+            return False
+        while self.queue and not self._has_room(size):
+            self._dequeue()
+            self.stats.dropped_queue_full += 1
+        return self._has_room(size)
+
+    def _has_room(self, size: int) -> bool:
+        limits = self.limits
+        total = limits.queue_total_bytes
+        return (
+            len(self.queue) < limits.queue_max_messages
+            and self._queue_bytes + size <= limits.queue_max_bytes
+            and (not total or self.stats.queued_bytes + size <= total)
+        )
 
     def _dequeue(self) -> Delivery:
         delivery = self.queue.popleft()
@@ -237,7 +236,8 @@ class Session:
         """The client is connected through this outlet."""
         self.connection = connection
         # Aliases live as long as the network connection [MQTT-3.3.2-7].
-        self._aliases = None
+        self._aliases = OutboundAliases(self.alias_maximum) if self.alias_maximum else None
+        self.rewrites = bool(self.alias_maximum or self.mount_point)
 
     def resume(self, now: float) -> None:
         """Send all unacknowledged messages again, in their original order [MQTT-4.4.0-1], [MQTT-4.6.0-6]."""
@@ -316,7 +316,7 @@ class Session:
             self.incoming = set()
         self.incoming.add(packet_id)
 
-    def on_pubrel(self, packet_ids: list[int]) -> None:
+    def on_pubrel(self, packet_ids: list[int], now: float) -> None:
         """The client releases what it published at QoS 2 [MQTT-4.3.3-11]."""
         connection = self.connection
         if connection is None:

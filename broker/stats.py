@@ -30,7 +30,11 @@ class Stats:
         "publish_to_mesh",
         "queued_bytes",
         "queued_messages",
+        "retained_refused",
         "sessions_expired",
+        "slow_consumers",
+        "subscribe_denied",
+        "throttled",
     )
 
     def __init__(self) -> None:
@@ -57,7 +61,11 @@ class Stats:
     publish_to_mesh: int
     queued_bytes: int
     queued_messages: int
+    retained_refused: int
     sessions_expired: int
+    slow_consumers: int
+    subscribe_denied: int
+    throttled: int
 
     def as_dict(self) -> dict[str, int]:
         """All counters by name."""

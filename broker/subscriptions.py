@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from broker.session import Session
 
 
+Permits = Callable[["Session", str], bool | None]
+"""Whether a session may get a topic; None where the authority has to be asked first."""
+
+
 class Held:
     """A subscription that a session holds."""
 
@@ -69,9 +73,14 @@ class ShareGroup:
         self.members: dict[Session, Held] = {}
         self._turn = 0
 
-    def choose(self) -> Receiver | None:
-        """The next member: one that is connected if there is any, else one that can keep the message."""
+    def choose(self, topic: str, permits: Permits | None = None) -> Receiver | None:
+        """The next member: one that is connected if there is any, else one that can keep the message.
+
+        Members who may not get the topic are passed over.
+        """
         sessions = list(self.members)
+        if permits is not None:
+            sessions = [session for session in sessions if permits(session, topic)]
         count = len(sessions)
         fallback: Session | None = None
         for step in range(count):
@@ -88,7 +97,9 @@ class Route:
 
     ``verbatim3`` and ``verbatim5`` are the sessions (of 3.1.1 and 5) that may be sent the packet of a QoS 0
     publisher of the same version byte for byte; ``particular`` are the receivers among all that may not.
-    ``simple`` says that neither rules nor shared subscriptions nor other nodes take part.
+    ``simple`` says that neither rules nor shared subscriptions nor other nodes take part; ``refusal`` is the
+    reason code with which publishing is refused, 0 where it is not. ``undecided`` are receivers of whom the
+    authority has to be asked first.
     """
 
     __slots__ = (
@@ -96,9 +107,11 @@ class Route:
         "nodes",
         "particular",
         "receivers",
+        "refusal",
         "simple",
         "stages",
         "topic",
+        "undecided",
         "valid",
         "verbatim3",
         "verbatim5",
@@ -111,14 +124,18 @@ class Route:
         groups: Iterable[ShareGroup],
         nodes: Iterable[str],
         stages: int,
+        undecided: Iterable[Receiver] = (),
+        refusal: int = 0,
     ) -> None:
         self.topic = topic
+        self.refusal = refusal
+        self.undecided = tuple(undecided)
         self.valid = True
         self.receivers = tuple(receivers)
         self.groups = tuple(groups)
         self.nodes = tuple(nodes)
         self.stages = stages
-        self.simple = not (self.groups or self.nodes or stages)
+        self.simple = not (self.groups or self.nodes or stages or self.undecided)
         verbatim3: list[Session] = []
         verbatim5: list[Session] = []
         particular: list[Receiver] = []
@@ -135,7 +152,7 @@ class Route:
     @property
     def empty(self) -> bool:
         """True when nobody hears the topic."""
-        return not (self.receivers or self.groups or self.nodes)
+        return not (self.receivers or self.groups or self.nodes or self.undecided)
 
 
 class _Node:
@@ -164,12 +181,15 @@ class Subscriptions:
         stages: Callable[[str], int] = lambda topic: 0,
         capacity: int = 16_384,
         merged: bool = True,
+        permits: Permits | None = None,
     ) -> None:
         self._root = _Node()
         self._stages = stages
         self._routes: TopicTree[Route] = TopicTree()
         self._capacity = capacity
         self._merged = merged
+        self.permits = permits
+        """Asked for each session that a new route reaches; None where all may get everything."""
         self._local: dict[str, int] = {}
         self.count = 0
         """Subscriptions of local sessions."""
@@ -254,6 +274,13 @@ class Subscriptions:
             if route is not None:
                 route.valid = False
 
+    def invalidate_all(self) -> None:
+        """Drop every cached route: who may get what has changed."""
+        for topic in list(self._routes):
+            route = self._routes.pop(topic)
+            if route is not None:
+                route.valid = False
+
     # -- questions ---------------------------------------------------------------------------------------
 
     def local_filters(self) -> list[str]:
@@ -293,7 +320,13 @@ class Subscriptions:
                 groups.extend(node.groups.values())
             if node.nodes:
                 nodes.update(node.nodes)
-        return Route(topic, receivers.values(), groups, nodes, self._stages(topic))
+        found = list(receivers.values())
+        undecided: list[Receiver] = []
+        if self.permits is not None:
+            answers = [(receiver, self.permits(receiver.session, topic)) for receiver in found]
+            found = [receiver for receiver, answer in answers if answer]
+            undecided = [receiver for receiver, answer in answers if answer is None]
+        return Route(topic, found, groups, nodes, self._stages(topic), undecided)
 
     def _matching(self, topic: str) -> list[_Node]:
         found: list[_Node] = []

@@ -23,7 +23,17 @@ PURE = [
     "broker.wills",
     "broker.timers",
     "broker.roster",
+    "broker.acks",
+    "broker.admission",
+    "broker.aliases",
+    "broker.bucket",
     "broker.connection",
+    "broker.flow",
+    "broker.overload",
+    "broker.refusals",
+    "broker.resolver",
+    "broker.access.acl",
+    "broker.access.bans",
     "broker.handshake",
     "broker.engine",
     "broker.limits",
@@ -53,7 +63,7 @@ IMPURE = {
     "logging",
     "os",
 }
-CORE = [name for name in PURE if name.startswith("broker.")]
+CORE = [name for name in PURE if name.startswith("broker.") and not name.startswith("broker.access.")]
 
 
 def sources() -> Iterator[tuple[str, Path]]:

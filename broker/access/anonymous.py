@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from broker.ports import Credentials, Decision, Exchange
+from broker.ports import ALL_RIGHTS, Action, Credentials, Decision, Exchange
 
 
 class Anonymous:
@@ -22,10 +22,20 @@ class Anonymous:
         """No method: nobody has anything to prove."""
         return None
 
-    def may_publish(self, credentials: Credentials, topic: str) -> bool:
+    guards_delivery = False
+
+    def may_publish(self, credentials: Credentials, topic: str) -> int | None:
+        """Any topic, in any way."""
+        return ALL_RIGHTS
+
+    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
+        """Any filter."""
+        return True
+
+    def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
         """Any topic."""
         return True
 
-    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
-        """Any filter."""
-        return True
+    def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
+        """Nothing is ever undecided."""
+        done()

@@ -1,4 +1,4 @@
-"""Who may connect: users with passwords, SCRAM, and where it is allowed clients that show nothing."""
+"""Who may connect, and who may do what: users, SCRAM, certificates, amqtt's plugins, the access list, lock-outs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from broker.access.acl import Acl, AclError, read_acl
+from broker.access.amqtt_plugins import AmqttPlugins
+from broker.access.bans import Bans
+from broker.access.files import Watched
 from broker.access.scram import ScramExchange
 from broker.access.users import SCRAM, User, UsersError, read_users, verify
-from broker.ports import Credentials, Decision, Exchange
+from broker.ports import ALL_RIGHTS, Action, Credentials, Decision, Exchange, Step
 from broker.protocol.constants import Reason
 
 logger = logging.getLogger("geomq.access")
@@ -18,79 +22,220 @@ logger = logging.getLogger("geomq.access")
 _WORKERS = 2
 """Passwords that are checked at a time: each takes 20 MB and some 20 ms of a core."""
 
+_MANY_ANSWERS = 100_000
+
+Question = tuple[str, str | None, Action, str]
+"""Client identifier, user name, action, topic."""
+
 
 class Gate:
-    """The authority of a node with a users file. ``anonymous`` are the listeners that ask for no credentials.
+    """The authority of a node.
 
-    Everyone who is let in may publish and subscribe. UsersError where the file cannot be used at the start;
-    later, a file that is wrong is told in the log and the users stay as they were.
+    ``anonymous`` are the listeners that ask for no credentials. A certificate's name, where the listener reads
+    one, is who the client is. Else a user of the users file is known by its password; anybody else is up to
+    amqtt's plugins. Files that are wrong raise UsersError or AclError at the start; later they are told in the
+    log, and everything stays as it was.
     """
 
-    def __init__(self, users: Path, anonymous: Collection[str]) -> None:
-        self._path = users
+    def __init__(
+        self,
+        users: Path | None = None,
+        acl: Path | None = None,
+        plugins: AmqttPlugins | None = None,
+        anonymous: Collection[str] = (),
+        bans: Bans | None = None,
+        plugin_cache: float = 60.0,
+    ) -> None:
         self._anonymous = anonymous
-        self._users = read_users(users)
-        self._stamp = _stamp(users)
+        self._plugins = plugins
+        self._bans = bans or Bans(0, 0.0, 0.0)
+        self._users: dict[str, User] = read_users(users) if users is not None else {}
+        self._users_file = Watched(users) if users is not None else None
+        self._acl: Acl | None = read_acl(acl) if acl is not None else None
+        self._acl_file = Watched(acl) if acl is not None else None
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="password")
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answers: dict[Question, bool] = {}
+        self._cache = plugin_cache
+        self._forget_at = self._loop.time() + plugin_cache
+        self._asks_plugins = plugins is not None and plugins.authorizes
+        self.guards_delivery = self._acl is not None or self._asks_plugins
 
-    def refresh(self) -> None:
-        """Read the file again where it has changed. Called about once a second."""
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
+    # -- time --------------------------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Read changed files again, and forget old answers; whether rights may have changed. About once a second."""
+        changed = False
+        if self._users_file is not None and self._users_file.changed():
+            self._read_users(self._users_file.path)
+        if self._acl_file is not None and self._acl_file.changed():
+            changed = self._read_acl(self._acl_file.path)
+        if self._asks_plugins and self._loop.time() >= self._forget_at:
+            self._forget_at = self._loop.time() + self._cache
+            changed = changed or bool(self._answers)
+            self._answers.clear()
+        return changed
+
+    def _read_users(self, path: Path) -> None:
         try:
-            self._users = read_users(self._path)
+            self._users = read_users(path)
         except UsersError as error:
             logger.error("the users stay as they were: %s", error)
         else:
-            logger.info("%s: %d users", self._path, len(self._users))
+            logger.info("%s: %d users", path, len(self._users))
 
-    def close(self) -> None:
-        """Check no more passwords."""
+    def _read_acl(self, path: Path) -> bool:
+        try:
+            self._acl = read_acl(path)
+        except AclError as error:
+            logger.error("the access list stays as it was: %s", error)
+            return False
+        logger.info("%s: %d rules", path, len(self._acl.rules))
+        return True
+
+    async def close(self) -> None:
+        """Check no more passwords, ask no more plugins."""
         self._workers.shutdown(wait=False, cancel_futures=True)
+        for task in self._tasks:
+            task.cancel()
+        if self._plugins is not None:
+            await self._plugins.close()
+
+    # -- who may connect ---------------------------------------------------------------------------------
 
     def authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
-        """Check a password off the event loop; who shows none is welcome where that is allowed."""
-        username, password = credentials.username, credentials.password
-        if username is None:
-            welcome = credentials.listener in self._anonymous
-            done(Decision(0 if welcome else Reason.NOT_AUTHORIZED))
+        """Decide on a CONNECT; passwords and plugins are asked off the data path."""
+        certificate = credentials.certificate
+        if certificate is not None and certificate.name is not None:
+            done(Decision(0, certificate.name))
             return
-        loop = asyncio.get_running_loop()
-        checked = loop.run_in_executor(self._workers, verify, self._users.get(username), password or b"")
-        checked.add_done_callback(lambda future: _tell(future, done))
+        if self._bans.banned(_keys(credentials), self._loop.time()):
+            done(Decision(Reason.BANNED))
+            return
+        asks = self._plugins is not None and self._plugins.authenticates
+        if credentials.username is None and not asks:
+            done(self._as_anonymous(credentials))
+            return
+        task = self._loop.create_task(self._authenticate(credentials, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
+        done(self._noted(credentials, await self._verdict(credentials)))
+
+    async def _verdict(self, credentials: Credentials) -> Decision:
+        name = credentials.username
+        if name is not None and (name in self._users or not self._asks_for(credentials)):
+            user = self._users.get(name)
+            password = credentials.password or b""
+            if await self._loop.run_in_executor(self._workers, verify, user, password):
+                return Decision(0)
+            return Decision(Reason.BAD_USER_NAME_OR_PASSWORD)
+        assert self._plugins is not None
+        answer, context = await self._plugins.authenticate(credentials)
+        if answer:
+            return Decision(0, context=context)
+        if name is None and answer is None:
+            return self._as_anonymous(credentials)
+        return Decision(Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD)
+
+    def _asks_for(self, credentials: Credentials) -> bool:
+        return self._plugins is not None and self._plugins.authenticates
+
+    def _as_anonymous(self, credentials: Credentials) -> Decision:
+        return Decision(0 if credentials.listener in self._anonymous else Reason.NOT_AUTHORIZED)
+
+    def _noted(self, credentials: Credentials, decision: Decision) -> Decision:
+        """Remember how a login ended."""
+        keys = _keys(credentials)
+        if decision.reason == 0:
+            self._bans.succeeded(keys)
+        else:
+            for key in self._bans.failed(keys, self._loop.time()):
+                logger.warning("too many failed logins: %s is locked out", key)
+        return decision
 
     def exchange(self, method: str, credentials: Credentials) -> Exchange | None:
-        """SCRAM-SHA-256, where any user has a verifier for it."""
-        offered = method == SCRAM and any(user.scram for user in self._users.values())
-        return ScramExchange(self._users) if offered else None
+        """SCRAM-SHA-256, where any user has a verifier for it and the address is not locked out."""
+        if method != SCRAM or not any(user.scram for user in self._users.values()):
+            return None
+        return _Watched(self, credentials, ScramExchange(self._users))
 
-    def may_publish(self, credentials: Credentials, topic: str) -> bool:
-        """Any topic."""
-        return True
-
-    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
-        """Any filter."""
-        return True
+    def exchanged(self, credentials: Credentials, step: Step) -> Step:
+        """An exchange ended, rightly or not."""
+        keys = _keys(credentials._replace(username=step.username))
+        if self._bans.banned(keys, self._loop.time()):
+            return Step(b"", reason=Reason.BANNED)
+        self._noted(credentials._replace(username=step.username), Decision(step.reason))
+        return step
 
     @property
     def users(self) -> dict[str, User]:
         """The users as they are known now."""
         return self._users
 
+    # -- who may do what ---------------------------------------------------------------------------------
 
-def _tell(future: asyncio.Future[bool], done: Callable[[Decision], None]) -> None:
-    if future.cancelled():
-        return
-    right = future.exception() is None and future.result()
-    done(Decision(0 if right else Reason.BAD_USER_NAME_OR_PASSWORD))
+    def may_publish(self, credentials: Credentials, topic: str) -> int | None:
+        """See :class:`broker.ports.Authority`."""
+        rights = self._acl.rights(credentials, topic) if self._acl is not None else ALL_RIGHTS
+        if rights and self._asks_plugins:
+            answer = self._answers.get(_question(credentials, Action.PUBLISH, topic))
+            return None if answer is None else rights if answer else 0
+        return rights
+
+    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
+        """See :class:`broker.ports.Authority`."""
+        return self._may(credentials, Action.SUBSCRIBE, topic_filter, qos)
+
+    def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
+        """See :class:`broker.ports.Authority`."""
+        return self._may(credentials, Action.RECEIVE, topic, 0)
+
+    def _may(self, credentials: Credentials, action: Action, topic: str, qos: int) -> bool | None:
+        if self._acl is not None and not self._acl.verdict(credentials, action, topic, qos).allowed:
+            return False
+        return self._answers.get(_question(credentials, action, topic)) if self._asks_plugins else True
+
+    def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
+        """Ask amqtt's topic plugins."""
+        task = self._loop.create_task(self._decide(credentials, action, topic, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _decide(
+        self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]
+    ) -> None:
+        assert self._plugins is not None
+        answer = await self._plugins.allows(credentials, action, topic)
+        if len(self._answers) >= _MANY_ANSWERS:
+            del self._answers[next(iter(self._answers))]
+        self._answers[_question(credentials, action, topic)] = answer
+        done()
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is written or replaced."""
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+class _Watched:
+    """An exchange whose end the gate takes note of."""
+
+    def __init__(self, gate: Gate, credentials: Credentials, exchange: Exchange) -> None:
+        self._gate = gate
+        self._credentials = credentials
+        self._exchange = exchange
+
+    def answer(self, data: bytes) -> Step:
+        """See :class:`broker.ports.Exchange`."""
+        step = self._exchange.answer(data)
+        return self._gate.exchanged(self._credentials, step) if step.done or step.reason else step
+
+
+def _keys(credentials: Credentials) -> list[str]:
+    """What failed logins are counted by."""
+    keys = [f"address {credentials.address}"]
+    if credentials.username is not None:
+        keys.append(f"user {credentials.username!r}")
+    return keys
+
+
+def _question(credentials: Credentials, action: Action, topic: str) -> Question:
+    return (credentials.client_id, credentials.username, action, topic)

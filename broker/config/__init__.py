@@ -1,6 +1,7 @@
 """A node's configuration: what may be said, and how it is read from a file and the environment."""
 
-from broker.config.model import Listener, NodeConfig, Rule
+from broker.config.listeners import Listener
+from broker.config.model import NodeConfig, Rule
 from broker.config.read import ConfigError, Problem, load, load_text
 
 __all__ = ["ConfigError", "Listener", "NodeConfig", "Problem", "Rule", "load", "load_text"]

@@ -8,36 +8,12 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from broker.config.base import FilePath, Name, Section, TopicFilter, absolute, split_address
+from broker.config.limits import LimitsSection
+from broker.config.listeners import Listener
 from broker.config.units import Duration, Size, WholeSeconds
-from broker.protocol.errors import ProtocolError
-from broker.protocol.topics import validate_filter
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _check_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("allowed: 1 to 64 letters, digits, dots, dashes and underscores, the first no sign")
-    return value
-
-
-def _check_filter(value: str) -> str:
-    try:
-        validate_filter(value)
-    except ProtocolError as error:
-        raise ValueError(f"not a topic filter: {error.detail}") from None
-    return value
 
 
 def _check_endpoint(value: str) -> str:
@@ -47,57 +23,17 @@ def _check_endpoint(value: str) -> str:
     return value
 
 
-def _as_path(value: Any) -> Any:
-    return Path(value).expanduser() if isinstance(value, str) and value else value
-
-
-def _absolute(path: Path, info: ValidationInfo) -> Path:
-    """Paths count from the configuration file's folder: the node may run from anywhere."""
-    folder: Path = (info.context or {}).get("folder", Path.cwd())
-    return (folder / path).resolve()
-
-
 def _absolute_module(module: str, info: ValidationInfo) -> str:
-    return str(_absolute(Path(module), info)) if "/" in module or module.endswith(".wasm") else module
+    return str(absolute(Path(module), info)) if "/" in module or module.endswith(".wasm") else module
 
 
-Name = Annotated[str, AfterValidator(_check_name)]
-TopicFilter = Annotated[str, AfterValidator(_check_filter)]
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
-FilePath = Annotated[Path, BeforeValidator(_as_path), AfterValidator(_absolute)]
 Module = Annotated[str, AfterValidator(_absolute_module)]
-
-
-def split_address(bind: str) -> tuple[str, int]:
-    """(host, port) of `host:port` or `[v6]:port`; ValueError for anything else."""
-    host, colon, port = bind.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("an IPv6 address stands in brackets: [::1]:1883")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("not host:port, such as 127.0.0.1:1883 or [::]:1883")
-    return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_name() -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64].lstrip("._-")
     return name or "geomq"
-
-
-class Section(BaseModel):
-    """What all sections have in common: unknown keys are mistakes, and nothing changes once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class NodeSection(Section):
@@ -114,42 +50,8 @@ class NodeSection(Section):
     )
 
 
-class Listener(Section):
-    """An address on which devices are accepted."""
-
-    name: str = Field("", description="How the listener is called in logs. Default: its address.")
-    type: Literal["tcp"] = Field("tcp", description="The transport.")
-    bind: str = Field("127.0.0.1:1883", description="host:port; 0.0.0.0 or [::] for all interfaces.")
-
-    @field_validator("bind")
-    @classmethod
-    def _check_bind(cls, value: str) -> str:
-        split_address(value)
-        return value
-
-    @property
-    def label(self) -> str:
-        """How the listener is called."""
-        return self.name or self.bind
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine reaches the listener."""
-        return _is_loopback(self.host)
-
-    @property
-    def host(self) -> str:
-        """The address to listen on."""
-        return split_address(self.bind)[0]
-
-    @property
-    def port(self) -> int:
-        """The TCP port; 0 lets the system choose."""
-        return split_address(self.bind)[1]
-
-
 class AccessSection(Section):
-    """Who may connect."""
+    """Who may connect, and who may publish and subscribe to what."""
 
     anonymous: Literal["loopback", "everywhere", "nowhere"] = Field(
         "loopback",
@@ -159,6 +61,23 @@ class AccessSection(Section):
     users: FilePath | None = Field(
         None, description="The users file, written by `geomq user`; a change counts within a second."
     )
+    acl: FilePath | None = Field(
+        None,
+        description="The access list: without one, everybody may do everything; with one, only what it allows.",
+    )
+    amqtt: dict[str, dict[str, Any] | None] = Field(
+        default_factory=dict,
+        description="amqtt's authentication and topic plugins by their full name, with their own configuration "
+        "beneath; all have to agree.",
+    )
+    plugin_cache: Duration = Field(
+        60.0, description="How long the decisions of topic plugins are kept for a client and topic."
+    )
+
+    @property
+    def asks_for_credentials(self) -> bool:
+        """Whether there is anybody who could know a user."""
+        return self.users is not None or bool(self.amqtt)
 
 
 class MqttSection(Section):
@@ -357,6 +276,9 @@ class NodeConfig(Section):
     )
     access: AccessSection = Field(default_factory=AccessSection, description="Who may connect.")
     mqtt: MqttSection = Field(default_factory=MqttSection, description="The bounds of the broker.")
+    limits: LimitsSection = Field(
+        default_factory=LimitsSection, description="What clients may use of the node."
+    )
     durability: Literal["commit", "memory"] = Field(
         "commit",
         description="When a message above QoS 0 for other nodes is acknowledged: once it is on disk, or at once.",
@@ -367,16 +289,30 @@ class NodeConfig(Section):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> NodeConfig:
-        if self.access.anonymous == "nowhere" and self.access.users is None:
+        access = self.access
+        for at, listener in enumerate(self.listeners):
+            if self.is_open(listener) or access.asks_for_credentials or proves(listener):
+                continue
+            if access.anonymous == "nowhere" or listener.anonymous is False:
+                raise ValueError(
+                    f"listeners[{at}].bind: {listener.bind} lets nobody in: name the file of `access.users`"
+                )
             raise ValueError(
-                "access.anonymous: nowhere: nobody could connect; name the file of `access.users`"
+                f"listeners[{at}].bind: {listener.bind} is reached by other machines, and there are no "
+                "credentials; name the file of `access.users`, or say `access: {anonymous: everywhere}` "
+                "if that is meant"
             )
-        if self.access.anonymous == "loopback" and self.access.users is None:
-            for at, listener in enumerate(self.listeners):
-                if not listener.is_local:
-                    raise ValueError(
-                        f"listeners[{at}].bind: {listener.bind} is reached by other machines, and there are no "
-                        "credentials; name the file of `access.users`, or say `access: {anonymous: everywhere}` "
-                        "if that is meant"
-                    )
         return self
+
+    def is_open(self, listener: Listener) -> bool:
+        """Whether clients without credentials are let in at a listener."""
+        if listener.anonymous is not None:
+            return listener.anonymous
+        if self.access.anonymous == "loopback":
+            return listener.is_local
+        return self.access.anonymous == "everywhere"
+
+
+def proves(listener: Listener) -> bool:
+    """Whether clients are known by their certificates at a listener."""
+    return listener.tls is not None and listener.tls.identity != "none"

@@ -27,7 +27,6 @@ def gauges(engine: Engine, uptime: float) -> dict[str, object]:
     total = len(engine.roster)
     retained = engine.retained
     stored = len(retained) + stats.queued_messages
-    current, maximum = _memory()
     return {
         "version": f"geomq version {__version__}",
         "uptime": f"{int(uptime)} seconds",
@@ -37,8 +36,8 @@ def gauges(engine: Engine, uptime: float) -> dict[str, object]:
         "clients/inactive": total - connected,
         "clients/maximum": stats.clients_maximum,
         "clients/total": total,
-        "heap/current": current,
-        "heap/maximum": maximum,
+        "heap/current": resident_memory(),
+        "heap/maximum": _most_memory(),
         "messages/stored": stored,
         "store/messages/count": stored,
         "store/messages/bytes": retained.bytes + stats.queued_bytes,
@@ -114,11 +113,13 @@ class SysTopics:
         self._uptime = uptime
 
 
-def _memory() -> tuple[int, int]:
-    """(resident bytes now, the most so far); where the system does not tell the first, the second for both."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def resident_memory() -> int:
+    """Bytes of memory that the process holds now; where the system does not tell, the most so far."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, ValueError, IndexError):
-        return most, most
-    return pages * resource.getpagesize(), most
+        return _most_memory()
+
+
+def _most_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -56,17 +56,23 @@ _AUTH_REASONS = frozenset({0x18, 0x19})
 class Decoder:
     """Turns the chunks of one connection into packets.
 
-    ``version`` is 0 until CONNECT told it. Once ``failed``, all further bytes are ignored.
+    ``version`` is 0 until CONNECT told it. Once ``failed``, all further bytes are ignored. Until
+    :meth:`trust`, or CONNECT without enhanced authentication, packets are bounded by ``max_connect_size``.
     """
 
-    __slots__ = ("_begun", "_max", "_needed", "failed", "version")
+    __slots__ = ("_begun", "_max", "_max_trusted", "_needed", "failed", "version")
 
-    def __init__(self, max_packet_size: int) -> None:
-        self._max = max_packet_size
+    def __init__(self, max_packet_size: int, max_connect_size: int | None = None) -> None:
+        self._max_trusted = max_packet_size
+        self._max = min(max_packet_size, max_connect_size or max_packet_size)
         self._begun: bytearray | None = None
         self._needed = 0
         self.version = 0
         self.failed = False
+
+    def trust(self) -> None:
+        """The client was let in: its packets may be as large as any."""
+        self._max = self._max_trusted
 
     def feed(self, chunk: bytes) -> list[Any]:
         """The packets that this chunk completes, in order; on bad input a ProtocolError is the last one."""
@@ -121,7 +127,10 @@ class Decoder:
                 _check_first(first)
                 body = chunk[start:stop]
                 self.version = version = read_version(body)
-                found.append(read_connect(body, version))
+                connect = read_connect(body, version)
+                if Prop.AUTHENTICATION_METHOD not in connect.properties:
+                    self._max = self._max_trusted
+                found.append(connect)
             elif first == 0x30:
                 at = _publish_run(chunk, at, start, stop, version, found)
                 continue

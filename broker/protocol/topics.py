@@ -60,3 +60,17 @@ def matches(topic_filter: str, topic: str) -> bool:
         if position >= len(levels) or level not in ("+", levels[position]):
             return False
     return len(wanted) == len(levels)
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether a filter matches every topic that another filter, or a topic name, matches."""
+    if narrow.startswith("$") and wide[:1] in ("+", "#"):
+        return False
+    levels = narrow.split("/")
+    wanted = wide.split("/")
+    for position, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if position >= len(levels) or levels[position] == "#" or level not in ("+", levels[position]):
+            return False
+    return len(wanted) == len(levels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,10 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gate(file: Path) -> Iterator[Gate]:
-    found = Gate(file, ["open"])
+async def gate(file: Path) -> AsyncIterator[Gate]:
+    found = Gate(file, anonymous=["open"])
     yield found
-    found.close()
+    await found.close()
 
 
 async def answered(peer: Peer) -> int:
@@ -64,10 +64,10 @@ async def test_passwords(
 
 async def test_listener_that_asks_for_no_credentials(gate: Gate) -> None:
     peer = Broker(gate).peer()
-    peer.connection.listener = "open"
+    peer.connection.peer = peer.connection.peer._replace(listener="open")
     assert peer.ask(wire.connect("c", 5)).reason == 0
     stranger = Broker(gate).peer()
-    stranger.connection.listener = "open"
+    stranger.connection.peer = stranger.connection.peer._replace(listener="open")
     stranger.send(wire.connect("d", 5, username="joe", password=b"wrong"))
     assert await answered(stranger) == 0x86
 
@@ -114,6 +114,6 @@ async def test_users_change_while_the_node_runs(
     assert "secret" not in caplog.text
 
 
-def test_file_that_is_wrong_at_the_start(tmp_path: Path) -> None:
+async def test_file_that_is_wrong_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(UsersError, match="cannot be read"):
-        Gate(tmp_path / "missing", [])
+        Gate(tmp_path / "missing")

@@ -9,9 +9,11 @@ from broker.connection import Connection
 from broker.engine import Engine
 from broker.limits import Limits
 from broker.ports import Authority
+from broker.ports import Peer as Origin
 from tests.protocol import wire
 from tests.protocol.wire import Answer
 
+PLAIN = Origin("192.0.2.1", "test")
 WALL = 1_700_000_000.0
 
 
@@ -56,9 +58,9 @@ class Broker:
             self.now = min(end, self.now + 1.0)
             self.engine.tick(self.now, WALL + self.now - 100.0)
 
-    def peer(self) -> Peer:
+    def peer(self, origin: Origin | None = None) -> Peer:
         """A network connection that has said nothing yet."""
-        return Peer(self)
+        return Peer(self, origin=origin)
 
     def client(self, client_id: str = "c", version: int = 5, **connect: Any) -> Peer:
         """A client that was accepted; its CONNACK is in ``connack``."""
@@ -72,11 +74,11 @@ class Broker:
 class Peer:
     """The client's side of a connection."""
 
-    def __init__(self, broker: Broker, version: int = 5) -> None:
+    def __init__(self, broker: Broker, version: int = 5, origin: Origin | None = None) -> None:
         self.broker = broker
         self.version = version
         self.transport = FakeTransport()
-        self.connection = Connection(broker.engine, self.transport, broker.now, "192.0.2.1", "test")
+        self.connection = Connection(broker.engine, self.transport, broker.now, origin or PLAIN)
         broker.engine.roster.greet(self.connection, broker.now)
         self.connack = Answer(0)
         self._seen: list[Answer] = []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broker.access.anonymous import Anonymous
-from broker.ports import Credentials
+from broker.ports import ALL_RIGHTS, Credentials
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
@@ -98,10 +98,10 @@ def test_response_information() -> None:
 class Denying(Anonymous):
     """Nothing below `secret` is for anybody."""
 
-    def may_publish(self, credentials: Credentials, topic: str) -> bool:
-        return not topic.startswith("secret/")
+    def may_publish(self, credentials: Credentials, topic: str) -> int | None:
+        return 0 if topic.startswith("secret/") else ALL_RIGHTS
 
-    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+    def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
         return not topic_filter.startswith("secret/")
 
 

@@ -295,8 +295,8 @@ def test_overlapping_subscriptions_have_the_highest_qos(broker: Broker, qos: int
 class Denying(Anonymous):
     """Nobody may publish."""
 
-    def may_publish(self, credentials: Credentials, topic: str) -> bool:
-        return False
+    def may_publish(self, credentials: Credentials, topic: str) -> int | None:
+        return 0
 
 
 @pytest.mark.spec311("MQTT-3.3.5-2", "MQTT-3.3.4-1")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from broker.access.anonymous import Anonymous
+from broker.ports import ALL_RIGHTS, Credentials, Decision
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
@@ -160,18 +164,16 @@ def test_what_a_member_leaves_behind_is_the_next_ones(broker: Broker) -> None:
 @pytest.mark.spec("MQTT-3.8.4-7", "MQTT-3.9.3-2")
 @pytest.mark.spec311("MQTT-3.8.4-5", "MQTT-3.9.3-2")
 def test_denied_filter(broker: Broker) -> None:
-    class Strict:
+    class Strict(Anonymous):
         """Nobody may subscribe to secrets or publish them."""
 
-        def authenticate(self, credentials, done):  # type: ignore[no-untyped-def]
-            from broker.ports import Decision
-
+        def authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
             done(Decision(0x86 if credentials.username == "bad" else 0))
 
-        def may_publish(self, credentials, topic):  # type: ignore[no-untyped-def]
-            return topic != "secret"
+        def may_publish(self, credentials: Credentials, topic: str) -> int | None:
+            return 0 if topic == "secret" else ALL_RIGHTS
 
-        def may_subscribe(self, credentials, topic_filter, qos):  # type: ignore[no-untyped-def]
+        def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
             return topic_filter != "secret"
 
     broker = Broker(Strict())

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.limits import Limits
 from broker.message import Message
 from broker.protocol.topics import matches
 from broker.retained import Retained
@@ -30,7 +31,7 @@ FILTERS = (
 @pytest.mark.spec("MQTT-3.3.2-3", "MQTT-4.5.0-1")
 def test_routes_are_what_the_filters_say(changes: list[tuple[bool, int, str]], topics: list[str]) -> None:
     subscriptions = Subscriptions(capacity=4)
-    sessions = [Session(str(number), Stats()) for number in range(5)]
+    sessions = [Session(str(number), Stats(), Limits()) for number in range(5)]
     held: dict[tuple[int, str], Held] = {}
     routes = [subscriptions.route(topic) for topic in topics]
     for add, number, topic_filter in changes:

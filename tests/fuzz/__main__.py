@@ -7,14 +7,21 @@ An input that breaks the contract ends the run and stays in `.geomq/fuzz`.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 NAMES = ("decoder", "connection")
 CORPUS = Path(__file__).with_name("corpus")
 WORK = Path(__file__).resolve().parents[2] / ".geomq" / "fuzz"
 MAX_LENGTH = 600
+BROKER = str(WORK.parents[1] / "broker")
+
+Branch = tuple[str, int, int]
+"""File, line before, line."""
 
 
 def fuzz(name: str, arguments: list[str]) -> None:
@@ -55,19 +62,44 @@ def run(seconds: int) -> int:
 
 
 def keep() -> None:
-    """Put what reaches new branches into the corpus, as few inputs as do."""
+    """Put what reaches new branches into the corpus, the shortest inputs first, as few as do."""
+    from tests.fuzz.targets import TARGETS
+
     for name in NAMES:
-        reduced = WORK / f"{name}-reduced"
-        reduced.mkdir(parents=True, exist_ok=True)
-        for old in reduced.iterdir():
-            old.unlink()
-        folders = (str(reduced), str(CORPUS / name), str(WORK / name))
-        start(name, "-merge=1", f"-max_len={MAX_LENGTH}", "-verbosity=0", *folders).wait()
-        (CORPUS / name).mkdir(parents=True, exist_ok=True)
+        learnt = [path.read_bytes() for folder in (CORPUS, WORK) for path in (folder / name).iterdir()]
+        known: set[Branch] = set()
+        kept: list[bytes] = []
+        for data in sorted(set(learnt), key=lambda data: (len(data), data)):
+            taken = branches(TARGETS[name], data)
+            if not taken <= known:
+                known |= taken
+                kept.append(data)
         for old in (CORPUS / name).iterdir():
             old.unlink()
-        for found in reduced.iterdir():
-            found.rename(CORPUS / name / found.name[:16])
+        for data in kept:
+            (CORPUS / name / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        print(f"{name}: {len(kept)} of {len(learnt)} inputs reach all {len(known)} branches")
+
+
+def branches(target: Callable[[bytes], None], data: bytes) -> set[Branch]:
+    """The steps from line to line in the broker that an input takes."""
+    taken: set[Branch] = set()
+    last: dict[int, int] = {}
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        if not frame.f_code.co_filename.startswith(BROKER):
+            return None
+        here = id(frame)
+        taken.add((frame.f_code.co_filename, last.get(here, 0) if event == "line" else 0, frame.f_lineno))
+        last[here] = frame.f_lineno
+        return trace
+
+    sys.settrace(trace)
+    try:
+        target(data)
+    finally:
+        sys.settrace(None)
+    return taken
 
 
 def main() -> None:

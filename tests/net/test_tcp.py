@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker.access.anonymous import Anonymous
-from broker.net.tcp import listen
-from broker.ports import Credentials
+from broker.net.door import Door
+from broker.net.listener import Listener
+from broker.ports import ALL_RIGHTS, Credentials
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
@@ -18,18 +19,19 @@ from tests.protocol import wire
 class Faulty(Anonymous):
     """Fails for one topic."""
 
-    def may_publish(self, credentials: Credentials, topic: str) -> bool:
+    def may_publish(self, credentials: Credentials, topic: str) -> int | None:
         if topic == "fault":
             raise RuntimeError("a transient error")
-        return True
+        return ALL_RIGHTS
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    server = await listen(Broker(Faulty()).engine, "127.0.0.1", 0, "test")
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+    listener = Listener(Broker(Faulty()).engine, Door("test"), ("127.0.0.1", 0))
+    await listener.open()
+    yield int(listener.addresses[0][1])
+    listener.close()
+    await listener.wait_closed()
 
 
 async def connected(port: int, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

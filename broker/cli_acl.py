@@ -1,0 +1,65 @@
+"""`geomq acl`: what an access list says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from broker.access.acl import AclError, read_acl
+from broker.ports import Action, Credentials
+from broker.protocol.errors import ProtocolError
+from broker.protocol.topics import decode_topic, split_share, validate_filter
+
+app = typer.Typer(help="Access lists.", no_args_is_help=True)
+
+DENIED = 2
+"""The exit code of a denial; 1 is for mistakes."""
+
+
+@app.callback()
+def _group() -> None:
+    """Access lists."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Option("--file", "-f", envvar="GEOMQ_ACCESS__ACL", help="The access list.")],
+    topic: Annotated[str, typer.Option(help="A topic; a topic filter where the action is subscribe.")],
+    user: Annotated[str | None, typer.Option(help="The user name; none: a client without one.")] = None,
+    client: Annotated[str, typer.Option(help="The client identifier.")] = "",
+    address: Annotated[str, typer.Option(help="The client's IP address.")] = "127.0.0.1",
+    listener: Annotated[str, typer.Option(help="The listener's name.")] = "",
+    action: Annotated[
+        Literal["publish", "subscribe", "receive"], typer.Option(help="What is asked.")
+    ] = "publish",
+    qos: Annotated[int, typer.Option(help="The quality of service.", min=0, max=2)] = 0,
+    retain: Annotated[bool, typer.Option("--retain", help="Whether the message is retained.")] = False,
+) -> None:
+    """Tell whether a client may do something, and which line says so. Exit code 0: allowed, 2: denied."""
+    try:
+        acl = read_acl(file)
+        if action == "subscribe":
+            validate_filter(topic)
+            topic = split_share(topic)[1]
+        else:
+            decode_topic(topic.encode())
+    except AclError as error:
+        _fail(str(error))
+    except ProtocolError as error:
+        _fail(f"--topic {topic!r}: {error.detail}")
+    who = Credentials(client, user, None, address, listener)
+    verdict = acl.verdict(who, Action(action), topic, qos, retain)
+    word = "allowed" if verdict.allowed else "denied"
+    if verdict.rule is None:
+        print(f"{word}: no line fits")
+    else:
+        print(f"{word} by {file}:{verdict.rule.line}: {verdict.rule.text}")
+    raise SystemExit(0 if verdict.allowed else DENIED)
+
+
+def _fail(text: str) -> NoReturn:
+    print(f"geomq: {text}", file=sys.stderr)
+    raise SystemExit(1)

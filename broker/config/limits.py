@@ -1,0 +1,87 @@
+"""What a configuration may say about the bounds of the broker."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from broker.config.base import Section
+from broker.config.units import Duration, Size
+
+
+class LimitsSection(Section):
+    """What clients may use of the node. The defaults suit a gateway with 512 MB; 0 means no limit."""
+
+    max_connect_size: Size = Field(
+        512 << 10,
+        ge=1024,
+        description="The largest packet of a client that was not let in yet. Answer: closed.",
+    )
+    max_half_open: int = Field(
+        1000, ge=0, description="Connections that have not been let in yet. Answer: closed at once."
+    )
+    max_connections_per_address: int = Field(
+        0, ge=0, description="Connections from one address. Answer: CONNACK 0x97, 3 below MQTT 5."
+    )
+    max_connections_per_user: int = Field(
+        0, ge=0, description="Connections of one user name. Answer: CONNACK 0x97, 3 below MQTT 5."
+    )
+    connection_rate: float = Field(
+        0.0,
+        ge=0,
+        description="CONNECT packets a second, of all clients. Answer: CONNACK 0x9F, 3 below MQTT 5.",
+    )
+    connection_rate_per_address: float = Field(
+        0.0,
+        ge=0,
+        description="CONNECT packets a second from one address. Answer: CONNACK 0x9F, 3 below MQTT 5.",
+    )
+    message_rate: float = Field(
+        0.0, ge=0, description="Messages a second from one client. Answer: it is read from more slowly."
+    )
+    byte_rate: Size = Field(
+        0, ge=0, description="Bytes a second from one client. Answer: it is read from more slowly."
+    )
+    queue_full: Literal["drop_newest", "drop_oldest", "disconnect"] = Field(
+        "drop_newest",
+        description="What happens when a client's queue is full; disconnect drops the newest, too, and ends the "
+        "connection with 0x97.",
+    )
+    queue_total_bytes: Size = Field(
+        64 << 20, ge=0, description="Payload bytes in the queues of all clients. Answer: as for a full queue."
+    )
+    retained_max_bytes: Size = Field(
+        64 << 20,
+        ge=0,
+        description="Payload bytes of all retained messages. Answer: PUBACK or PUBREC 0x97; below MQTT 5 and at QoS 0 "
+        "the message is delivered and not retained.",
+    )
+    max_subscriptions: int = Field(
+        1000, ge=0, description="Subscriptions of one client. Answer: SUBACK 0x97, 0x80 below MQTT 5."
+    )
+    max_topic_length: int = Field(
+        65_535,
+        ge=1,
+        le=65_535,
+        description="Bytes of a topic or filter. Answer: 0x90 or 0x8F; not delivered.",
+    )
+    max_topic_levels: int = Field(
+        128, ge=1, description="Levels of a topic or filter. Answer: 0x90 or 0x8F; not delivered."
+    )
+    slow_consumer_timeout: Duration = Field(
+        60.0, description="How long a client may take nothing of what was written to it. Answer: closed."
+    )
+    ban_after: int = Field(
+        10, ge=0, description="Failed logins from an address, or for a user, within `ban_window`; 0: no bans."
+    )
+    ban_window: Duration = Field(60.0, description="How long failed logins are remembered.")
+    ban_time: Duration = Field(
+        60.0, description="How long an address or a user is locked out. Answer: CONNACK 0x8A, 5 below MQTT 5."
+    )
+    overload_memory: Size = Field(
+        0, ge=0, description="Resident memory above which new clients get 0x89 and publishers are paused."
+    )
+    overload_lag: Duration = Field(
+        1.0, description="Delay of the event loop above which new clients get 0x89 and publishers are paused."
+    )

@@ -1,0 +1,136 @@
+"""TLS for listeners: certificates by server name, client certificates and revocation lists, reread on change."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+logger = logging.getLogger("geomq.tls")
+
+Stamp = tuple[int, int]
+
+
+class TlsError(Exception):
+    """What is wrong with a certificate or key, in words for the operator."""
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """What a listener's TLS is made of; PEM files all.
+
+    ``names`` has the (certificate, key) of further server names; ``ca`` what client certificates are checked
+    against, ``crl`` which of them are revoked.
+    """
+
+    certificate: Path
+    key: Path
+    names: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    ca: Path | None = None
+    crl: Path | None = None
+    client_certificate: Literal["none", "optional", "required"] = "none"
+    minimum: Literal["1.2", "1.3"] = "1.2"
+
+    def all(self) -> list[Path]:
+        """Every file."""
+        pairs = [(self.certificate, self.key), *self.names.values()]
+        extra = [path for path in (self.ca, self.crl) if path is not None]
+        return [path for pair in pairs for path in pair] + extra
+
+
+class TlsListener:
+    """The context that a listener is opened with, which hands each new connection on to the newest one.
+
+    TlsError where the files cannot be used at the start; later the old ones stay in use, and the log says why.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._stamps = self._look()
+        self._contexts = _contexts(files)
+        self.context = _context(files, files.certificate, files.key)
+        self.context.sni_callback = self._choose
+
+    def refresh(self) -> None:
+        """Read the files again where one has changed. Called about once a second."""
+        stamps = self._look()
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            self._contexts = _contexts(self._files)
+        except TlsError as error:
+            logger.error("the certificates stay as they were: %s", error)
+        else:
+            logger.info("certificates were read again: %s", self._files.certificate)
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        contexts = self._contexts
+        connection.context = contexts.get((name or "").lower(), contexts[""])
+
+    def _look(self) -> dict[Path, Stamp]:
+        return {path: _stamp(path) for path in self._files.all()}
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)
+
+
+def _contexts(files: TlsFiles) -> dict[str, ssl.SSLContext]:
+    """Server name -> context; the empty name for all others."""
+    found = {"": _context(files, files.certificate, files.key)}
+    for name, (certificate, key) in files.names.items():
+        found[name.lower()] = _context(files, certificate, key)
+    return found
+
+
+def _context(files: TlsFiles, certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if files.minimum == "1.3" else ssl.TLSVersion.TLSv1_2
+    # TLS 1.2 with forward secrecy and authenticated encryption only; 1.3 has nothing else.
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL")
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    _load(context, certificate, key)
+    if files.client_certificate != "none":
+        required = files.client_certificate == "required"
+        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        for path, what in ((files.ca, "authorities"), (files.crl, "revocation list")):
+            if path is not None:
+                _trust(context, path, what)
+        if files.crl is not None:
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    for path in (certificate, key):
+        _check_readable(path)
+    try:
+        # A password would be asked for on the terminal: a key that needs one is refused.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError as error:
+        raise TlsError(
+            f"{certificate} and {key}: {error.reason or error}: a PEM certificate and its own, unencrypted key"
+        ) from None
+
+
+def _trust(context: ssl.SSLContext, path: Path, what: str) -> None:
+    _check_readable(path)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise TlsError(f"{path}: {error.reason or error}: a PEM file with the {what} is needed") from None
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise TlsError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,175 @@
+"""TLS: versions, server names, client certificates, revocation, and files that change while the node runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from broker.access.gate import Gate
+from broker.net.tls import TlsError, TlsFiles, TlsListener
+from tests.engine.harness import Broker
+from tests.net.certificates import LOCALHOST, Authority, Pair
+from tests.net.doors import Doors, Stream
+from tests.protocol import wire
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+async def doors() -> AsyncIterator[Doors]:
+    gate = Gate()
+    found = Doors(Broker(gate))
+    yield found
+    await found.close()
+    await gate.close()
+
+
+def trusting(authority: Authority, device: Pair | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    if device is not None:
+        context.load_cert_chain(device.certificate, device.key)
+    return context
+
+
+def serial(stream: Stream) -> int:
+    """Which certificate the server showed."""
+    der = stream.writer.get_extra_info("ssl_object").getpeercert(True)
+    return x509.load_der_x509_certificate(der).serial_number
+
+
+def server(authority: Authority, **more: object) -> TlsFiles:
+    pair = authority.issue("server", *LOCALHOST)
+    return TlsFiles(pair.certificate, pair.key, **more)  # type: ignore[arg-type]
+
+
+async def test_versions_below_1_2_are_refused(authority: Authority) -> None:
+    doors = Doors(Broker())
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = trusting(authority)
+        context.minimum_version = context.maximum_version = version
+        stream = await Stream.to(listener, ssl=context, server_hostname="localhost")
+        assert (await stream.ask(wire.connect("c", 5))).reason == 0
+        await stream.close()
+    old = trusting(authority)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await Stream.to(listener, ssl=old, server_hostname="localhost")
+    only = await doors.open(tls=TlsListener(server(authority, minimum="1.3")))
+    context = trusting(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await Stream.to(only, ssl=context, server_hostname="localhost")
+    await doors.close()
+
+
+async def test_certificate_by_server_name(authority: Authority) -> None:
+    doors = Doors(Broker())
+    other = authority.issue("other", x509.DNSName("other.example"))
+    files = server(authority, names={"Other.Example": (other.certificate, other.key)})
+    listener = await doors.open(tls=TlsListener(files))
+    for name, expected in (("other.example", other.serial), ("localhost", None)):
+        stream = await Stream.to(listener, ssl=trusting(authority), server_hostname=name)
+        assert (serial(stream) == expected) == (expected is not None)
+        assert (await stream.ask(wire.connect("c", 5))).reason == 0
+        await stream.close()
+    await doors.close()
+
+
+@pytest.mark.parametrize("identity", ["common_name", "alternative_name"])
+async def test_client_certificate_is_who_the_client_is(
+    authority: Authority, doors: Doors, identity: str
+) -> None:
+    files = server(authority, ca=authority.certificate, client_certificate="required")
+    listener = await doors.open(tls=TlsListener(files), identity=identity)
+    device = authority.issue("device-7", x509.UniformResourceIdentifier("urn:device:7"))
+    stream = await Stream.to(listener, ssl=trusting(authority, device), server_hostname="localhost")
+    assert (await stream.ask(wire.connect("c", 5))).reason == 0
+    (connection,) = doors.broker.engine.roster.connections()
+    assert connection.credentials is not None
+    assert connection.credentials.username == ("device-7" if identity == "common_name" else "urn:device:7")
+    await stream.close()
+
+
+async def refused(listener: object, context: ssl.SSLContext) -> bool:
+    """Whether the server ends the connection in the handshake: in TLS 1.3 the client sees it a little later."""
+    try:
+        stream = await Stream.to(listener, ssl=context, server_hostname="localhost")  # type: ignore[arg-type]
+        stream.writer.write(wire.connect("c", 5))
+        await stream.answer()
+    except (ssl.SSLError, OSError, EOFError):
+        return True
+    await stream.close()
+    return False
+
+
+async def test_missing_foreign_expired_and_revoked_certificates(
+    authority: Authority, doors: Doors, tmp_path: Path
+) -> None:
+    good, revoked = authority.issue("good"), authority.issue("revoked")
+    crl = authority.revoke(revoked)
+    files = server(authority, ca=authority.certificate, crl=crl, client_certificate="required")
+    tls = TlsListener(files)
+    listener = await doors.open(tls=tls, identity="common_name")
+    (tmp_path / "foreign").mkdir()
+    foreign = Authority(tmp_path / "foreign").issue("good")
+    for device in (None, foreign, authority.issue("expired", days=-5), revoked):
+        assert await refused(listener, trusting(authority, device))
+    assert not await refused(listener, trusting(authority, good))
+    authority.revoke(revoked, good)
+    tls.refresh()
+    assert await refused(listener, trusting(authority, good)), "the new list counts at once"
+    assert doors.broker.engine.roster.connected == 0
+
+
+async def test_certificates_are_read_again(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "geomq.tls")
+    doors = Doors(Broker())
+    files = server(authority)
+    tls = TlsListener(files)
+    listener = await doors.open(tls=tls)
+    old = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
+    before = serial(old)
+    renewed = authority.issue("server", *LOCALHOST)
+    os.utime(renewed.certificate)
+    tls.refresh()
+    new = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
+    assert serial(new) == renewed.serial != before
+    assert (await old.ask(wire.connect("c", 5))).reason == 0, "open connections stay"
+    files.key.write_text("nonsense")
+    tls.refresh()
+    third = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
+    assert serial(third) == renewed.serial
+    assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
+    assert "stay as they were" in caplog.text
+    for stream in (old, new, third):
+        await stream.close()
+    await doors.close()
+
+
+def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None:
+    pair, other = authority.issue("server"), authority.issue("other")
+    (tmp_path / "empty").touch()
+    for files, complaint in (
+        (TlsFiles(tmp_path / "missing", pair.key), "missing: No such file"),
+        (TlsFiles(pair.certificate, other.key), "KEY_VALUES_MISMATCH"),
+        (TlsFiles(tmp_path / "empty", pair.key), "a PEM certificate and its own"),
+        (
+            TlsFiles(pair.certificate, pair.key, ca=tmp_path / "empty", client_certificate="required"),
+            "a PEM file with the authorities",
+        ),
+    ):
+        with pytest.raises(TlsError) as caught:
+            TlsListener(files)
+        assert complaint in str(caught.value)
