@@ -153,11 +153,11 @@ class Node:
     async def _load_plugins(self) -> AmqttPlugins:
         from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
 
+        plugins = AmqttPlugins(self.config.access.amqtt)
         try:
-            plugins = AmqttPlugins(self.config.access.amqtt)
+            await plugins.start()
         except PluginsError as error:
             raise StartError(f"access.amqtt: {error}") from None
-        await plugins.start()
         return plugins
 
     async def _open_listener(self, settings: ListenerSettings) -> None:

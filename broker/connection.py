@@ -224,9 +224,10 @@ class Connection(Outlet):
         stats = engine.stats
         stats.publish_received += run.count
         stats.payload_received += run.count * (run.size - run.payload_at)
-        if route.simple and not self._batch:
-            if route.refusal:
-                stats.publish_denied += run.count
+        if route.refusal:
+            stats.publish_denied += run.count
+            return
+        if route.simple and not self._batch and not self.peer.mount_point:
             engine.deliver_run(run, route, self)
             return
         batch = self._batch
