@@ -11,7 +11,7 @@ setup: .venv/.installed ## create .venv and install everything into it
 run: setup ## show three regions at work on this machine (NODES=1: a single broker)
 	@$(PY) -m broker demo --nodes $(NODES)
 
-test: setup .venv/.clients .venv/.mqttjs ## run all tests
+test: setup .venv/.clients .venv/.mqttjs .venv/.ldap ## run all tests
 	$(PY) -m pytest
 
 lint: setup ## check style and types
@@ -26,6 +26,10 @@ fuzz: setup ## look for input that breaks the decoder or the connection, for 10 
 bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
 	$(PY) -m tests.bench
+
+audit: setup ## ask the public database for known weaknesses of what is installed (needs the network)
+	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit
+	$(PY) -m pip_audit --skip-editable
 
 plugins: setup ## build the built-in rules from their sources
 	$(PY) -m plugins.builtin.build
@@ -48,8 +52,15 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	@command -v mosquitto_pub >/dev/null || $(call debian,mosquitto-clients)
 	@touch $@
 
+# Without them the test of amqtt's LDAP plugin is skipped: python-ldap is compiled.
+.venv/.ldap: | .venv/.installed
+	@{ test "$$(id -u)" != 0 || { $(call debian,slapd libldap-dev libsasl2-dev gcc libc6-dev python3-dev) && \
+		$(PY) -m pip install --quiet --disable-pip-version-check python-ldap; }; } || \
+		echo "python-ldap could not be built: the test of the LDAP plugin is skipped"
+	@touch $@
+
 .venv/.mqttjs: tests/clients/mqttjs/package-lock.json | .venv/.installed
 	cd tests/clients/mqttjs && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: help setup run test lint fuzz bench plugins clean
+.PHONY: help setup run test lint fuzz bench audit plugins clean

@@ -114,6 +114,7 @@ class Node:
             self.engine = Engine(
                 _limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
             )
+            self.engine.turns.wake = self._take_turns_soon
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
                 await self._open_mesh(loop)
@@ -227,6 +228,10 @@ class Node:
                 self._sys.publish(now - self._started, self.status(), now)
             due = loop.time() + _TICK
             await asyncio.sleep(_TICK)
+
+    def _take_turns_soon(self) -> None:
+        # Behind whatever else has arrived by then.
+        self._loop.call_soon(lambda: self.engine.take_turns(self._loop.time()))
 
     def _refresh(self) -> None:
         """Take in what has changed on disk."""

@@ -117,6 +117,14 @@ def config_schema() -> None:
     print(json.dumps(NodeConfig.model_json_schema(), indent=2))
 
 
+@config_app.command("reference")
+def config_reference() -> None:
+    """Print every key of the configuration with its meaning, as Markdown."""
+    from broker.config.reference import reference
+
+    print(reference(), end="")
+
+
 @history_app.command("query")
 def history_query(
     topic: Annotated[str, typer.Argument(help="A topic or topic filter.")],

@@ -10,6 +10,7 @@ from functools import partial
 
 from broker.admission import Admission
 from broker.connection import Connection
+from broker.flow import Turns
 from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
@@ -18,6 +19,7 @@ from broker.protocol import encode
 from broker.protocol.constants import V5, Reason
 from broker.protocol.packets import PublishRun, Subscribe, Subscription, Unsubscribe
 from broker.protocol.topics import split_share
+from broker.publisher import Publisher
 from broker.retained import Retained
 from broker.roster import Roster
 from broker.session import Session
@@ -58,6 +60,7 @@ class Engine:
         )
         self.retained = Retained(limits.retained_max_messages, limits.retained_max_bytes)
         self.admission = Admission(limits, now)
+        self.turns = Turns()
         self._journal = journal
         self._deferred: dict[str, list[tuple[Receiver, Message]]] = {}
         """Topic -> what waits for the authority's word on some of its receivers."""
@@ -67,7 +70,7 @@ class Engine:
 
     # -- publishing --------------------------------------------------------------------------------------
 
-    def deliver_run(self, run: PublishRun, route: Route, connection: Connection) -> None:
+    def deliver_run(self, run: PublishRun, route: Route, connection: Publisher) -> None:
         """Deliver QoS 0 messages with one topic, whose packets most receivers may have as they came."""
         if connection.version == V5:
             same, other, version, other_version = route.verbatim5, route.verbatim3, 5, 4
@@ -103,7 +106,7 @@ class Engine:
         self.stats.publish_delivered += delivered * count
         self.stats.payload_sent += delivered * payload
 
-    def _deliver_particular(self, run: PublishRun, route: Route, connection: Connection) -> None:
+    def _deliver_particular(self, run: PublishRun, route: Route, connection: Publisher) -> None:
         publisher = connection.session.client_id if connection.session else ""
         now = connection.last_seen + self.wall_offset
         for start in range(0, run.count * run.size, run.size):
@@ -242,6 +245,7 @@ class Engine:
             return Reason.TOPIC_FILTER_INVALID, False
         most = limits.max_subscriptions
         if most and len(session.subscriptions) >= most and asked.topic_filter not in session.subscriptions:
+            self.stats.subscriptions_limited += 1
             self.note("limited", connection, f"no more than {most} subscriptions")
             return Reason.QUOTA_EXCEEDED, False
         topic_filter = connection.peer.mount_point + topic_filter
@@ -349,10 +353,11 @@ class Engine:
         if active == self.admission.overloaded:
             return
         self.admission.overloaded = active
+        self.stats.overloads += active
         for connection in self.roster.connections():
             connection.squeeze(_SQUEEZED if active else 0.0, now)
 
-    def note(self, event: str, connection: Connection, detail: str) -> None:
+    def note(self, event: str, connection: Publisher, detail: str) -> None:
         """Tell operators about a client."""
         if self._journal is not None:
             shown = connection.credentials
@@ -437,6 +442,12 @@ class Engine:
                     yield message
 
     # -- time --------------------------------------------------------------------------------------------
+
+    def take_turns(self, now: float) -> None:
+        """Let each connection that has more to do go on for one turn."""
+        for connection in self.turns.take():
+            connection.take_turn(now)
+        self.flush()
 
     def tick(self, now: float, wall: float) -> None:
         """About once a second: what is overdue ends."""

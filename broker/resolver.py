@@ -10,7 +10,7 @@ from broker.protocol.topics import decode_topic
 from broker.subscriptions import Route
 
 if TYPE_CHECKING:
-    from broker.connection import Connection
+    from broker.publisher import Publisher
 
 _MAX_ROUTES = 256
 """Topics that a connection remembers the route of; a device publishes to a few."""
@@ -31,7 +31,7 @@ class Resolver:
 
     __slots__ = ("_connection", "routes")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Publisher) -> None:
         self._connection = connection
         self.routes: dict[bytes, Route] = {}
         """Topic as it is sent -> its route; one that is not valid any more has to be asked for again."""

@@ -75,11 +75,13 @@ class Roster:
         limits = self._engine.limits
         reason = self._engine.admission.objection(connection.peer.address, now)
         if reason:
+            self._engine.stats.connections_limited += 1
             self._engine.note("refused", connection, f"no room: 0x{reason:02x}")
             return reason
         if limits.max_connections and len(self._connections) >= limits.max_connections:
             known = packet.client_id in self._connections
             if not known:
+                self._engine.stats.connections_limited += 1
                 return Reason.QUOTA_EXCEEDED if packet.version == V5 else Reason.SERVER_UNAVAILABLE
         if not packet.client_id and packet.version < V5 and (packet.version == 3 or not packet.clean_start):
             # Only a client of 3.1.1 that keeps nothing may leave the name to us [MQTT-3.1.3-8].
@@ -92,6 +94,7 @@ class Roster:
         ``proof`` are the properties with which an enhanced authentication ends.
         """
         if not self._has_room_for(connection):
+            self._engine.stats.connections_limited += 1
             self._engine.note("refused", connection, "this user has too many connections")
             connection.state = State.NEW
             connection.refuse(Reason.QUOTA_EXCEEDED)
@@ -271,11 +274,11 @@ class Roster:
         self.now = now
         for connection in self._throttled.due(now):
             connection.valve.resume(Pause.RATE)
+            self._engine.turns.put(connection)
         self._cut_off(now)
         for connection in self._wheel.due(now):
             if not connection.is_open:
-                connection.lost(now)
-                connection.transport.abort()
+                connection.cut_off(now)
                 continue
             due = connection.last_seen + 1.5 * connection.keep_alive
             if connection.valve.is_shut:
@@ -302,8 +305,7 @@ class Roster:
                 if now - since >= longest:
                     self._engine.stats.slow_consumers += 1
                     self._engine.note("slow", connection, f"took nothing for {longest:g} s")
-                    connection.lost(now)
-                    connection.transport.abort()
+                    connection.cut_off(now)
         for connection in list(self._doomed):
             self._engine.note("limited", connection, "its queue is full")
             connection.fail(Reason.QUOTA_EXCEEDED, now)

@@ -14,6 +14,7 @@ class Stats:
         "bytes_sent",
         "clients_maximum",
         "connections_accepted",
+        "connections_limited",
         "connections_refused",
         "control_received",
         "control_sent",
@@ -21,6 +22,8 @@ class Stats:
         "dropped_queue_full",
         "dropped_slow_consumer",
         "dropped_too_large",
+        "overloads",
+        "packets_too_large",
         "payload_received",
         "payload_sent",
         "publish_delivered",
@@ -34,6 +37,7 @@ class Stats:
         "sessions_expired",
         "slow_consumers",
         "subscribe_denied",
+        "subscriptions_limited",
         "throttled",
     )
 
@@ -45,6 +49,7 @@ class Stats:
     bytes_sent: int
     clients_maximum: int
     connections_accepted: int
+    connections_limited: int
     connections_refused: int
     control_received: int
     control_sent: int
@@ -52,6 +57,8 @@ class Stats:
     dropped_queue_full: int
     dropped_slow_consumer: int
     dropped_too_large: int
+    overloads: int
+    packets_too_large: int
     payload_received: int
     payload_sent: int
     publish_delivered: int
@@ -65,6 +72,7 @@ class Stats:
     sessions_expired: int
     slow_consumers: int
     subscribe_denied: int
+    subscriptions_limited: int
     throttled: int
 
     def as_dict(self) -> dict[str, int]:

@@ -30,6 +30,7 @@ PURE = [
     "broker.connection",
     "broker.flow",
     "broker.overload",
+    "broker.publisher",
     "broker.refusals",
     "broker.resolver",
     "broker.access.acl",

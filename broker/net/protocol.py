@@ -38,6 +38,7 @@ class MqttProtocol(asyncio.Protocol):
         full = door.max_connections and door.open > door.max_connections
         if full or not self._engine.admission.has_room():
             self._engine.stats.connections_refused += 1
+            self._engine.stats.connections_limited += 1
             stream.abort()
             return
         stream.set_write_buffer_limits(high=self._engine.limits.write_buffer)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.config import ConfigError, NodeConfig, load, load_text
+from broker.config.reference import reference
 from broker.config.units import parse_duration, parse_size
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,3 +174,10 @@ def test_schema_explains_every_key() -> None:
     for section in (schema, *schema["$defs"].values()):
         for key, value in section["properties"].items():
             assert value.get("description") or "$ref" in value, key
+
+
+def test_reference_is_current() -> None:
+    written = (ROOT / "docs" / "reference.md").read_text()
+    assert written == reference(), "run `geomq config reference > docs/reference.md`"
+    for name in ("limits", "listeners[].tls.names.NAME", "plugins.egress[].limits", "mesh.tls"):
+        assert f"## {name}\n" in written

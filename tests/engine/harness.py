@@ -57,6 +57,13 @@ class Broker:
         while self.now < end:
             self.now = min(end, self.now + 1.0)
             self.engine.tick(self.now, WALL + self.now - 100.0)
+            self.take_turns()
+
+    def take_turns(self) -> None:
+        """Let everything be done that one turn was too short for."""
+        turns = self.engine.turns
+        while turns._waiting:
+            self.engine.take_turns(self.now)
 
     def peer(self, origin: Origin | None = None) -> Peer:
         """A network connection that has said nothing yet."""
@@ -87,6 +94,7 @@ class Peer:
         """One chunk arrives at the broker."""
         self.connection.receive(b"".join(data), self.broker.now)
         self.broker.engine.flush()
+        self.broker.take_turns()
 
     def take(self) -> list[Answer]:
         """What the broker sent since the last time."""

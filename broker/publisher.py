@@ -1,0 +1,254 @@
+"""The receiving half of a connection for PUBLISH: from a packet to the engine, and back to its acknowledgement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.acks import AckGroup, AckQueue
+from broker.aliases import InboundAliases
+from broker.flow import Pause, State, Valve
+from broker.message import Message
+from broker.outlet import Outlet
+from broker.ports import Action, Credentials, Peer, Transport
+from broker.protocol import encode, packets
+from broker.protocol.constants import PUBACK, PUBREC, V5, Reason
+from broker.protocol.errors import ProtocolError
+from broker.protocol.payload import wrong_format
+from broker.refusals import WORDS, refusal
+from broker.resolver import Resolver, Undecided
+from broker.session import Session
+from broker.subscriptions import Route
+
+if TYPE_CHECKING:
+    from broker.engine import Engine
+
+_MISS = 16
+"""What a topic costs that has no route yet, in messages of one that has."""
+
+
+class Publisher(Outlet):
+    """A client that publishes: what :class:`broker.connection.Connection` is besides."""
+
+    __slots__ = (
+        "_acks",
+        "_aliases",
+        "_batch",
+        "_resolver",
+        "_routes",
+        "_waiting",
+        "credentials",
+        "effort",
+        "engine",
+        "explains",
+        "last_seen",
+        "peer",
+        "session",
+        "state",
+        "transport",
+        "valve",
+        "version",
+    )
+
+    def __init__(self, engine: Engine, transport: Transport, now: float, peer: Peer) -> None:
+        super().__init__(engine.dirty, engine.stats)
+        self.engine = engine
+        self.transport = transport
+        self.peer = peer
+        self.valve = Valve(transport)
+        self.state = State.NEW
+        self.version = 4
+        self.session: Session | None = None
+        self.credentials: Credentials | None = None
+        self.explains = False
+        """Whether the client takes reason strings on every packet [MQTT5 3.1.2.11.7]."""
+        self.last_seen = now
+        self.effort = 0
+        """What this turn has cost beyond its messages: see :data:`broker.connection._TURN`."""
+        self._resolver = Resolver(self)
+        self._routes = self._resolver.routes
+        self._aliases: InboundAliases | None = None
+        self._batch: list[tuple[Message, Route]] = []
+        self._acks: list[bytes] = []
+        self._waiting: AckQueue | None = None
+
+    def fail(self, reason: int, now: float, detail: str = "") -> None:
+        """End the connection for a reason."""
+        raise NotImplementedError
+
+    def ask(self, action: Action, topic: str) -> None:
+        """Have the authority decide before the packet at hand is worked on."""
+        raise NotImplementedError
+
+    def forget_rights(self) -> None:
+        """What the client may do has changed: ask again."""
+        self._routes.clear()
+
+    def on_publish_run(self, run: packets.PublishRun, now: float) -> None:
+        """Deliver messages of one topic, or put them into the batch."""
+        route = self._routes.get(run.topic)
+        if route is None or not route.valid:
+            route = self._resolve(run.topic, 0, False, now)
+            if route is None:
+                return
+        engine = self.engine
+        stats = engine.stats
+        stats.publish_received += run.count
+        stats.payload_received += run.count * (run.size - run.payload_at)
+        if route.refusal:
+            stats.publish_denied += run.count
+            return
+        if route.simple and not self._batch and not self.peer.mount_point:
+            engine.deliver_run(run, route, self)
+            return
+        batch = self._batch
+        topic = route.topic
+        publisher = self.session.client_id if self.session else ""
+        frames = run.frames
+        for start in range(0, run.count * run.size, run.size):
+            payload = frames[start + run.payload_at : start + run.size]
+            batch.append((Message(topic, payload, 0, False, b"", 0.0, publisher), route))
+
+    def on_publish(self, packet: packets.Publish, now: float) -> None:
+        """Put a message into the batch, and its acknowledgement beside it."""
+        topic = packet.topic
+        if packet.alias:
+            resolved = self._resolve_alias(packet, now)
+            if resolved is None:
+                return
+            topic = resolved
+        route = self._routes.get(topic)
+        if route is None or not route.valid:
+            route = self._resolve(topic, packet.qos, packet.retain, now)
+            if route is None:
+                return
+        session = self.session
+        assert session is not None
+        stats = self.stats
+        stats.publish_received += 1
+        stats.payload_received += len(packet.payload)
+        if self.engine.limits.check_payload_format and wrong_format(packet.properties, packet.payload):
+            self._refuse_payload(packet, now)
+            return
+        qos = packet.qos
+        if qos and not self._admit_reliable(packet, session, route, now):
+            return
+        if route.refusal:
+            stats.publish_denied += 1
+            return
+        expiry = packet.expiry
+        self._batch.append(
+            (
+                Message(
+                    route.topic,
+                    packet.payload,
+                    qos,
+                    packet.retain,
+                    packet.properties,
+                    0.0 if expiry is None else now + self.engine.wall_offset + expiry,
+                    session.client_id,
+                ),
+                route,
+            )
+        )
+
+    def _admit_reliable(self, packet: packets.Publish, session: Session, route: Route, now: float) -> bool:
+        """Prepare the acknowledgement of a QoS 1 or 2 message; False where it must not be delivered."""
+        packet_id = packet.packet_id
+        if packet.qos == 2:
+            if packet_id in session.incoming:
+                # Received before and not yet released: acknowledge, deliver nothing [MQTT-4.3.3-10].
+                self._acks.append(encode.ack(PUBREC, self.version, packet_id))
+                return False
+            if len(session.incoming) >= self.engine.limits.receive_maximum and self.version == V5:
+                self.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, now)
+                return False
+        keeps = packet.retain and packet.payload and not route.refusal and self.version == V5
+        if keeps and not self.engine.retained.has_room(route.topic, len(packet.payload)):
+            self._refuse(packet, Reason.QUOTA_EXCEEDED)
+            return False
+        if self.version == V5 and (route.refusal or route.empty):
+            if route.refusal:
+                self._refuse(packet, route.refusal)
+                return True
+            if packet.qos == 2:
+                session.remember_incoming(packet_id)
+            kind = PUBACK if packet.qos == 1 else PUBREC
+            self._acks.append(encode.ack(kind, V5, packet_id, Reason.NO_MATCHING_SUBSCRIBERS))
+            return True
+        if packet.qos == 2:
+            session.remember_incoming(packet_id)
+            self._acks.append(b"\x50\x02" + packet_id.to_bytes(2, "big"))
+        else:
+            self._acks.append(b"\x40\x02" + packet_id.to_bytes(2, "big"))
+        return True
+
+    def _refuse_payload(self, packet: packets.Publish, now: float) -> None:
+        """The payload is not what its format indicator says [MQTT5 3.3.2.3.2]."""
+        reason = Reason.PAYLOAD_FORMAT_INVALID
+        if packet.qos == 0:
+            self.fail(reason, now, WORDS[reason])
+        else:
+            self._refuse(packet, reason)
+
+    def _refuse(self, packet: packets.Publish, reason: int) -> None:
+        assert self.session is not None
+        self._acks.append(refusal(packet, reason, self.explains, self.session.max_packet))
+
+    def publish_batch(self, now: float) -> None:
+        """Publish what the chunk brought so far, and acknowledge it, or have that wait for the disk."""
+        batch = self._batch
+        acks = self._acks
+        self._batch = []
+        on_safe: Callable[[], None] | None = None
+        if acks:
+            self._acks = []
+            group = AckGroup(acks)
+            on_safe = partial(self._release, group)
+        waits = bool(batch) and self.engine.publish(batch, now, on_safe)
+        if not acks or self.state is not State.OPEN:
+            return
+        if not waits and not self._waiting:
+            for ack in acks:
+                self.send(ack)
+            return
+        group.ready = not waits
+        if self._waiting is None:
+            self._waiting = AckQueue()
+        self._waiting.add(group)
+        if self._waiting.full:
+            self.valve.pause(Pause.ACKNOWLEDGEMENTS)
+
+    def _release(self, group: AckGroup) -> None:
+        """What the group acknowledges is safe: send it, and those behind it that waited for their turn."""
+        group.ready = True
+        waiting = self._waiting
+        if self.state is State.CLOSED or not waiting:
+            return
+        for ack in waiting.take_ready():
+            self.send(ack)
+        if waiting.relaxed:
+            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
+        self.engine.flush()
+
+    def _resolve(self, raw: bytes, qos: int, retain: bool, now: float) -> Route | None:
+        """The route of a topic; None where we closed, or have to wait for the authority."""
+        self.effort += _MISS
+        try:
+            return self._resolver.resolve(raw, qos, retain)
+        except ProtocolError as error:
+            self.fail(error.reason, now, error.detail)
+        except Undecided as question:
+            self.ask(Action.PUBLISH, question.args[0])
+        return None
+
+    def _resolve_alias(self, packet: packets.Publish, now: float) -> bytes | None:
+        """The topic that a Topic Alias stands for; None where it stands for none, and we closed."""
+        if self._aliases is None:
+            self._aliases = InboundAliases(self.engine.limits.topic_alias_maximum)
+        topic = self._aliases.resolve(packet.alias, packet.topic)
+        if isinstance(topic, int):
+            self.fail(topic, now)
+            return None
+        return topic
