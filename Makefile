@@ -25,6 +25,7 @@ fuzz: setup ## look for input that breaks the decoder or the connection, for 10 
 
 bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
+	@test -f /usr/include/openssl/ssl.h || $(call debian,libssl-dev)
 	$(PY) -m tests.bench
 
 audit: setup ## ask the public database for known weaknesses of what is installed (needs the network)

@@ -7,6 +7,7 @@ answer for one topic: it is computed once and stays valid until a filter that ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from broker.protocol.encode import subscription_id_property
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 Permits = Callable[["Session", str], bool | None]
 """Whether a session may get a topic; None where the authority has to be asked first."""
+
+
+_FORGOTTEN = 32
+"""Routes that make room at a time."""
 
 
 class Held:
@@ -389,7 +394,8 @@ class Subscriptions:
             del parent.children[level]
 
     def _forget_oldest(self) -> None:
-        for topic in list(self._routes)[: self._capacity // 8]:
+        # A few at a time: a client with ever new topics must not make the others wait.
+        for topic in list(islice(self._routes, _FORGOTTEN)):
             route = self._routes.pop(topic)
             if route is not None:
                 route.valid = False

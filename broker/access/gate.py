@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +22,11 @@ from broker.protocol.constants import Reason
 
 logger = logging.getLogger("geomq.access")
 
-_WORKERS = 2
+_WORKERS = 1
 """Passwords that are checked at a time: each takes 20 MB and some 20 ms of a core."""
+
+_NICE = 10
+"""By how much messages come before passwords."""
 
 _MANY_ANSWERS = 100_000
 
@@ -53,7 +59,7 @@ class Gate:
         self._users_file = Watched(users) if users is not None else None
         self._acl: Acl | None = read_acl(acl) if acl is not None else None
         self._acl_file = Watched(acl) if acl is not None else None
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="password")
+        self._workers = ThreadPoolExecutor(_WORKERS, "password", initializer=_yield_to_messages)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[Question, bool] = {}
@@ -227,6 +233,12 @@ class _Watched:
         """See :class:`broker.ports.Exchange`."""
         step = self._exchange.answer(data)
         return self._gate.exchanged(self._credentials, step) if step.done or step.reason else step
+
+
+def _yield_to_messages() -> None:
+    """Let a thread run where the event loop needs no core; where threads have no priority, nothing."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _keys(credentials: Credentials) -> list[str]:

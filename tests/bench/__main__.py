@@ -24,11 +24,14 @@ from tests.bench.brokers import (
     ROOT,
     Broker,
     geomq,
+    geomq_doors,
     geomq_pair,
     mosquitto,
     mosquitto_bridge,
     mosquitto_command,
+    mosquitto_doors,
 )
+from tests.bench.flood import measure_flood
 
 Start = Callable[[Path], AbstractContextManager[Broker]]
 
@@ -111,6 +114,14 @@ def bridge(qos: int) -> Start:
     return lambda folder: mosquitto_bridge(folder, qos)
 
 
+def door(name: str) -> Start:
+    return lambda folder: geomq_doors(folder, name)
+
+
+def their_door(name: str) -> Start:
+    return lambda folder: mosquitto_doors(folder, name)
+
+
 SCENARIOS = (
     Scenario("QoS 0, 1 to 1", "-p 1 -s 1 -n 500000", plain, mosquitto, budget=4),
     Scenario("QoS 0, 10 x 10", "-p 10 -s 10 -n 50000", plain, mosquitto, budget=4),
@@ -120,6 +131,12 @@ SCENARIOS = (
     Scenario("QoS 2, 10 x 10", "-p 10 -s 10 -q 2 -n 10000", plain, mosquitto),
     Scenario("QoS 0, 1,000 messages/s", "-n 3000 -r 1000", plain, mosquitto, True, 2),
     Scenario("QoS 1, 1,000 messages/s", "-q 1 -n 3000 -r 1000", plain, mosquitto, True, 2),
+    Scenario("TLS, QoS 0, 10 x 10", "-x tls -p 10 -s 10 -n 50000", door("tls"), their_door("tls")),
+    Scenario("TLS, QoS 1, 10 x 10", "-x tls -p 10 -s 10 -q 1 -n 10000", door("tls"), their_door("tls")),
+    Scenario("TLS, connections, one after the other", "-x tls -c 500", door("tls"), their_door("tls")),
+    Scenario("WebSocket, QoS 0, 10 x 10", "-x ws -p 10 -s 10 -n 50000", door("ws"), their_door("ws")),
+    Scenario("WebSocket, QoS 1, 10 x 10", "-x ws -p 10 -s 10 -q 1 -n 10000", door("ws"), their_door("ws")),
+    Scenario("WebSocket, connections, one after the other", "-x ws -c 100", door("ws"), their_door("ws")),
     Scenario("node to node, QoS 0, 10 x 10", "-p 10 -s 10 -n 40000", pair, bridge(0), budget=3),
     Scenario(
         "node to node, QoS 1, 10 x 10, on disk", "-p 10 -s 10 -q 1 -n 15000", pair, bridge(1), budget=1.5
@@ -131,10 +148,9 @@ SCENARIOS = (
 def build_load(folder: Path) -> Path:
     """The load generator, compiled with the toolchain that also builds the rules."""
     program = folder / "load"
-    source = Path(__file__).with_name("load.c")
-    subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", "-O2", "-o", str(program), str(source)], check=True
-    )
+    sources = [str(Path(__file__).with_name(name)) for name in ("load.c", "stream.c")]
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-O2", "-o", str(program)]
+    subprocess.run([*compiler, *sources, "-lssl", "-lcrypto"], check=True)
     return program
 
 
@@ -289,6 +305,7 @@ def main() -> None:
         rest += measure_rules(program, folder, arguments.rounds)
         rest += ["", "| resident memory | at start | each of 1,000 idle connections |", "| --- | --- | --- |"]
         rest += measure_memory(program, folder)
+        rest += measure_flood(folder)
         print("\n".join(rest))
         (ROOT / "docs" / "benchmarks.md").write_text(text + "\n".join(rest) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
@@ -11,10 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import yaml
+
+from tests.net.certificates import LOCALHOST, Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +28,16 @@ max_queued_messages 0
 max_inflight_messages 0
 set_tcp_nodelay true
 """
+MOSQUITTO_TLS = """
+listener {tls} 127.0.0.1
+certfile {certificate}
+keyfile {key}
+listener {ws}
+protocol websockets
+user {user}
+"""
+# Its WebSocket listeners take no address to bind to; its user has to be one that can read the key.
+
 BRIDGE = """
 connection bridge
 address 127.0.0.1:{remote}
@@ -117,6 +130,53 @@ def mosquitto_bridge(folder: Path, qos: int) -> Iterator[Broker]:
         [([command, "-c", str(far_path)], far), ([command, "-c", str(near_path)], near)], near, far
     ) as broker:
         time.sleep(1.5)
+        yield broker
+
+
+class Doors(NamedTuple):
+    """A broker's ports beside the plain one, and the certificate of the TLS one."""
+
+    tls: int
+    ws: int
+    certificate: Path
+    key: Path
+
+
+def _doors(folder: Path) -> Doors:
+    folder = folder / f"doors-{free_port()}"
+    folder.mkdir()
+    pair = Authority(folder).issue("server", *LOCALHOST)
+    return Doors(free_port(), free_port(), pair.certificate, pair.key)
+
+
+@contextmanager
+def mosquitto_doors(folder: Path, door: str) -> Iterator[Broker]:
+    """Mosquitto with TLS and WebSocket listeners; the broker's ports are those of the door."""
+    port, doors = free_port(), _doors(folder)
+    path = folder / f"mosquitto-{port}.conf"
+    path.write_text(
+        MOSQUITTO.format(port=port) + MOSQUITTO_TLS.format(user=getpass.getuser(), **doors._asdict())
+    )
+    door_port = getattr(doors, door)
+    with _running([([mosquitto_command(), "-c", str(path)], door_port)], door_port, door_port) as broker:
+        yield broker
+
+
+@contextmanager
+def geomq_doors(folder: Path, door: str) -> Iterator[Broker]:
+    """GeoMQ with TLS and WebSocket listeners; the broker's ports are those of the door."""
+    doors = _doors(folder)
+    tls = {"certificate": str(doors.certificate), "key": str(doors.key)}
+    config = {
+        "node": {"name": "bench", "data": f"data-{doors.tls}"},
+        "listeners": [
+            {"type": "tls", "bind": f"127.0.0.1:{doors.tls}", "tls": tls},
+            {"type": "ws", "bind": f"127.0.0.1:{doors.ws}"},
+        ],
+        "durability": "memory",
+    }
+    port = getattr(doors, door)
+    with _running([(_geomq_command(folder, config), port)], port, port) as broker:
         yield broker
 
 

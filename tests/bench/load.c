@@ -4,17 +4,15 @@
  *   load -P PUBLISH_PORT -S SUBSCRIBE_PORT -m pairs|fanout|fanin -p PUBLISHERS -s SUBSCRIBERS -q QOS
  *        [-b PAYLOAD_BYTES] [-n MESSAGES_EACH] [-w WINDOW] [-r RATE_EACH] [-t TIMEOUT_S] [-T TOPIC] [-j PAYLOAD]
  *   load -P PORT -i CONNECTIONS        opens idle connections, prints "ready", waits for end of input
+ *   load -P PORT -c CONNECTIONS        connects and leaves so often, one after the other
  *
+ * -x tls|ws|wss: over TLS (certificates are not checked), WebSocket (path /mqtt), or both.
  * pairs: publisher i to subscriber i % subscribers; fanout: all to one topic that every subscriber takes;
  * fanin: every subscriber takes every topic. The first 8 bytes of a payload are the time of sending; in a text
  * given by -j it takes the place of the 16 characters that begin with the first @. Prints one line of JSON. */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
+#include "stream.h"
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,19 +25,16 @@ enum { CHUNK = 1 << 18, BURST = 512, SAMPLES = 1 << 21, STAMP_DIGITS = 16 };
 typedef enum { PAIRS, FANOUT, FANIN } Mode;
 
 typedef struct {
-    uint8_t *bytes;
-    size_t start, end, room;
-} Buffer;
-
-typedef struct {
-    int socket, number;
+    Stream stream;
+    int number;
     bool subscriber, ready;
     Buffer in, out;
     uint64_t sent, acknowledged;
 } Client;
 
 static struct {
-    int publish_port, subscribe_port, publishers, subscribers, qos, idle;
+    int publish_port, subscribe_port, publishers, subscribers, qos, idle, connects;
+    bool tls, websocket;
     Mode mode;
     size_t payload, stamp_at;
     uint64_t messages, window;
@@ -53,7 +48,7 @@ static uint64_t sent, received;
 static uint32_t *latencies;
 static size_t latency_count;
 
-static void fail(const char *what) {
+void fail(const char *what) {
     fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
     exit(1);
 }
@@ -64,19 +59,10 @@ static uint64_t nanoseconds(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static uint8_t *reserve(Buffer *buffer, size_t size) {
-    if (buffer->end + size > buffer->room) {
-        buffer->room = (buffer->end + size) * 2;
-        buffer->bytes = realloc(buffer->bytes, buffer->room);
-        if (!buffer->bytes) fail("memory");
-    }
-    return buffer->bytes + buffer->end;
-}
-
 static void flush(Client *client) {
     Buffer *out = &client->out;
     while (out->start < out->end) {
-        ssize_t written = write(client->socket, out->bytes + out->start, out->end - out->start);
+        ssize_t written = stream_write(&client->stream, out->bytes + out->start, out->end - out->start);
         if (written < 0) {
             if (errno == EAGAIN) return;
             fail("write");
@@ -214,7 +200,7 @@ static size_t packet_length(const Buffer *in, size_t at, size_t *body) {
 
 static void on_readable(Client *client) {
     Buffer *in = &client->in;
-    ssize_t count = read(client->socket, reserve(in, CHUNK), CHUNK);
+    ssize_t count = stream_read(&client->stream, reserve(in, CHUNK), CHUNK);
     if (count < 0 && errno == EAGAIN) return;
     if (count <= 0) errno = count ? errno : ECONNRESET, fail("read");
     in->end += (size_t)count;
@@ -237,15 +223,9 @@ static void poll_clients(int milliseconds) {
 }
 
 static void open_client(Client *client, int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    int one = 1;
-    client->socket = socket(AF_INET, SOCK_STREAM, 0);
-    inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
-    if (connect(client->socket, (struct sockaddr *)&address, sizeof address)) fail("connect");
-    setsockopt(client->socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl(client->socket, F_SETFL, O_NONBLOCK);
+    stream_open(&client->stream, port, want.tls, want.websocket);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
-    epoll_ctl(poller, EPOLL_CTL_ADD, client->socket, &event);
+    epoll_ctl(poller, EPOLL_CTL_ADD, client->stream.socket, &event);
     send_connect(client);
     flush(client);
 }
@@ -328,8 +308,28 @@ static int hold_idle(void) {
     return 0;
 }
 
+static int connect_often(void) {
+    printf("begin\n");
+    fflush(stdout);
+    uint64_t began = nanoseconds();
+    for (int i = 0; i < want.connects; i++) {
+        Client client = {.number = i};
+        open_client(&client, want.publish_port);
+        while (!client.ready) poll_clients(100);
+        memcpy(begin_packet(&client, 0xe0, 0), "", 0);
+        flush(&client);
+        stream_close(&client.stream);
+        free(client.in.bytes);
+        free(client.out.bytes);
+    }
+    double elapsed = (double)(nanoseconds() - began) / 1e9;
+    printf("{\"sent\": 0, \"received\": %d, \"expected\": %d, \"seconds\": %.4f, \"p50_us\": 0, \"p99_us\": 0}\n",
+           want.connects, want.connects, elapsed);
+    return 0;
+}
+
 int main(int argc, char **argv) {
-    for (int option; (option = getopt(argc, argv, "P:S:p:s:m:q:b:n:w:r:t:T:j:i:")) > 0;) switch (option) {
+    for (int option; (option = getopt(argc, argv, "P:S:p:s:m:q:b:n:w:r:t:T:j:i:c:x:")) > 0;) switch (option) {
         case 'P': want.publish_port = atoi(optarg); break;
         case 'S': want.subscribe_port = atoi(optarg); break;
         case 'p': want.publishers = atoi(optarg); break;
@@ -348,9 +348,15 @@ int main(int argc, char **argv) {
             want.stamp_at = strcspn(optarg, "@");
             if (want.stamp_at + STAMP_DIGITS > want.payload) errno = EINVAL, fail("no room for the time in the text");
             break;
+        case 'c': want.connects = atoi(optarg); break;
+        case 'x':
+            want.tls = !strcmp(optarg, "tls") || !strcmp(optarg, "wss");
+            want.websocket = optarg[0] == 'w';
+            break;
         case 'i': want.idle = atoi(optarg); break;
         default: return 2;
         }
     poller = epoll_create1(0);
+    if (want.connects) return connect_often();
     return want.idle ? hold_idle() : measure();
 }
