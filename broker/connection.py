@@ -280,6 +280,7 @@ class Connection(Publisher):
         """The network connection is gone."""
         self.valve.let_go()
         self.transport = NOWHERE
+        self._handshake = None
         self._finish_reading(now)
         if self.state is State.CLOSED:
             return
@@ -331,6 +332,7 @@ class Connection(Publisher):
 
     def _finish(self) -> None:
         self.valve.let_go()
+        self._handshake = None
         self.engine.roster.forget(self)
         if self.out:
             self.write(b"".join(self.out))

@@ -17,7 +17,7 @@ from broker.protocol.constants import PUBACK, PUBREC, V5, Reason
 from broker.protocol.errors import ProtocolError
 from broker.protocol.payload import wrong_format
 from broker.refusals import WORDS, refusal
-from broker.resolver import Resolver, Undecided
+from broker.resolver import Undecided, resolve
 from broker.session import Session
 from broker.subscriptions import Route
 
@@ -35,8 +35,6 @@ class Publisher(Outlet):
         "_acks",
         "_aliases",
         "_batch",
-        "_resolver",
-        "_routes",
         "_waiting",
         "credentials",
         "effort",
@@ -44,6 +42,7 @@ class Publisher(Outlet):
         "explains",
         "last_seen",
         "peer",
+        "routes",
         "session",
         "state",
         "transport",
@@ -66,8 +65,8 @@ class Publisher(Outlet):
         self.last_seen = now
         self.effort = 0
         """What this turn has cost beyond its messages: see :data:`broker.connection._TURN`."""
-        self._resolver = Resolver(self)
-        self._routes = self._resolver.routes
+        self.routes: dict[bytes, Route] = {}
+        """Topic as it is sent -> its route; one that is not valid any more has to be asked for again."""
         self._aliases: InboundAliases | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
@@ -83,11 +82,11 @@ class Publisher(Outlet):
 
     def forget_rights(self) -> None:
         """What the client may do has changed: ask again."""
-        self._routes.clear()
+        self.routes.clear()
 
     def on_publish_run(self, run: packets.PublishRun, now: float) -> None:
         """Deliver messages of one topic, or put them into the batch."""
-        route = self._routes.get(run.topic)
+        route = self.routes.get(run.topic)
         if route is None or not route.valid:
             route = self._resolve(run.topic, 0, False, now)
             if route is None:
@@ -118,7 +117,7 @@ class Publisher(Outlet):
             if resolved is None:
                 return
             topic = resolved
-        route = self._routes.get(topic)
+        route = self.routes.get(topic)
         if route is None or not route.valid:
             route = self._resolve(topic, packet.qos, packet.retain, now)
             if route is None:
@@ -236,7 +235,7 @@ class Publisher(Outlet):
         """The route of a topic; None where we closed, or have to wait for the authority."""
         self.effort += _MISS
         try:
-            return self._resolver.resolve(raw, qos, retain)
+            return resolve(self, raw, qos, retain)
         except ProtocolError as error:
             self.fail(error.reason, now, error.detail)
         except Undecided as question:

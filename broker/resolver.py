@@ -26,41 +26,34 @@ class Undecided(Exception):
     """The authority has to be asked about the topic first."""
 
 
-class Resolver:
-    """What one connection knows of the topics that it publishes to."""
+def resolve(client: Publisher, raw: bytes, qos: int, retain: bool) -> Route:
+    """The route for a message; ProtocolError where this is no topic, Undecided where it is not known yet.
 
-    __slots__ = ("_connection", "routes")
+    What does not depend on the message is remembered in the client's routes.
+    """
+    engine = client.engine
+    topic = decode_topic(raw)
+    limits = engine.limits
+    if len(raw) > limits.max_topic_length or topic.count("/") >= limits.max_topic_levels:
+        return _remember(client, raw, NO_TOPIC)
+    topic = client.peer.mount_point + topic
+    if topic.split("/", 1)[0] == "$SYS":
+        return _remember(client, raw, DENIED)
+    assert client.credentials is not None
+    rights = engine.authority.may_publish(client.credentials, topic)
+    if rights is None:
+        raise Undecided(topic)
+    if rights == ALL_RIGHTS:
+        return _remember(client, raw, engine.subscriptions.route(topic))
+    if not rights & right(qos, retain):
+        engine.note("denied", client, f"publish to {topic!r}, QoS {qos}, retain {int(retain)}")
+        return DENIED if rights else _remember(client, raw, DENIED)
+    # The answer depends on QoS and retain: it is looked up for each message.
+    return engine.subscriptions.route(topic)
 
-    def __init__(self, connection: Publisher) -> None:
-        self._connection = connection
-        self.routes: dict[bytes, Route] = {}
-        """Topic as it is sent -> its route; one that is not valid any more has to be asked for again."""
 
-    def resolve(self, raw: bytes, qos: int, retain: bool) -> Route:
-        """The route for a message; ProtocolError where this is no topic, Undecided where it is not known yet."""
-        connection = self._connection
-        engine = connection.engine
-        topic = decode_topic(raw)
-        limits = engine.limits
-        if len(raw) > limits.max_topic_length or topic.count("/") >= limits.max_topic_levels:
-            return self._remember(raw, NO_TOPIC)
-        topic = connection.peer.mount_point + topic
-        if topic.split("/", 1)[0] == "$SYS":
-            return self._remember(raw, DENIED)
-        assert connection.credentials is not None
-        rights = engine.authority.may_publish(connection.credentials, topic)
-        if rights is None:
-            raise Undecided(topic)
-        if rights == ALL_RIGHTS:
-            return self._remember(raw, engine.subscriptions.route(topic))
-        if not rights & right(qos, retain):
-            engine.note("denied", connection, f"publish to {topic!r}, QoS {qos}, retain {int(retain)}")
-            return DENIED if rights else self._remember(raw, DENIED)
-        # The answer depends on QoS and retain: it is looked up for each message.
-        return engine.subscriptions.route(topic)
-
-    def _remember(self, raw: bytes, route: Route) -> Route:
-        if len(self.routes) >= _MAX_ROUTES:
-            self.routes.clear()
-        self.routes[raw] = route
-        return route
+def _remember(client: Publisher, raw: bytes, route: Route) -> Route:
+    if len(client.routes) >= _MAX_ROUTES:
+        client.routes.clear()
+    client.routes[raw] = route
+    return route

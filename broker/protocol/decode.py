@@ -91,7 +91,8 @@ class Decoder:
             rest = self._walk(chunk, found)
         except ProtocolError as error:
             self.failed = True
-            found.append(error)
+            # Its traceback would keep this chunk alive, and the list that the error is put into.
+            found.append(error.with_traceback(None))
             return found
         if rest < len(chunk):
             self._begun = bytearray(chunk[rest:])

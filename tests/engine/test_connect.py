@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 
+from broker.connection import Connection
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
@@ -292,3 +294,36 @@ def test_nothing_is_left_of_clients_that_left(broker: Broker) -> None:
     assert broker.engine.subscriptions.count == 0
     assert list(broker.engine.local_filters()) == []
     assert broker.engine.subscriptions._root.children == {}
+
+
+def connections() -> int:
+    """How many connections there are, dead or alive."""
+    return sum(isinstance(found, Connection) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("end", ["drop", "disconnect", "nonsense", "refused", "expelled"])
+def test_connection_that_ended_is_freed_at_once(broker: Broker, end: str) -> None:
+    """By its reference count: the garbage collector comes seldom, and a flood of connections should not wait for it."""
+    broker.client("watcher").subscribe(("#", 0))
+    gc.collect()
+    gc.disable()
+    before = connections()
+    try:
+        if end == "refused":
+            peer = broker.peer()
+            peer.send(b"\x10\xff\xff\xff\x7f" + bytes(1000))
+        else:
+            peer = broker.client("c", will=("will", b"", 0, False))
+            peer.publish("a", b"x", 1)
+            peer.publish("b", b"x", 2)
+            if end == "disconnect":
+                peer.send(wire.disconnect(5))
+            elif end == "nonsense":
+                peer.send(b"\x30\xff\xff\xff\xff\xff")
+            elif end == "expelled":
+                broker.client("c")
+        peer.drop()
+        del peer
+        assert connections() == before + (end == "expelled")
+    finally:
+        gc.enable()
