@@ -363,6 +363,12 @@ class Engine:
             shown = connection.credentials
             self._journal.note(event, shown.client_id if shown else "", connection.peer.address, detail)
 
+    def refused(self, address: str, why: str) -> None:
+        """A connection ended before its first packet."""
+        self.stats.connections_refused += 1
+        if self._journal is not None:
+            self._journal.note("refused", "", address, why)
+
     def note_session(self, event: str, session: Session, detail: str) -> None:
         """Tell operators about a client that may be away."""
         if self._journal is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import logging
 import os
 import socket
+import ssl
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from broker.engine import Engine
 from broker.net.door import Door
@@ -19,11 +20,12 @@ from broker.net.proxy import ProxyError, read_header
 from broker.net.tls import TlsListener
 from broker.net.websocket import WebSocketProtocol
 
-logger = logging.getLogger("geomq.net")
-
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HEADER_TIMEOUT = 5.0
 _BACKLOG = 1024
+_ACCEPTED = 16
+"""Connections that are taken at a time."""
+_REST = 1.0
 
 
 class Listener:
@@ -51,35 +53,69 @@ class Listener:
         self._mode = mode
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
         self._arriving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Accept connections; OSError where that cannot be had."""
-        factory: Callable[[], asyncio.BaseProtocol] = self._protocol
-        context = self.tls.context if self.tls is not None else None
-        if self._trusted:
-            factory, context = self._handover, None
-        if isinstance(self._bind, Path):
+        if self._trusted or self.tls is not None:
+            self._sockets = await self._bound()
+            for sock in self._sockets:
+                self._loop.add_reader(sock, self._accept, sock)
+        elif isinstance(self._bind, Path):
             _remove_stale(self._bind)
             self._server = await self._loop.create_unix_server(
-                factory, str(self._bind), ssl=context, backlog=_BACKLOG
+                self._protocol, str(self._bind), backlog=_BACKLOG
             )
+        else:
+            self._server = await self._loop.create_server(
+                self._protocol, *self._bind, backlog=_BACKLOG, reuse_address=True
+            )
+        sockets = self._server.sockets if self._server is not None else self._sockets
+        if isinstance(self._bind, Path):
             os.chmod(self._bind, self._mode)
             self.addresses = [str(self._bind)]
         else:
-            host, port = self._bind
-            self._server = await self._loop.create_server(
-                factory, host, port, ssl=context, backlog=_BACKLOG, reuse_address=True
+            self.addresses = [sock.getsockname()[:2] for sock in sockets]
+
+    async def _bound(self) -> list[socket.socket]:
+        """Sockets of our own that listen."""
+        places: list[tuple[int, Any]] = []
+        if isinstance(self._bind, Path):
+            _remove_stale(self._bind)
+            places.append((socket.AF_UNIX, str(self._bind)))
+        else:
+            found = await self._loop.getaddrinfo(
+                *self._bind, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
-            self.addresses = [sock.getsockname()[:2] for sock in self._server.sockets]
+            places += [(place[0], place[4]) for place in found]
+        sockets: list[socket.socket] = []
+        try:
+            for family, address in places:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+                sockets.append(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setblocking(False)
+                sock.bind(address)
+                sock.listen(_BACKLOG)
+        except OSError:
+            for sock in sockets:
+                sock.close()
+            raise
+        return sockets
 
     def close(self) -> None:
         """Accept no more."""
         if self._server is not None:
             self._server.close()
-            if isinstance(self._bind, Path):
-                with contextlib.suppress(OSError):
-                    self._bind.unlink()
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        if isinstance(self._bind, Path) and self.addresses:
+            with contextlib.suppress(OSError):
+                self._bind.unlink()
         for task in self._arriving:
             task.cancel()
 
@@ -92,55 +128,77 @@ class Listener:
         kind = WebSocketProtocol if self.door.websocket else MqttProtocol
         return kind(self._engine, self._loop, self.door, address)
 
-    # -- behind a proxy ----------------------------------------------------------------------------------
+    # -- what comes before MQTT --------------------------------------------------------------------------
 
-    def _handover(self) -> asyncio.Protocol:
-        return _Arrival(self._begin)
+    def _accept(self, listening: socket.socket) -> None:
+        """Take what has arrived, some at a time: others want to be served, too."""
+        for _ in range(_ACCEPTED):
+            try:
+                sock, peer = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._rest(listening, error)
+                return
+            sock.setblocking(False)
+            self._begin(sock, str(peer[0]) if isinstance(peer, tuple) else "local")
 
-    def _begin(self, sock: socket.socket, proxy: str) -> None:
-        """A connection on a plain socket of our own: the header comes first, TLS after it."""
-        if not any(ipaddress.ip_address(proxy) in network for network in self._trusted):
-            logger.warning("%s: %s is no trusted proxy", self.door.name, proxy)
+    def _rest(self, listening: socket.socket, error: OSError) -> None:
+        """There is no descriptor for another connection: try again when some are free."""
+        self._engine.refused("", f"{self.door.name}: {error.strerror or error}")
+        self._loop.remove_reader(listening)
+
+        def resume() -> None:
+            if listening.fileno() >= 0:
+                self._loop.add_reader(listening, self._accept, listening)
+
+        self._loop.call_later(_REST, resume)
+
+    def _begin(self, sock: socket.socket, address: str) -> None:
+        """A connection on a plain socket of our own: the proxy's header comes first, TLS after it."""
+        most = self._engine.limits.max_half_open
+        if most and len(self._arriving) >= most:
+            self._engine.stats.connections_limited += 1
             sock.close()
             return
-        task = self._loop.create_task(self._behind_proxy(sock, proxy))
+        task = self._loop.create_task(self._arrive(sock, address))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
 
-    async def _behind_proxy(self, sock: socket.socket, proxy: str) -> None:
+    async def _arrive(self, sock: socket.socket, address: str) -> None:
         try:
-            async with asyncio.timeout(_HEADER_TIMEOUT):
-                address = await read_header(self._loop, sock)
+            if self._trusted:
+                address = await self._behind_proxy(sock, address)
             context = self.tls.context if self.tls is not None else None
             await self._loop.connect_accepted_socket(
-                lambda: self._protocol(address if address is not None else proxy), sock, ssl=context
+                lambda: self._protocol(address),
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=self._engine.limits.connect_timeout if context is not None else None,
             )
         except (ProxyError, OSError, TimeoutError) as error:
-            logger.warning(
-                "%s: connection from the proxy %s: %s", self.door.name, proxy, error or "no header"
-            )
+            self._engine.refused(address, f"{self.door.name}: {_why(error)}")
             sock.close()
         except BaseException:
             sock.close()
             raise
 
+    async def _behind_proxy(self, sock: socket.socket, proxy: str) -> str:
+        """The client's address, as a trusted proxy tells it."""
+        if not any(ipaddress.ip_address(proxy) in network for network in self._trusted):
+            raise ProxyError("not a trusted proxy")
+        async with asyncio.timeout(_HEADER_TIMEOUT):
+            address = await read_header(self._loop, sock)
+        return address if address is not None else proxy
 
-class _Arrival(asyncio.Protocol):
-    """Takes the socket off the event loop's transport before anything is read from it."""
 
-    def __init__(self, begin: Callable[[socket.socket, str], None]) -> None:
-        self._begin = begin
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Duplicate the socket and let the transport go."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        peer = transport.get_extra_info("peername")
-        sock = transport.get_extra_info("socket")
-        own = socket.socket(fileno=os.dup(sock.fileno()))
-        own.setblocking(False)
-        transport.abort()
-        self._begin(own, str(peer[0]))
+def _why(error: Exception) -> str:
+    """What went wrong before the first packet, in a line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: the client's certificate is refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    return str(error) or type(error).__name__
 
 
 def _remove_stale(path: Path) -> None:

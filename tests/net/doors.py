@@ -15,6 +15,16 @@ from tests.protocol.wire import Answer
 TIMEOUT = 10
 
 
+class Notes:
+    """A journal that keeps its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+
+    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
+        self.notes.append((event, detail))
+
+
 class Doors:
     """Listeners of one broker, closed at the end."""
 

@@ -15,7 +15,7 @@ from broker.access.gate import Gate
 from broker.net.tls import TlsError, TlsFiles, TlsListener
 from tests.engine.harness import Broker
 from tests.net.certificates import LOCALHOST, Authority, Pair
-from tests.net.doors import Doors, Stream
+from tests.net.doors import Doors, Notes, Stream
 from tests.protocol import wire
 
 
@@ -121,11 +121,15 @@ async def test_missing_foreign_expired_and_revoked_certificates(
     crl = authority.revoke(revoked)
     files = server(authority, ca=authority.certificate, crl=crl, client_certificate="required")
     tls = TlsListener(files)
+    notes = doors.broker.engine._journal = Notes()
     listener = await doors.open(tls=tls, identity="common_name")
     (tmp_path / "foreign").mkdir()
     foreign = Authority(tmp_path / "foreign").issue("good")
     for device in (None, foreign, authority.issue("expired", days=-5), revoked):
         assert await refused(listener, trusting(authority, device))
+    told = [(event, detail.rpartition(": ")[2]) for event, detail in notes.notes]
+    assert [event for event, _ in told] == ["refused"] * 4, "one line each"
+    assert [detail for _, detail in told][2:] == ["certificate has expired", "certificate revoked"]
     assert not await refused(listener, trusting(authority, good))
     authority.revoke(revoked, good)
     tls.refresh()
