@@ -223,6 +223,8 @@ class Engine:
             wanted = asked.retain_handling == 0 or (asked.retain_handling == 1 and fresh)
             if reason <= 2 and wanted and session.subscriptions[asked.topic_filter].group is None:
                 owed.append(session.subscriptions[asked.topic_filter])
+        if Reason.QUOTA_EXCEEDED in reasons:
+            self.note("limited", connection, f"no more than {self.limits.max_subscriptions} subscriptions")
         denied = connection.explains and max(reasons) >= Reason.UNSPECIFIED_ERROR
         answer = encode.suback(session.version, packet.packet_id, reasons, _NOT_ALL if denied else "")
         if denied and session.max_packet and len(answer) > session.max_packet:
@@ -246,7 +248,6 @@ class Engine:
         most = limits.max_subscriptions
         if most and len(session.subscriptions) >= most and asked.topic_filter not in session.subscriptions:
             self.stats.subscriptions_limited += 1
-            self.note("limited", connection, f"no more than {most} subscriptions")
             return Reason.QUOTA_EXCEEDED, False
         topic_filter = connection.peer.mount_point + topic_filter
         assert connection.credentials is not None

@@ -50,16 +50,7 @@ def split_share(topic_filter: str) -> tuple[str | None, str]:
 
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a filter matches a topic name; wildcards at the first level spare $ [MQTT-4.7.2-1]."""
-    if topic.startswith("$") and topic_filter[:1] in ("+", "#"):
-        return False
-    wanted = topic_filter.split("/")
-    levels = topic.split("/")
-    for position, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if position >= len(levels) or level not in ("+", levels[position]):
-            return False
-    return len(wanted) == len(levels)
+    return covers(topic_filter, topic)
 
 
 def covers(wide: str, narrow: str) -> bool:

@@ -1,4 +1,4 @@
-"""The command `geomq`."""
+"""The commands of `geomq`, but for those of users and access lists."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from broker import __version__, cli_acl, cli_users
+from broker import __version__
+from broker.cli import acl, users
+from broker.cli.common import fail
 from broker.config import ConfigError, NodeConfig, load
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ config_app = typer.Typer(help="Check a configuration; print what may stand in on
 history_app = typer.Typer(help="Ask the histories of all nodes.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(history_app, name="history")
-app.add_typer(cli_users.app, name="user")
-app.add_typer(cli_acl.app, name="acl")
+app.add_typer(users.app, name="user")
+app.add_typer(acl.app, name="acl")
 
 ConfigOption = Annotated[
     Path | None,
@@ -51,12 +53,6 @@ TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for answers.
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def fail(text: str) -> NoReturn:
-    """End with a message; exit code 1."""
-    print(f"geomq: {text}", file=sys.stderr)
-    raise SystemExit(1)
 
 
 def load_config(path: Path | None) -> NodeConfig:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
 from broker.access.acl import AclError, read_acl
+from broker.cli.common import fail
 from broker.ports import Action, Credentials
 from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import decode_topic, split_share, validate_filter
@@ -47,9 +47,9 @@ def check(
         else:
             decode_topic(topic.encode())
     except AclError as error:
-        _fail(str(error))
+        fail(str(error))
     except ProtocolError as error:
-        _fail(f"--topic {topic!r}: {error.detail}")
+        fail(f"--topic {topic!r}: {error.detail}")
     who = Credentials(client, user, None, address, listener)
     verdict = acl.verdict(who, Action(action), topic, qos, retain)
     word = "allowed" if verdict.allowed else "denied"
@@ -58,8 +58,3 @@ def check(
     else:
         print(f"{word} by {file}:{verdict.rule.line}: {verdict.rule.text}")
     raise SystemExit(0 if verdict.allowed else DENIED)
-
-
-def _fail(text: str) -> NoReturn:
-    print(f"geomq: {text}", file=sys.stderr)
-    raise SystemExit(1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from broker.access.users import User, UsersError, check_name, make_user, read_users, write_users
+from broker.cli.common import fail
 
 app = typer.Typer(help="Users and their passwords.", no_args_is_help=True)
 
@@ -25,16 +26,11 @@ StdinOption = Annotated[
 ]
 
 
-def _fail(text: str) -> NoReturn:
-    print(f"geomq: {text}", file=sys.stderr)
-    raise SystemExit(1)
-
-
 def _known(file: Path) -> dict[str, User]:
     try:
         return read_users(file) if file.exists() else {}
     except UsersError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _password(from_stdin: bool) -> str:
@@ -55,7 +51,7 @@ def _set(file: Path, name: str, scram: bool, from_stdin: bool, new: bool) -> Non
         users[name] = make_user(_password(from_stdin), scram or (not new and users[name].scram is not None))
         write_users(file, users)
     except UsersError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
@@ -79,11 +75,11 @@ def remove(name: NameArgument, file: FileOption) -> None:
     """Remove a user; connections that are open stay so."""
     users = _known(file)
     if users.pop(name, None) is None:
-        _fail(f"there is no user {name!r}")
+        fail(f"there is no user {name!r}")
     try:
         write_users(file, users)
     except UsersError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command("list")
