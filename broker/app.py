@@ -19,6 +19,7 @@ from broker.access.anonymous import Anonymous
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.model import MeshSection
+from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.limits import Limits
 from broker.message import Message
@@ -93,6 +94,7 @@ class Node:
         self.addresses: list[tuple[str, int] | str] = []
         """Where the listeners really listen, once started (a port of 0 lets the system choose)."""
         self._listeners: list[Listener] = []
+        self._folder: DataFolder | None = None
         self._journal = AuditLog()
         self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
@@ -108,7 +110,7 @@ class Node:
         loop = self._loop
         try:
             if self._keeps_files():
-                _make_folder(self.config.node.data)
+                self._folder = _take_folder(self.config.node.data)
             self._open_rules()
             await self._open_gate()
             authority = self._gate or Anonymous()
@@ -262,6 +264,8 @@ class Node:
             await asyncio.to_thread(self._history.close)
         for listener in self._listeners:
             await listener.wait_closed()
+        if self._folder is not None:
+            self._folder.close()
 
     def status(self) -> dict[str, Any]:
         """What the node knows about itself, ready for JSON."""
@@ -382,11 +386,11 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
     )
 
 
-def _make_folder(folder: Path) -> None:
+def _take_folder(path: Path) -> DataFolder:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"node.data: the folder {folder} cannot be made: {error.strerror}") from None
+        return DataFolder(path)
+    except FolderError as error:
+        raise StartError(f"node.data: {error}") from None
 
 
 def _why_not(bind: str, error: OSError) -> str:

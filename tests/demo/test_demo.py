@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -100,11 +101,13 @@ def test_single_broker() -> None:
         assert demo.wait(20) == 0
 
 
-def test_taken_port_is_told() -> None:
+@pytest.mark.parametrize("taken", ["port", "folder"])
+def test_what_another_node_has_is_told(taken: str, tmp_path: Path) -> None:
+    own = {"GEOMQ_NODE__DATA": str(tmp_path)} if taken == "port" else {}
     with subprocess.Popen(
         [sys.executable, "-m", "broker", "run", "--config", "config/eu.yaml"],
         cwd=ROOT,
-        env=environment(),
+        env=environment() | own,
         stderr=subprocess.PIPE,
     ) as node:
         try:
@@ -119,7 +122,7 @@ def test_taken_port_is_told() -> None:
             node.communicate(timeout=20)
     assert result.returncode == 1
     assert "node eu: " in result.stdout
-    assert "port" in result.stdout
+    assert taken in result.stdout
 
 
 def test_killed_node_comes_back() -> None:

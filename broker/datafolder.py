@@ -1,0 +1,43 @@
+"""A node's folder: made when it is needed, and one node's at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+
+class FolderError(Exception):
+    """Why the folder cannot be used, in words for the operator."""
+
+
+class DataFolder:
+    """The folder of everything that outlives the process.
+
+    Opening it makes it, and takes it for this process until :meth:`close` or the process's end, however that comes.
+    FolderError where that cannot be had.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (path / "lock").open("a+", encoding="ascii")
+        except OSError as error:
+            raise FolderError(f"the folder {path} cannot be used: {error.strerror or error}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise FolderError(
+                f"the folder {path} belongs to another node that is running (process {owner}); each needs its own"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Let another process have it."""
+        self._lock.close()
