@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.bucket import Bucket
 from broker.limits import Limits
+from broker.ports import LOCAL
 from broker.protocol.constants import Reason
 
 _MANY_ADDRESSES = 10_000
@@ -56,9 +57,10 @@ class Admission:
         if self.overloaded:
             return Reason.SERVER_BUSY
         most = limits.max_connections_per_address
-        if most and self._by_address.get(address, 0) > most:
+        if most and address != LOCAL and self._by_address.get(address, 0) > most:
             return Reason.QUOTA_EXCEEDED
-        if limits.connection_rate_per_address and not self._bucket(address, now).take(1, now):
+        apart = limits.connection_rate_per_address and address != LOCAL
+        if apart and not self._bucket(address, now).take(1, now):
             return Reason.CONNECTION_RATE_EXCEEDED
         if self._rate is not None and not self._rate.take(1, now):
             return Reason.CONNECTION_RATE_EXCEEDED

@@ -96,6 +96,10 @@ class LocalNode(Protocol):
         """Every retained message known here and every tombstone (an empty payload with its stamp)."""
 
 
+LOCAL = "local"
+"""The address of a client that comes through a Unix socket: it has none."""
+
+
 class Certificate(NamedTuple):
     """A client certificate that TLS has verified: DER, and the user's name where the listener reads one in it."""
 

@@ -17,7 +17,7 @@ from broker.access.bans import Bans
 from broker.access.files import Watched
 from broker.access.scram import ScramExchange
 from broker.access.users import SCRAM, User, UsersError, read_users, verify
-from broker.ports import ALL_RIGHTS, Action, Credentials, Decision, Exchange, Step
+from broker.ports import ALL_RIGHTS, LOCAL, Action, Credentials, Decision, Exchange, Step
 from broker.protocol.constants import Reason
 
 logger = logging.getLogger("geomq.access")
@@ -243,7 +243,8 @@ def _yield_to_messages() -> None:
 
 def _keys(credentials: Credentials) -> list[str]:
     """What failed logins are counted by."""
-    keys = [f"address {credentials.address}"]
+    # All clients of a Unix socket have the same address: none of them should be locked out by another.
+    keys = [] if credentials.address == LOCAL else [f"address {credentials.address}"]
     if credentials.username is not None:
         keys.append(f"user {credentials.username!r}")
     return keys

@@ -19,6 +19,7 @@ from broker.net.protocol import MqttProtocol
 from broker.net.proxy import ProxyError, read_header
 from broker.net.tls import TlsListener
 from broker.net.websocket import WebSocketProtocol
+from broker.ports import LOCAL
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HEADER_TIMEOUT = 5.0
@@ -141,7 +142,7 @@ class Listener:
                 self._rest(listening, error)
                 return
             sock.setblocking(False)
-            self._begin(sock, str(peer[0]) if isinstance(peer, tuple) else "local")
+            self._begin(sock, str(peer[0]) if isinstance(peer, tuple) else LOCAL)
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """There is no descriptor for another connection: try again when some are free."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 from broker.connection import Connection
 from broker.engine import Engine
 from broker.net.door import Door
-from broker.ports import Certificate, Peer
+from broker.ports import LOCAL, Certificate, Peer
 
 
 class MqttProtocol(asyncio.Protocol):
@@ -76,7 +76,7 @@ class MqttProtocol(asyncio.Protocol):
 def _address_of(transport: asyncio.BaseTransport) -> str:
     peer = transport.get_extra_info("peername")
     # A Unix socket's other end has no address.
-    return str(peer[0]) if isinstance(peer, tuple) and peer else "local"
+    return str(peer[0]) if isinstance(peer, tuple) and peer else LOCAL
 
 
 def _certificate(transport: asyncio.BaseTransport, identity: str) -> Certificate | None:

@@ -12,6 +12,7 @@ from broker.bucket import Bucket, Meter
 from broker.flow import Pause
 from broker.limits import Limits
 from broker.overload import Overload
+from broker.ports import LOCAL
 from broker.ports import Peer as Origin
 from tests.engine.harness import Broker, Peer
 from tests.protocol import wire
@@ -35,6 +36,11 @@ def test_connections_of_an_address() -> None:
     assert connects(broker, 4, here) == 3
     assert connects(broker, 5, there) == 0
     assert broker.engine.stats.connections_refused == 2
+
+
+def test_clients_of_a_unix_socket_share_no_address() -> None:
+    broker = Broker(max_connections_per_address=1, connection_rate_per_address=1.0)
+    assert [connects(broker, 5, Origin(LOCAL)) for _ in range(3)] == [0, 0, 0]
 
 
 def test_place_of_a_connection_that_ended_is_free() -> None:
