@@ -34,6 +34,7 @@ from broker.ports import Stage
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
+    from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
     from plugins.host.pipeline import Entry
@@ -95,6 +96,7 @@ class Node:
         """Where the listeners really listen, once started (a port of 0 lets the system choose)."""
         self._listeners: list[Listener] = []
         self._folder: DataFolder | None = None
+        self._store: StoreWriter | None = None
         self._journal = AuditLog()
         self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
@@ -109,7 +111,7 @@ class Node:
         """Start every part; StartError says what is in the way, with whatever had started stopped again."""
         loop = self._loop
         try:
-            if self._keeps_files():
+            if self.config.durability == "commit" or self.config.plugins.store:
                 self._folder = _take_folder(self.config.node.data)
             self._open_rules()
             await self._open_gate()
@@ -118,6 +120,7 @@ class Node:
                 _limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
             )
             self.engine.turns.wake = self._take_turns_soon
+            await self._open_store()
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
                 await self._open_mesh(loop)
@@ -128,9 +131,23 @@ class Node:
             await self.stop()
             raise
 
-    def _keeps_files(self) -> bool:
-        config = self.config
-        return bool(config.plugins.store) or (config.mesh.enabled and config.durability == "commit")
+    async def _open_store(self) -> None:
+        """What earlier processes kept, and where this one keeps it."""
+        if self.config.durability != "commit":
+            return
+        from broker.store.database import Database, StoreError
+        from broker.store.writer import StoreWriter
+
+        path = self.config.node.data / "broker.db"
+        try:
+            self._store = StoreWriter(await asyncio.to_thread(Database, path))
+        except StoreError as error:
+            raise StartError(str(error)) from None
+        count = self.engine.restore(self._store.saved(), time.time())
+        if count:
+            logger.info("%s: %d retained messages", path, count)
+        self.engine.store = self._store
+        self._store.start()
 
     async def _open_gate(self) -> None:
         """The authority, where anybody is to be asked for credentials or anything is not allowed."""
@@ -264,6 +281,8 @@ class Node:
             await asyncio.to_thread(self._history.close)
         for listener in self._listeners:
             await listener.wait_closed()
+        if self._store is not None:
+            await self._store.close()
         if self._folder is not None:
             self._folder.close()
 
@@ -390,7 +409,7 @@ def _take_folder(path: Path) -> DataFolder:
     try:
         return DataFolder(path)
     except FolderError as error:
-        raise StartError(f"node.data: {error}") from None
+        raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
 
 
 def _why_not(bind: str, error: OSError) -> str:

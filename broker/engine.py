@@ -14,7 +14,7 @@ from broker.flow import Turns
 from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
-from broker.ports import Action, Authority, Journal, Mesh, Outbound, Pipeline, Stage
+from broker.ports import Action, Authority, Journal, Mesh, Outbound, Pipeline, Stage, Store
 from broker.protocol import encode
 from broker.protocol.constants import V5, Reason
 from broker.protocol.packets import PublishRun, Subscribe, Subscription, Unsubscribe
@@ -50,6 +50,7 @@ class Engine:
         self.authority = authority
         self.pipeline = pipeline
         self.mesh: Mesh | None = None
+        self.store: Store | None = None
         self.wall_offset = wall - now
         self.stats = Stats()
         self.dirty: list[Outlet] = []
@@ -128,16 +129,39 @@ class Engine:
                 break
         outbound: list[Outbound] = []
         meshed = self.mesh is not None
+        keeps = False
         for message, route in batch:
             if message.retain:
                 self._retain(message, wall)
+                keeps = keeps or message.qos > 0
             self._deliver(message, route, wall)
             if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
                 outbound.append(Outbound(message, route.nodes))
+        if keeps and self.store is not None and on_safe is not None:
+            return self._publish_durably(self.store, outbound, on_safe)
         if outbound and self.mesh is not None:
             self.stats.publish_to_mesh += len(outbound)
             return self.mesh.forward(outbound, on_safe)
         return False
+
+    def _publish_durably(self, store: Store, outbound: list[Outbound], on_safe: Callable[[], None]) -> bool:
+        """What the node keeps is acknowledged when it is on disk, and safe for the other nodes, too."""
+        left = 2
+
+        def one_of_two() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                on_safe()
+
+        store.commit(one_of_two)
+        waits = False
+        if outbound and self.mesh is not None:
+            self.stats.publish_to_mesh += len(outbound)
+            waits = self.mesh.forward(outbound, one_of_two)
+        if not waits:
+            one_of_two()
+        return True
 
     def publish_one(self, message: Message, now: float) -> None:
         """Publish a message of the node's own, or a will."""
@@ -170,8 +194,28 @@ class Engine:
         else:
             self._last_stamp = max(self._last_stamp + 1, int(now * 1000) << 16)
             message.stamp = self._last_stamp
-        if not self.retained.put(message, now):
+        if not self._keep(message, now):
             self.stats.retained_refused += 1
+
+    def _keep(self, message: Message, now: float) -> bool:
+        """Put a message among the retained ones, here and on disk; False where a newer one is known, or no room."""
+        kept = self.retained.put(message, now)
+        if kept and self.store is not None and message.topic[0] != "$":
+            self.store.retain(message)
+        return kept
+
+    def has_room(self, topic: str, size: int) -> bool:
+        """Whether a retained message of so many bytes could be kept, and written."""
+        return self.retained.has_room(topic, size) and not (self.store is not None and self.store.failing)
+
+    def restore(self, messages: Iterable[Message], now: float) -> int:
+        """Take back what an earlier process kept; how many. ``now`` is in wall-clock seconds."""
+        count = 0
+        for message in messages:
+            if not message.expires_at or message.expires_at > now:
+                count += self.retained.put(message, now)
+                self._last_stamp = max(self._last_stamp, message.stamp)
+        return count
 
     # -- delivering --------------------------------------------------------------------------------------
 
@@ -428,14 +472,14 @@ class Engine:
         route_of = self.subscriptions.route
         for message in batch:
             if message.retain:
-                self.retained.put(message, wall)
+                self._keep(message, wall)
             self._deliver(message, route_of(message.topic), wall)
         self.flush()
 
     def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:
         """Store retained messages of other nodes, where they are newer than what is known."""
         for message in batch:
-            self.retained.put(message, now + self.wall_offset)
+            self._keep(message, now + self.wall_offset)
 
     def local_filters(self) -> Iterable[str]:
         """The distinct topic filters that local sessions hold now."""

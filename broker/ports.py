@@ -206,6 +206,19 @@ class Authority(Protocol):
         """Have a question answered; ``done`` is called once, later, on the event loop. Then the answer is known."""
 
 
+class Store(Protocol):
+    """What outlives the process. All calls are made on the event loop and return at once."""
+
+    failing: bool
+    """Whether the disk does not take what it should."""
+
+    def retain(self, message: Message) -> None:
+        """Keep a retained message, or the deletion of one (an empty payload), with the next commit."""
+
+    def commit(self, on_safe: Callable[[], None]) -> None:
+        """Have ``on_safe`` called once, later, on the event loop, when all that was handed over is on disk."""
+
+
 class Journal(Protocol):
     """What operators should know about clients, in words. Never called for each message."""
 

@@ -164,7 +164,7 @@ class Publisher(Outlet):
                 self.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, now)
                 return False
         keeps = packet.retain and packet.payload and not route.refusal and self.version == V5
-        if keeps and not self.engine.retained.has_room(route.topic, len(packet.payload)):
+        if keeps and not self.engine.has_room(route.topic, len(packet.payload)):
             self._refuse(packet, Reason.QUOTA_EXCEEDED)
             return False
         if self.version == V5 and (route.refusal or route.empty):

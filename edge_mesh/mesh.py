@@ -128,6 +128,8 @@ class ZenohMesh:
         for topic_filter in self._node.local_filters():
             self._interest.add(topic_filter)
         self._interest.take_change()
+        for message in self._node.retained_messages():
+            self._clock.observe(message.stamp, time.time())
         self._running = True
         self._declare()
         self._spawn(self._tick_forever())

@@ -281,7 +281,8 @@ class NodeConfig(Section):
     )
     durability: Literal["commit", "memory"] = Field(
         "commit",
-        description="When a message above QoS 0 for other nodes is acknowledged: once it is on disk, or at once.",
+        description="When a message above QoS 0 that is retained, or for other nodes, is acknowledged: once it is on "
+        "disk, or at once. With memory nothing of these is written.",
     )
     mesh: MeshSection = Field(default_factory=MeshSection, description="The other nodes.")
     plugins: PluginsSection = Field(default_factory=PluginsSection, description="The rules.")
