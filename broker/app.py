@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from broker import __version__
 from broker.access.anonymous import Anonymous
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
+from broker.config.access import AccessSection
 from broker.config.model import MeshSection
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
@@ -29,7 +31,7 @@ from broker.net.tls import TlsError, TlsFiles, TlsListener
 from broker.observe.journal import AuditLog
 from broker.observe.sys_topics import SysTopics, resident_memory
 from broker.overload import Overload
-from broker.ports import Stage
+from broker.ports import Authority, Stage
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
@@ -103,7 +105,7 @@ class Node:
         self._stages: Stages | None = None
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
-        self._gate: Gate | None = None
+        self._gates: list[Gate] = []
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -114,8 +116,7 @@ class Node:
             if self.config.durability == "commit" or self.config.plugins.store:
                 self._folder = _take_folder(self.config.node.data)
             self._open_rules()
-            await self._open_gate()
-            authority = self._gate or Anonymous()
+            authority = await self._open_gates()
             self.engine = Engine(
                 _limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
             )
@@ -149,32 +150,50 @@ class Node:
         self.engine.store = self._store
         self._store.start()
 
-    async def _open_gate(self) -> None:
-        """The authority, where anybody is to be asked for credentials or anything is not allowed."""
+    async def _open_gates(self) -> Authority:
+        """The authority: for each listener its own, where it has one; none that asks where all are open."""
         config = self.config
-        access = config.access
-        open_to_all = {listener.label for listener in config.listeners if config.is_open(listener)}
-        if len(open_to_all) == len(config.listeners) and not (access.asks_for_credentials or access.acl):
-            return
+        by_access: dict[int, Authority] = {}
+        by_listener: dict[str, Authority] = {}
+        for listener in config.listeners:
+            access = config.access_of(listener)
+            if id(access) not in by_access:
+                by_access[id(access)] = await self._open_gate(access)
+            by_listener[listener.label] = by_access[id(access)]
+        if len(by_access) == 1:
+            return next(iter(by_access.values()))
+        from broker.access.gates import Gates
+
+        return Gates(by_listener)
+
+    async def _open_gate(self, access: AccessSection) -> Authority:
+        config = self.config
+        here = [listener for listener in config.listeners if config.access_of(listener) is access]
+        open_to_all = {listener.label for listener in here if config.is_open(listener)}
+        if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
+            return Anonymous()
         from broker.access.acl import AclError
         from broker.access.bans import Bans
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
-        plugins = await self._load_plugins() if access.amqtt else None
+        plugins = await self._load_plugins(access) if access.amqtt else None
         limits = config.limits
         bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
         try:
-            self._gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
+            gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
         except UsersError as error:
             raise StartError(f"access.users: {error}") from None
         except AclError as error:
             raise StartError(f"access.acl: {error}") from None
+        self._gates.append(gate)
+        return gate
 
-    async def _load_plugins(self) -> AmqttPlugins:
+    @staticmethod
+    async def _load_plugins(access: AccessSection) -> AmqttPlugins:
         from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
 
-        plugins = AmqttPlugins(self.config.access.amqtt)
+        plugins = AmqttPlugins(access.amqtt)
         try:
             await plugins.start()
         except PluginsError as error:
@@ -185,7 +204,7 @@ class Node:
         try:
             listener = Listener(
                 self.engine,
-                _door(settings),
+                _door(settings, self.engine.limits),
                 settings.address,
                 TlsListener(_tls_files(settings)) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
@@ -256,7 +275,8 @@ class Node:
     def _refresh(self) -> None:
         """Take in what has changed on disk."""
         self._journal.tick()
-        if self._gate is not None and self._gate.refresh():
+        changed = [gate for gate in self._gates if gate.refresh()]
+        if changed:
             self.engine.rights_changed()
         for listener in self._listeners:
             if listener.tls is not None:
@@ -271,8 +291,8 @@ class Node:
             await asyncio.gather(self._ticker, return_exceptions=True)
         if hasattr(self, "engine"):
             self.engine.stop(self._loop.time())
-        if self._gate is not None:
-            await self._gate.close()
+        for gate in self._gates:
+            await gate.close()
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:
@@ -316,7 +336,8 @@ class Node:
         return status
 
 
-def _door(settings: ListenerSettings) -> Door:
+def _door(settings: ListenerSettings, limits: Limits) -> Door:
+    own = settings.limits.model_dump(exclude_none=True) if settings.limits is not None else {}
     return Door(
         settings.label,
         settings.mount_point,
@@ -325,6 +346,7 @@ def _door(settings: ListenerSettings) -> Door:
         settings.type in ("ws", "wss"),
         settings.path,
         tuple(settings.origins),
+        replace(limits, **own) if own else None,
     )
 
 

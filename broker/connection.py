@@ -49,7 +49,7 @@ class Connection(Publisher):
         self.keep_alive = 0
         self._meter: Meter | None = None
         self.squeeze(0.0, now)
-        self._decoder = Decoder(engine.limits.max_packet_size, engine.limits.max_connect_size)
+        self._decoder = Decoder(self.limits.max_packet_size, self.limits.max_connect_size)
         self._handshake: Handshake | None = None
         self._held: list[Any] | None = None
         """What was read and has to wait: for the authority, or for the next turn."""
@@ -86,7 +86,7 @@ class Connection(Publisher):
 
     def squeeze(self, rate: float, now: float) -> None:
         """Take so many messages a second at most, 0 for what the limits say."""
-        limits = self.engine.limits
+        limits = self.limits
         messages = rate or limits.message_rate
         self._meter = Meter(messages, limits.byte_rate, now) if messages or limits.byte_rate else None
 

@@ -268,7 +268,9 @@ class Engine:
             if reason <= 2 and wanted and session.subscriptions[asked.topic_filter].group is None:
                 owed.append(session.subscriptions[asked.topic_filter])
         if Reason.QUOTA_EXCEEDED in reasons:
-            self.note("limited", connection, f"no more than {self.limits.max_subscriptions} subscriptions")
+            self.note(
+                "limited", connection, f"no more than {connection.limits.max_subscriptions} subscriptions"
+            )
         denied = connection.explains and max(reasons) >= Reason.UNSPECIFIED_ERROR
         answer = encode.suback(session.version, packet.packet_id, reasons, _NOT_ALL if denied else "")
         if denied and session.max_packet and len(answer) > session.max_packet:
@@ -283,7 +285,7 @@ class Engine:
     ) -> tuple[int, bool]:
         """(reason code, whether the subscription is a new one)."""
         group, topic_filter = split_share(asked.topic_filter)
-        limits = self.limits
+        limits = connection.limits
         if (
             len(asked.topic_filter.encode()) > limits.max_topic_length
             or topic_filter.count("/") >= limits.max_topic_levels

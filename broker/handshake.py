@@ -56,7 +56,7 @@ class Handshake:
         connection.stats.control_received += 1
         connection.version = packet.version
         reason = engine.roster.objection(connection, packet, now)
-        will = packet.will if engine.limits.check_payload_format else None
+        will = packet.will if connection.limits.check_payload_format else None
         if not reason and will is not None and wrong_format(will.properties, will.payload):
             reason = Reason.PAYLOAD_FORMAT_INVALID
         if reason:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from broker.limits import Limits
 from broker.message import Message
 
 
@@ -110,13 +111,14 @@ class Certificate(NamedTuple):
 class Peer(NamedTuple):
     """What is known of a connection before its first packet.
 
-    ``mount_point`` is put before all topics of the client.
+    ``mount_point`` is put before all topics of the client; ``limits`` are its listener's, None for the node's.
     """
 
     address: str = ""
     listener: str = ""
     mount_point: str = ""
     certificate: Certificate | None = None
+    limits: Limits | None = None
 
 
 class Credentials(NamedTuple):

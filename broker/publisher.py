@@ -41,6 +41,7 @@ class Publisher(Outlet):
         "engine",
         "explains",
         "last_seen",
+        "limits",
         "peer",
         "routes",
         "session",
@@ -55,6 +56,7 @@ class Publisher(Outlet):
         self.engine = engine
         self.transport = transport
         self.peer = peer
+        self.limits = peer.limits or engine.limits
         self.valve = Valve(transport)
         self.state = State.NEW
         self.version = 4
@@ -127,7 +129,7 @@ class Publisher(Outlet):
         stats = self.stats
         stats.publish_received += 1
         stats.payload_received += len(packet.payload)
-        if self.engine.limits.check_payload_format and wrong_format(packet.properties, packet.payload):
+        if self.limits.check_payload_format and wrong_format(packet.properties, packet.payload):
             self._refuse_payload(packet, now)
             return
         qos = packet.qos
@@ -160,7 +162,7 @@ class Publisher(Outlet):
                 # Received before and not yet released: acknowledge, deliver nothing [MQTT-4.3.3-10].
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
-            if len(session.incoming) >= self.engine.limits.receive_maximum and self.version == V5:
+            if len(session.incoming) >= self.limits.receive_maximum and self.version == V5:
                 self.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, now)
                 return False
         keeps = packet.retain and packet.payload and not route.refusal and self.version == V5
@@ -245,7 +247,7 @@ class Publisher(Outlet):
     def _resolve_alias(self, packet: packets.Publish, now: float) -> bytes | None:
         """The topic that a Topic Alias stands for; None where it stands for none, and we closed."""
         if self._aliases is None:
-            self._aliases = InboundAliases(self.engine.limits.topic_alias_maximum)
+            self._aliases = InboundAliases(self.limits.topic_alias_maximum)
         topic = self._aliases.resolve(packet.alias, packet.topic)
         if isinstance(topic, int):
             self.fail(topic, now)

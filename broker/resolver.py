@@ -33,7 +33,7 @@ def resolve(client: Publisher, raw: bytes, qos: int, retain: bool) -> Route:
     """
     engine = client.engine
     topic = decode_topic(raw)
-    limits = engine.limits
+    limits = client.limits
     if len(raw) > limits.max_topic_length or topic.count("/") >= limits.max_topic_levels:
         return _remember(client, raw, NO_TOPIC)
     topic = client.peer.mount_point + topic

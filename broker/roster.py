@@ -154,7 +154,7 @@ class Roster:
 
     def _agree(self, session: Session, connection: Connection, packet: Connect) -> None:
         """Set the session's terms from what the client asked for and what the node allows."""
-        limits = self._engine.limits
+        limits = connection.limits
         properties = packet.properties
         session.version = packet.version
         session.quota = min(properties.get(Prop.RECEIVE_MAXIMUM, 0xFFFF), limits.max_inflight)
@@ -175,11 +175,12 @@ class Roster:
             connection.credentials = connection.credentials._replace(client_id=session.client_id)
         session.credentials = connection.credentials
         session.mount_point = connection.peer.mount_point
+        session.limits = connection.limits
         session.attach(connection)
 
     def _terms(self, session: Session, connection: Connection, packet: Connect, client_id: str) -> Properties:
         """CONNACK's properties: everything in which the server differs from what the client assumes."""
-        limits = self._engine.limits
+        limits = connection.limits
         terms: Properties = {}
         if session.expiry != packet.properties.get(Prop.SESSION_EXPIRY_INTERVAL, 0):
             terms[Prop.SESSION_EXPIRY_INTERVAL] = session.expiry

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from broker.config.base import Section
-from broker.config.units import Duration, Size
+from broker.config.units import Duration, Size, WholeSeconds
 
 
 class LimitsSection(Section):
@@ -85,3 +85,25 @@ class LimitsSection(Section):
     overload_lag: Duration = Field(
         1.0, description="Delay of the event loop above which new clients get 0x89 and publishers are paused."
     )
+
+
+class ListenerLimits(Section):
+    """What is otherwise for clients of this listener; what is left out is as in `limits` and `mqtt`."""
+
+    max_packet_size: Size | None = Field(
+        None, ge=64, le=268_435_460, description="As `mqtt.max_packet_size`."
+    )
+    keep_alive_max: WholeSeconds | None = Field(None, le=65535, description="As `mqtt.keep_alive_max`.")
+    receive_maximum: int | None = Field(None, ge=1, le=65535, description="As `mqtt.receive_maximum`.")
+    max_inflight: int | None = Field(None, ge=1, le=65535, description="As `mqtt.max_inflight`.")
+    topic_alias_maximum: int | None = Field(
+        None, ge=0, le=65535, description="As `mqtt.topic_alias_maximum`."
+    )
+    queue_max_messages: int | None = Field(None, ge=0, description="As `mqtt.queue_max_messages`.")
+    queue_max_bytes: Size | None = Field(None, description="As `mqtt.queue_max_bytes`.")
+    max_connect_size: Size | None = Field(None, ge=1024, description="As `limits.max_connect_size`.")
+    message_rate: float | None = Field(None, ge=0, description="As `limits.message_rate`.")
+    byte_rate: Size | None = Field(None, ge=0, description="As `limits.byte_rate`.")
+    max_subscriptions: int | None = Field(None, ge=0, description="As `limits.max_subscriptions`.")
+    max_topic_length: int | None = Field(None, ge=1, le=65_535, description="As `limits.max_topic_length`.")
+    max_topic_levels: int | None = Field(None, ge=1, description="As `limits.max_topic_levels`.")

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from broker.config.access import AccessSection
 from broker.config.base import FilePath, Section, is_loopback, split_address
+from broker.config.limits import ListenerLimits
 from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import decode_topic
 
@@ -105,6 +107,10 @@ class Listener(Section):
         "", description="Put before all topics of this listener's clients, such as plant1/."
     )
     max_connections: int = Field(0, ge=0, description="Connections at a time; 0: no limit.")
+    limits: ListenerLimits | None = Field(None, description="What is otherwise for this listener's clients.")
+    access: AccessSection | None = Field(
+        None, description="Who may connect here, and do what, instead of the node's `access`."
+    )
     anonymous: bool | None = Field(
         None, description="Whether clients need no credentials here, whatever `access.anonymous` says."
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from broker.config.access import AccessSection
 from broker.config.base import FilePath, Name, Section, TopicFilter, absolute, split_address
 from broker.config.limits import LimitsSection
 from broker.config.listeners import Listener
@@ -48,36 +49,6 @@ class NodeSection(Section):
         validate_default=True,
         description="The folder of everything that outlives the process; relative to the configuration file.",
     )
-
-
-class AccessSection(Section):
-    """Who may connect, and who may publish and subscribe to what."""
-
-    anonymous: Literal["loopback", "everywhere", "nowhere"] = Field(
-        "loopback",
-        description="Where clients need no credentials: on listeners that only this machine reaches, on every "
-        "listener, or on none.",
-    )
-    users: FilePath | None = Field(
-        None, description="The users file, written by `geomq user`; a change counts within a second."
-    )
-    acl: FilePath | None = Field(
-        None,
-        description="The access list: without one, everybody may do everything; with one, only what it allows.",
-    )
-    amqtt: dict[str, dict[str, Any] | None] = Field(
-        default_factory=dict,
-        description="amqtt's authentication and topic plugins by their full name, with their own configuration "
-        "beneath; all have to agree.",
-    )
-    plugin_cache: Duration = Field(
-        60.0, description="How long the decisions of topic plugins are kept for a client and topic."
-    )
-
-    @property
-    def asks_for_credentials(self) -> bool:
-        """Whether there is anybody who could know a user."""
-        return self.users is not None or bool(self.amqtt)
 
 
 class MqttSection(Section):
@@ -290,8 +261,8 @@ class NodeConfig(Section):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> NodeConfig:
-        access = self.access
         for at, listener in enumerate(self.listeners):
+            access = self.access_of(listener)
             if self.is_open(listener) or access.asks_for_credentials or proves(listener):
                 continue
             if access.anonymous == "nowhere" or listener.anonymous is False:
@@ -303,15 +274,22 @@ class NodeConfig(Section):
                 "credentials; name the file of `access.users`, or say `access: {anonymous: everywhere}` "
                 "if that is meant"
             )
+        labels = [listener.label for listener in self.listeners]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two listeners are called {label!r}")
         return self
+
+    def access_of(self, listener: Listener) -> AccessSection:
+        """Who may connect at a listener, and do what: its own section, or the node's."""
+        return listener.access if listener.access is not None else self.access
 
     def is_open(self, listener: Listener) -> bool:
         """Whether clients without credentials are let in at a listener."""
         if listener.anonymous is not None:
             return listener.anonymous
-        if self.access.anonymous == "loopback":
-            return listener.is_local
-        return self.access.anonymous == "everywhere"
+        anonymous = self.access_of(listener).anonymous
+        return anonymous == "everywhere" or (anonymous == "loopback" and listener.is_local)
 
 
 def proves(listener: Listener) -> bool:

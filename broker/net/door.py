@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.limits import Limits
+
 
 @dataclass
 class Door:
@@ -21,5 +23,6 @@ class Door:
     websocket: bool = False
     path: str = "/mqtt"
     origins: tuple[str, ...] = ()
+    limits: Limits | None = None
     open: int = 0
     """How many connections there are now."""

@@ -42,7 +42,7 @@ class MqttProtocol(asyncio.Protocol):
             stream.abort()
             return
         stream.set_write_buffer_limits(high=self._engine.limits.write_buffer)
-        peer = Peer(address, door.name, door.mount_point, _certificate(transport, door.identity))
+        peer = Peer(address, door.name, door.mount_point, _certificate(transport, door.identity), door.limits)
         self._connection = Connection(self._engine, stream, now, peer)
         self._engine.roster.greet(self._connection, now)
 

@@ -40,8 +40,9 @@ class Setup:
         write_users(self.users, {name: make_user(PASSWORD) for name in ("joe", "site")})
         self.acl = folder / "acl"
         self.acl.write_text(ACL)
+        (folder / "guests").write_text("allow subscribe open/#\n")
         self.socket = Path("/tmp") / f"geomq-{uuid.uuid4().hex[:8]}.sock"
-        self.ports = {name: free_port() for name in ("tls", "devices", "ws", "wss", "mounted")}
+        self.ports = {name: free_port() for name in ("tls", "devices", "ws", "wss", "mounted", "guests")}
         pair = {"certificate": str(server.certificate), "key": str(server.key)}
         cas = {"ca": str(self.authority.certificate)}
         self.node = NodeProcess(folder, "doors", f"doors-{uuid.uuid4().hex[:8]}", mesh={"enabled": False})
@@ -55,6 +56,12 @@ class Setup:
             },
             {"name": "ws", "type": "ws", "bind": f"127.0.0.1:{self.ports['ws']}", "path": "/ws"},
             {"name": "wss", "type": "wss", "bind": f"127.0.0.1:{self.ports['wss']}", "tls": pair},
+            {
+                "name": "guests",
+                "bind": f"127.0.0.1:{self.ports['guests']}",
+                "access": {"anonymous": "loopback", "acl": "../guests"},
+                "limits": {"max_subscriptions": 1, "max_packet_size": 1000, "message_rate": 50},
+            },
             {"name": "socket", "bind": f"unix:{self.socket}"},
             {"name": "mounted", "bind": f"127.0.0.1:{self.ports['mounted']}", "mount_point": "plant1/"},
         ]
@@ -184,6 +191,25 @@ def test_mounted_clients_see_their_own_part_only(setup: Setup) -> None:
         assert site.publish("line/1", b"running") == 0
         wait_for(lambda: watcher.heard == [("plant1/line/1", b"running")], "the message arrives")
         assert site.heard == [("line/1", b"running")]
+
+
+def test_door_with_an_access_list_and_limits_of_its_own(setup: Setup) -> None:
+    with Party(setup, "plain") as publisher, Party(setup, "guests", None) as guest:
+        assert (publisher.reason, guest.reason) == (0, 0)
+        assert guest.subscribe("secret/#") == 0x87
+        assert guest.subscribe("open/a") == 1
+        assert guest.subscribe("open/b") == 0x97
+        assert publisher.subscribe("open/b") == 1
+        assert publisher.publish("open/a", b"x") == 0
+        wait_for(lambda: guest.heard == [("open/a", b"x")], "the message arrives")
+        assert guest.publish("open/a", b"x") == 0x87
+        ended: list[int] = []
+        guest.paho.on_disconnect = lambda _c, _d, _f, reason, _p: ended.append(reason.value)
+        guest.paho.publish("open/a", bytes(2000))
+        wait_for(lambda: ended, "the packet is too large here")
+        assert ended == [0x95]
+    with Party(setup, "guests", "joe") as stranger:
+        assert stranger.reason == 0x86, "the users of other doors are not known here"
 
 
 def test_access_list_and_users_change_while_the_node_runs(setup: Setup) -> None:
