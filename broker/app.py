@@ -96,6 +96,8 @@ class Node:
         self.config = config
         self.addresses: list[tuple[str, int] | str] = []
         """Where the listeners really listen, once started (a port of 0 lets the system choose)."""
+        self.places: list[str] = []
+        """The same for people, with what is spoken there."""
         self._listeners: list[Listener] = []
         self._folder: DataFolder | None = None
         self._store: StoreWriter | None = None
@@ -217,6 +219,10 @@ class Node:
             raise StartError(_why_not(settings.bind, error)) from None
         self._listeners.append(listener)
         self.addresses += listener.addresses
+        for address in listener.addresses:
+            place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+            kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
+            self.places.append(f"{place} ({kind})")
 
     def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
@@ -453,8 +459,7 @@ async def run_node(config: NodeConfig) -> None:
     await node.start()
     _collect_rarely()
     name, region = config.node.name, config.node.region
-    for address in node.addresses:
-        place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+    for place in node.places:
         logger.info("node %s in region %s serves MQTT on %s", name, region, place)
     try:
         await stopping.wait()

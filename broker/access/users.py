@@ -98,7 +98,7 @@ def read_users(path: Path) -> dict[str, User]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsersError(f"{path}: cannot be read: {reason}") from None
+        raise UsersError(f"{path}: cannot be read: {reason}; `geomq user add` makes one") from None
     users: dict[str, User] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):

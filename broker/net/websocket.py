@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import cast
 
 from websockets.exceptions import NegotiationError
@@ -21,6 +22,10 @@ _OLD = Subprotocol("mqttv3.1")
 """What clients of MQTT 3.1 offer."""
 _FRAME_OVERHEAD = 1 << 16
 
+_quiet = logging.getLogger("geomq.net.websocket")
+# The library tells of each handshake; what matters about clients is in the audit log, which no flood can fill.
+_quiet.setLevel(logging.ERROR)
+
 
 class WebSocketProtocol(asyncio.Protocol):
     """One WebSocket; its binary frames are a stream of bytes, whatever packets they cut [MQTT-6.0.0-2]."""
@@ -36,6 +41,7 @@ class WebSocketProtocol(asyncio.Protocol):
             origins=origins,
             subprotocols=[_SUBPROTOCOL, _OLD],
             select_subprotocol=_select,
+            logger=_quiet,
             max_size=engine.limits.max_packet_size + _FRAME_OVERHEAD,
         )
         self._transport: _FramedTransport | None = None
