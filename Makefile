@@ -61,7 +61,8 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	@touch $@
 
 .venv/.mqttjs: tests/clients/mqttjs/package-lock.json | .venv/.installed
-	cd tests/clients/mqttjs && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --silent --no-audit --no-fund
+	@(cd tests/clients/mqttjs && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --silent --no-audit --no-fund) || \
+		echo "mqtt.js could not be installed: its rounds are skipped"
 	@touch $@
 
 .PHONY: help setup run test lint fuzz bench audit plugins clean
