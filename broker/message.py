@@ -14,12 +14,14 @@ class Message:
     ``expires_at`` is wall-clock seconds, 0.0 for a message that does not expire.
     ``publisher`` is the client identifier of the device that published it; it never leaves the node.
     ``origin`` is the node that accepted it, empty for this one. ``stamp`` is the hybrid logical clock of a
-    retained message, 0 for all others; (stamp, origin) orders two of them.
+    retained message, 0 for all others; (stamp, origin) orders two of them. ``key`` is the store's, 0 where it
+    has not written the message.
     """
 
     __slots__ = (
         "_forms",
         "expires_at",
+        "key",
         "origin",
         "payload",
         "properties",
@@ -51,6 +53,7 @@ class Message:
         self.publisher = publisher
         self.origin = origin
         self.stamp = stamp
+        self.key = 0
         self._forms: dict[int, tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:
@@ -70,3 +73,8 @@ class Message:
             return forms[key]
         parts = forms[key] = encode.publish(self.topic, self.payload, qos, retain, version, self.properties)
         return parts
+
+
+Delivery = tuple[Message, int, bool, bytes, int]
+"""A message for one receiver: the message, QoS, retain flag, subscription identifiers as wire-form properties, and
+its number in the session, by which the store knows it (0 where nothing is stored)."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.limits import Limits
-from broker.message import Message
+from broker.message import Delivery, Message
+
+if TYPE_CHECKING:
+    from broker.protocol.packets import Will
+    from broker.subscriptions import Held
 
 
 class Stage(IntEnum):
@@ -208,17 +212,125 @@ class Authority(Protocol):
         """Have a question answered; ``done`` is called once, later, on the event loop. Then the answer is known."""
 
 
+class SessionTerms(NamedTuple):
+    """What a session is, apart from what it holds."""
+
+    client_id: str
+    version: int
+    expiry: int
+    window: int
+    """How many deliveries may have been sent and not acknowledged."""
+    credentials: Credentials
+    mount_point: str
+
+
+class StoredWill(NamedTuple):
+    """A will whose time has not come. ``due`` is in wall-clock seconds, 0.0 as long as its client is connected."""
+
+    will: Will
+    credentials: Credentials
+    session_expiry: int
+    due: float
+
+
+class Stored(NamedTuple):
+    """Deliveries that the disk gave back, in order."""
+
+    deliveries: list[tuple[Delivery, bool]]
+    """Each with whether it is known to have been sent."""
+    complete: bool
+    """Whether there was nothing more."""
+    now: float
+    """Wall-clock seconds."""
+
+
+class StoredSession(NamedTuple):
+    """A session that an earlier process left behind."""
+
+    key: int
+    terms: SessionTerms
+    left_at: float
+    """When its client went, wall-clock seconds; 0.0 where it was connected to the last."""
+    subscriptions: list[tuple[str, Held]]
+    incoming: list[int]
+    releasing: list[tuple[int, int]]
+    """Packet identifiers whose PUBREL is under way, with their deliveries' numbers."""
+    queued: int
+    queued_bytes: int
+    first: int
+    last: int
+    """The numbers of the first and the last delivery on disk."""
+
+
+class SessionStore(Protocol):
+    """One session's place in the store. What is handed over is on disk after the next :meth:`Store.commit`."""
+
+    def save(self, terms: SessionTerms, left_at: float) -> None:
+        """Keep the terms; ``left_at`` is when the client went (wall-clock seconds), 0.0 while it is connected."""
+
+    def subscribe(self, name: str, held: Held) -> None:
+        """Keep a subscription; ``name`` is the filter as the client gave it."""
+
+    def unsubscribe(self, name: str) -> None:
+        """Forget a subscription."""
+
+    def add(self, delivery: Delivery, live: bool) -> None:
+        """Keep a delivery; ``live`` where it was sent at once, and its acknowledgement will likely come first."""
+
+    def done(self, delivery: Delivery) -> None:
+        """The delivery is over."""
+
+    def sent(self, deliveries: Iterable[Delivery]) -> None:
+        """These have been sent: sent again, they are duplicates."""
+
+    def released(self, packet_id: int, delivery: Delivery) -> None:
+        """The receiver has the QoS 2 message: only its identifier is owed, until :meth:`completed`."""
+
+    def completed(self, packet_id: int) -> None:
+        """The identifier is free again."""
+
+    def received(self, packet_id: int) -> None:
+        """The client has published a QoS 2 message under this identifier."""
+
+    def forgotten(self, packet_id: int) -> None:
+        """The client has released the identifier that it published under."""
+
+    def commit(self, on_safe: Callable[[float], None]) -> None:
+        """As :meth:`Store.commit`; ``on_safe`` is told the time, in wall-clock seconds."""
+
+    def load(self, first: int, count: int, done: Callable[[Stored], None]) -> None:
+        """Have ``done`` called later with the next ``count`` deliveries from a number on."""
+
+    def end(self) -> None:
+        """The session is over; nothing of it is needed."""
+
+
 class Store(Protocol):
     """What outlives the process. All calls are made on the event loop and return at once."""
 
     failing: bool
     """Whether the disk does not take what it should."""
+    owes: bool
+    """Whether something was handed over that a publisher has to wait for; whoever sees to that clears it."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits for the disk that publishers should wait, too."""
 
     def retain(self, message: Message) -> None:
         """Keep a retained message, or the deletion of one (an empty payload), with the next commit."""
 
     def commit(self, on_safe: Callable[[], None]) -> None:
-        """Have ``on_safe`` called once, later, on the event loop, when all that was handed over is on disk."""
+        """Have ``on_safe`` called once, later, on the event loop, when all that was handed over is safe.
+
+        Safe is what is on disk, and a delivery that is over.
+        """
+
+    def session(self, key: int = 0) -> SessionStore:
+        """A session's place: a new one, or that of a session which :class:`StoredSession` told of."""
+
+    def will(self, client_id: str, will: StoredWill | None) -> None:
+        """Keep a client's will, or forget it."""
 
 
 class Journal(Protocol):

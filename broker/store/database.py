@@ -1,35 +1,27 @@
-"""The node's database: opened, brought to the newest schema, set aside where it is damaged, with what can be read."""
+"""The node's database: opened, brought to the newest schema, written in groups, read."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
 import sqlite3
-import tempfile
-import time
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from broker.message import Message
+from broker.ports import Stored, StoredSession, StoredWill
+from broker.store import records
+from broker.store.group import Group, Load
+from broker.store.salvage import replace_damaged
+from broker.store.schema import COLUMNS, SchemaError, insert, migrate
 
 logger = logging.getLogger("geomq.store")
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE retained (
-        topic TEXT PRIMARY KEY, payload BLOB NOT NULL, qos INTEGER NOT NULL, properties BLOB NOT NULL,
-        expires_at REAL NOT NULL, publisher TEXT NOT NULL, origin TEXT NOT NULL, stamp INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX retained_expiry ON retained (expires_at) WHERE expires_at > 0;
-    """,
-)
-"""The steps from each schema version to the next; version 0 is an empty file."""
-
-_COLUMNS = "topic, payload, qos, properties, expires_at, publisher, origin, stamp"
-
-
-_LARGEST_SALVAGE = 16 << 30
+_SLICE = 500
+"""Rows, or pages, that are freed at a time: nobody should wait for more."""
+_MANY_FREE = 1024
+"""Free pages that are worth giving back to the file system."""
 
 
 class StoreError(Exception):
@@ -39,31 +31,126 @@ class StoreError(Exception):
 class Database:
     """One file; used by one thread at a time. StoreError where it cannot be had.
 
+    ``synchronous`` is `full` (a commit is on disk) or `normal` (it outlives the process, not a power cut).
     A retained message with an empty payload is a deletion, kept so that other nodes do not bring the message back.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, synchronous: str = "full") -> None:
         self.path = path
         try:
-            self._connection = _opened(path)
+            self._connection = _opened(path, synchronous)
+        except SchemaError as error:
+            raise StoreError(f"{path}: {error}") from None
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{path}: {error}") from None
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise StoreError(f"{path}: {error}") from None
-            self._connection = _replaced(path, error)
+            replace_damaged(path, error)
+            self._connection = _opened(path, synchronous)
+        self._next_message = self._highest("message", "key") + 1
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def save(self, retained: Iterable[Message]) -> None:
-        """Write retained messages in one transaction; sqlite3.Error where that fails, and nothing is written."""
-        rows = [
-            (m.topic, m.payload, m.qos, m.properties, m.expires_at, m.publisher, m.origin, m.stamp)
-            for m in retained
-        ]
+    def _highest(self, table: str, column: str) -> int:
+        query = f"SELECT max({column}) FROM {table}"  # noqa: S608 - names from here
+        return int(self._connection.execute(query).fetchone()[0] or 0)
+
+    def next_session(self) -> int:
+        """A key that no session has, and none that ended and is still being removed."""
+        used = (("session", "key"), ("ended", "session"), ("delivery", "session"))
+        return max(self._highest(table, column) for table, column in used) + 1
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def write(self, group: Group) -> None:
+        """Write a group in one transaction; sqlite3.Error where that fails, and nothing is written."""
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
-            _insert(connection, rows)
+            many = connection.executemany
+            if group.retained:
+                many(insert("retained"), map(records.retained_row, group.retained.values()))
+            if group.adds:
+                self._add(connection, group)
+            if group.sent:
+                many("UPDATE delivery SET sent = 1 WHERE session = ? AND number = ?", group.sent)
+            if group.dones:
+                many("DELETE FROM delivery WHERE session = ? AND number = ?", group.dones)
+                _free(connection, {message.key for message in group.dones.values()})
+            self._write_identifiers(connection, group)
+            self._write_sessions(connection, group)
+
+    def _add(self, connection: sqlite3.Connection, group: Group) -> None:
+        messages: dict[int, Message] = {}
+        for delivery in group.adds.values():
+            message = delivery[0]
+            if not message.key:
+                message.key = self._next_message
+                self._next_message += 1
+            messages[message.key] = message
+        connection.executemany(insert("message", "IGNORE"), map(records.message_row, messages.values()))
+        connection.executemany(
+            insert("delivery"),
+            [records.delivery_row(session, delivery) for (session, _), delivery in group.adds.items()],
+        )
+
+    @staticmethod
+    def _write_identifiers(connection: sqlite3.Connection, group: Group) -> None:
+        if group.incoming:
+            received = [name for name, is_there in group.incoming.items() if is_there]
+            forgotten = [name for name, is_there in group.incoming.items() if not is_there]
+            connection.executemany(insert("incoming"), received)
+            connection.executemany("DELETE FROM incoming WHERE session = ? AND packet_id = ?", forgotten)
+        if group.releasing:
+            released = [(*name, number) for name, number in group.releasing.items() if number is not None]
+            completed = [name for name, number in group.releasing.items() if number is None]
+            connection.executemany(insert("releasing"), released)
+            connection.executemany("DELETE FROM releasing WHERE session = ? AND packet_id = ?", completed)
+
+    @staticmethod
+    def _write_sessions(connection: sqlite3.Connection, group: Group) -> None:
+        many = connection.executemany
+        many(insert("session"), [records.session_row(key, *saved) for key, saved in group.sessions.items()])
+        held = [(*name, held) for name, held in group.subscriptions.items() if held is not None]
+        many(insert("subscription"), [records.subscription_row(*one) for one in held])
+        given_up = [name for name, held in group.subscriptions.items() if held is None]
+        many("DELETE FROM subscription WHERE session = ? AND name = ?", given_up)
+        ended = [(key,) for key in group.ended]
+        if ended:
+            many("DELETE FROM session WHERE key = ?", ended)
+            many("DELETE FROM subscription WHERE session = ?", ended)
+            many("DELETE FROM incoming WHERE session = ?", ended)
+            many("DELETE FROM releasing WHERE session = ?", ended)
+            many(insert("ended"), ended)
+        if group.wills:
+            kept = [(name, will) for name, will in group.wills.items() if will is not None]
+            many(insert("will"), [records.will_row(*one) for one in kept])
+            many("DELETE FROM will WHERE client_id = ?", [(n,) for n, w in group.wills.items() if w is None])
+
+    # -- keeping it small --------------------------------------------------------------------------------
+
+    def tidy(self) -> bool:
+        """Free a slice of what nobody needs; whether there is more."""
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            row = connection.execute("SELECT session FROM ended LIMIT 1").fetchone()
+            if row is not None:
+                found = connection.execute(
+                    "SELECT session, number, message FROM delivery WHERE session = ? LIMIT ?", (*row, _SLICE)
+                ).fetchall()
+                connection.executemany(
+                    "DELETE FROM delivery WHERE session = ? AND number = ?", [one[:2] for one in found]
+                )
+                _free(connection, {message for *_, message in found})
+                if len(found) < _SLICE:
+                    connection.execute("DELETE FROM ended WHERE session = ?", row)
+                return True
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        if free > _MANY_FREE and free > pages // 4:
+            self._connection.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
+            return True
+        return False
 
     def forget_expired(self, now: float, deletions_before: int) -> None:
         """Remove what has expired at ``now`` (wall-clock seconds), and deletions with stamps below a stamp."""
@@ -72,100 +159,117 @@ class Database:
             connection.execute("DELETE FROM retained WHERE expires_at > 0 AND expires_at <= ?", (now,))
             connection.execute("DELETE FROM retained WHERE payload = x'' AND stamp < ?", (deletions_before,))
 
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def _rows(self, table: str, order: str = "1") -> Iterator[records.Row]:
+        query = f"SELECT {COLUMNS[table]} FROM {table} ORDER BY {order}"  # noqa: S608 - names from here
+        return self._connection.execute(query)
+
     def retained(self) -> Iterator[Message]:
         """Every retained message and deletion."""
-        for row in self._connection.execute(f"SELECT {_COLUMNS} FROM retained"):  # noqa: S608 - a constant
-            yield _message(row)
+        return map(records.retained_of, self._rows("retained"))
+
+    def wills(self) -> Iterator[tuple[str, StoredWill]]:
+        """The wills whose time had not come."""
+        return map(records.will_of, self._rows("will"))
+
+    def count_sessions(self) -> int:
+        """How many sessions there are."""
+        return int(self._connection.execute("SELECT count(*) FROM session").fetchone()[0])
+
+    def sessions(self) -> Iterator[StoredSession]:
+        """Every session, without its deliveries: those are read when its client is back."""
+        subscriptions = _Along(self._rows("subscription"))
+        incoming = _Along(self._rows("incoming"))
+        releasing = _Along(self._rows("releasing", "session, number"))
+        queues = _Along(
+            self._connection.execute(
+                "SELECT session, count(*), sum(size), min(number), max(number) FROM delivery GROUP BY session"
+            )
+        )
+        for row in self._rows("session"):
+            key, terms, left_at = records.session_of(row)
+            owed = [(packet_id, number) for _, packet_id, number in releasing.at(key)]
+            queued = next(iter(queues.at(key)), (key, 0, 0, 0, 0))
+            yield StoredSession(
+                key,
+                terms,
+                left_at,
+                [records.subscription_of(one) for one in subscriptions.at(key)],
+                [packet_id for _, packet_id in incoming.at(key)],
+                owed,
+                queued[1],
+                queued[2],
+                queued[3],
+                max([queued[4], *(number for _, number in owed)]),
+            )
+
+    def load(self, request: Load, now: float) -> Stored:
+        """The next deliveries of a session. sqlite3.Error where they cannot be read."""
+        columns = ", ".join(f"m.{name}" for name in COLUMNS["message"].split(", "))
+        found = self._connection.execute(
+            f"SELECT d.qos, d.retain, d.identifiers, d.number, d.sent, {columns}"  # noqa: S608 - names from here
+            " FROM delivery d JOIN message m ON m.key = d.message"
+            " WHERE d.session = ? AND d.number >= ? ORDER BY d.number LIMIT ?",
+            (request.session, request.first, request.count),
+        ).fetchall()
+        return Stored(
+            [
+                ((records.message_of(rest), qos, bool(retain), identifiers, number), bool(sent))
+                for qos, retain, identifiers, number, sent, *rest in found
+            ],
+            len(found) < request.count,
+            now,
+        )
 
 
-def _message(row: tuple[str, bytes, int, bytes, float, str, str, int]) -> Message:
-    topic, payload, qos, properties, expires_at, publisher, origin, stamp = row
-    return Message(topic, payload, qos, True, properties, expires_at, publisher, origin, stamp)
+class _Along:
+    """Rows ordered by session, read along with the sessions."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._groups = groupby(rows, key=lambda row: row[0])
+        self._next: tuple[int, list[Any]] | None = self._advance()
+
+    def _advance(self) -> tuple[int, list[Any]] | None:
+        for key, rows in self._groups:
+            return key, list(rows)
+        return None
+
+    def at(self, key: int) -> list[Any]:
+        """The rows of a session; those of sessions before it that are not asked for are passed over."""
+        while self._next is not None and self._next[0] < key:
+            self._next = self._advance()
+        if self._next is None or self._next[0] != key:
+            return []
+        found = self._next[1]
+        self._next = self._advance()
+        return found
 
 
-def _insert(connection: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
+def _free(connection: sqlite3.Connection, messages: Iterable[int]) -> None:
+    """Remove those of the messages that no delivery is for any more."""
     connection.executemany(
-        f"INSERT OR REPLACE INTO retained ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        rows,
+        "DELETE FROM message WHERE key = ? AND NOT EXISTS (SELECT 1 FROM delivery WHERE message = key)",
+        [(key,) for key in messages],
     )
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
+        # Before the first table: only then it takes effect without rewriting the file.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         connection.execute("PRAGMA journal_size_limit = 4194304")
         (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if state != "ok":
             raise sqlite3.DatabaseError(f"database disk image is malformed: {state}")
-        _migrate(connection, path)
+        migrate(connection)
+        (vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        if not vacuum:
+            connection.execute("VACUUM")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_MIGRATIONS):
-        raise StoreError(
-            f"{path}: schema version {version} is newer than this GeoMQ knows ({len(_MIGRATIONS)}): update it"
-        )
-    for step, script in enumerate(_MIGRATIONS[version:], version + 1):
-        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {step}; COMMIT;")
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return not isinstance(error, sqlite3.OperationalError)
-
-
-def _replaced(path: Path, error: sqlite3.DatabaseError) -> sqlite3.Connection:
-    """A new database in place of a damaged one, which is kept under another name, with what it still gives."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    connection = _opened(path)
-    saved = 0
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        for row in _salvaged(aside):
-            _insert(connection, [row])
-            saved += 1
-    logger.error(
-        "%s is damaged (%s): it is kept as %s; %d retained messages could be read from it",
-        path,
-        error,
-        aside,
-        saved,
-    )
-    return connection
-
-
-def _salvaged(path: Path) -> Iterator[tuple[object, ...]]:
-    """The rows that a damaged database gives before it fails, from the front and from the back."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="salvage-") as folder:
-        copy = _whole_copy(path, Path(folder))
-        for order in ("ASC", "DESC"):
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(copy)) as connection:
-                query = f"SELECT {_COLUMNS} FROM retained ORDER BY topic {order}"  # noqa: S608 - constants
-                for row in connection.execute(query):
-                    if isinstance(row[0], str) and isinstance(row[1], bytes) and isinstance(row[7], int):
-                        yield row
-
-
-def _whole_copy(path: Path, folder: Path) -> Path:
-    """A copy to read from, as long as its header says: SQLite gives nothing of a file whose end is missing."""
-    copy = folder / "copy.db"
-    shutil.copyfile(path, copy)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(path.with_name(path.name + "-wal"), folder / "copy.db-wal")
-    with copy.open("r+b") as file:
-        header = file.read(32)
-        page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
-        size = page * pages
-        if copy.stat().st_size < size <= _LARGEST_SALVAGE:
-            file.truncate(size)
-    return copy

@@ -1,41 +1,50 @@
-"""The writer thread: what the event loop hands over goes to disk in groups, and whoever waits for it is told."""
+"""The writer thread: what the event loop gathered goes to disk in groups, and whoever waits for it is told."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from broker.message import Message
+from broker.ports import Stored, StoredSession, StoredWill
 from broker.retained import TOMBSTONE_LIFETIME
 from broker.store.database import Database
+from broker.store.gathering import AT_ONCE, GatheringStore
+from broker.store.group import Group
 
 logger = logging.getLogger("geomq.store")
 
-_LINGER = 1.0
-"""Seconds for which what nobody waits for is gathered: flash memory wears out by commits, not by rows."""
 _RETRY = 1.0
 _CLEAN = 600.0
+_IDLE = 0.02
+"""Seconds between two slices of tidying up, when nothing else is to do."""
+
+_Loaded = list[tuple[Callable[[Stored], None], Stored]]
 
 
-class StoreWriter:
+class StoreWriter(GatheringStore):
     """A :class:`broker.ports.Store` over a database. All methods are called on the event loop.
 
-    A topic's newest message replaces those that have not been written yet. Where the disk is full, or fails,
-    everything is kept and tried again until it works.
+    Where the disk is full, or fails, everything is kept and tried again until it works. ``told`` is called
+    after others were told that something is safe.
     """
 
     def __init__(self, database: Database) -> None:
+        super().__init__(database.next_session())
         self._database = database
         self._loop = asyncio.get_running_loop()
-        self._changed = threading.Condition()
-        self._retained: dict[str, Message] = {}
-        self._waiting: list[Callable[[], None]] = []
+        self._groups: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
+        self._timer: asyncio.Handle | None = None
+        self._releasing = False
         self._stopping = False
-        self.failing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.told: Callable[[], None] = _nothing
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:
@@ -44,82 +53,146 @@ class StoreWriter:
 
     async def close(self) -> None:
         """Write what is left, then close the file."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._stopping = True
+        while self.group or self._at_disk is not None:
+            self._hand_over()
+            await self._idle.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
         self._database.close()
 
-    def saved(self) -> Iterator[Message]:
-        """What was kept by earlier processes. To be called before :meth:`start`."""
+    # -- what earlier processes left; to be called before start ------------------------------------------
+
+    def retained(self) -> Iterator[Message]:
+        """Every retained message and deletion."""
         return self._database.retained()
 
-    def retain(self, message: Message) -> None:
-        """See :class:`broker.ports.Store`."""
-        with self._changed:
-            self._retained[message.topic] = message
-            self._changed.notify()
+    def sessions(self) -> Iterator[StoredSession]:
+        """Every session."""
+        return self._database.sessions()
 
-    def commit(self, on_safe: Callable[[], None]) -> None:
-        """See :class:`broker.ports.Store`."""
-        with self._changed:
-            self._waiting.append(on_safe)
-            self._changed.notify()
+    def count_sessions(self) -> int:
+        """How many sessions there are."""
+        return self._database.count_sessions()
+
+    def wills(self) -> Iterator[tuple[str, StoredWill]]:
+        """The wills whose time had not come."""
+        return self._database.wills()
+
+    # -- on the event loop -------------------------------------------------------------------------------
+
+    def wall(self) -> float:
+        """Wall-clock seconds."""
+        return time.time()
+
+    def _write_within(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        call = self._loop.call_soon if seconds <= AT_ONCE else None
+        self._timer = call(self._hand_over) if call else self._loop.call_later(seconds, self._hand_over)
+
+    def release_soon(self) -> None:
+        """See :class:`GatheringStore`."""
+        if not self._releasing:
+            self._releasing = True
+            self._loop.call_soon(self._release_now)
+
+    def _release_now(self) -> None:
+        self._releasing = False
+        self._release()
+        self.told()
+
+    def _hand_over(self) -> None:
+        self._timer = None
+        group = self._next_group()
+        if group is not None:
+            self._idle.clear()
+            self._groups.put(group)
+
+    def _back(self, group: Group, loaded: _Loaded) -> None:
+        """The thread is done with a group."""
+        self._idle.set()
+        self._written(group)
+        for done, stored in loaded:
+            done(stored)
+        self.told()
 
     # -- the thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         clean_at = 0.0
+        untidy = True
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._retained or self._waiting or self._stopping, _CLEAN)
-                # What nobody waits for may gather a while.
-                self._changed.wait_for(lambda: self._waiting or self._stopping, _LINGER)
-                retained, self._retained = self._retained, {}
-                waiting, self._waiting = self._waiting, []
-                stopping = self._stopping
-            written = self._write(retained)
-            if not written:
-                self._give_back(retained, waiting, stopping)
-                if stopping:
-                    return
+            try:
+                group = self._groups.get(timeout=_IDLE if untidy else _CLEAN)
+            except queue.Empty:
+                if time.monotonic() >= clean_at:
+                    clean_at = time.monotonic() + _CLEAN
+                    self._clean()
+                untidy = self._tidy()
                 continue
-            for on_safe in waiting:
-                self._tell(on_safe)
-            if time.monotonic() >= clean_at:
-                clean_at = time.monotonic() + _CLEAN
-                self._clean()
-            if stopping and not self._retained:
+            if group is None:
+                return
+            if not self._write(group):
+                continue
+            untidy = untidy or bool(group.dones or group.ended)
+            loaded = self._load(group)
+            try:
+                self._loop.call_soon_threadsafe(self._back, group, loaded)
+            except RuntimeError:
+                # The loop is gone: the process ends, and nobody is left to be told.
                 return
 
-    def _write(self, retained: dict[str, Message]) -> bool:
-        if not retained:
+    def _write(self, group: Group) -> bool:
+        """Write until it works; False where the node stops before it does."""
+        while True:
+            try:
+                self._database.write(group)
+            except sqlite3.Error as error:
+                if not self.failing:
+                    logger.error(
+                        "%s cannot be written: %s; it is tried again each second", self._database.path, error
+                    )
+                self.failing = True
+                if self._stopping:
+                    self._give_up(group)
+                    return False
+                time.sleep(_RETRY)
+                continue
+            if self.failing:
+                self.failing = False
+                logger.warning("%s can be written again", self._database.path)
             return True
-        try:
-            self._database.save(retained.values())
-        except sqlite3.Error as error:
-            if not self.failing:
-                logger.error(
-                    "%s cannot be written: %s; it is tried again each second", self._database.path, error
-                )
-            self.failing = True
-            return False
-        if self.failing:
-            self.failing = False
-            logger.warning("%s can be written again", self._database.path)
-        return True
 
-    def _give_back(
-        self, retained: dict[str, Message], waiting: list[Callable[[], None]], stopping: bool
-    ) -> None:
-        """Keep what could not be written, below what is newer, and wait a moment."""
-        with self._changed:
-            self._retained = retained | self._retained
-            self._waiting = waiting + self._waiting
-        if stopping:
-            logger.error("%d retained messages are lost: the disk does not take them", len(self._retained))
-        else:
-            time.sleep(_RETRY)
+    def _give_up(self, group: Group) -> None:
+        logger.error(
+            "the disk does not take what was to be written: %d queued and %d retained messages are lost",
+            len(group.adds),
+            len(group.retained),
+        )
+        group.waiting.clear()
+        self._loop.call_soon_threadsafe(self._back, group, [])
+
+    def _load(self, group: Group) -> _Loaded:
+        loaded: _Loaded = []
+        now = time.time()
+        for request in group.loads:
+            try:
+                stored = self._database.load(request, now)
+            except sqlite3.Error as error:
+                logger.error("%s cannot be read: %s", self._database.path, error)
+                stored = Stored([], True, now)
+            loaded.append((request.done, stored))
+        return loaded
+
+    def _tidy(self) -> bool:
+        try:
+            return self._database.tidy()
+        except sqlite3.Error as error:
+            logger.warning("%s could not be tidied: %s", self._database.path, error)
+            return False
 
     def _clean(self) -> None:
         now = time.time()
@@ -129,9 +202,6 @@ class StoreWriter:
         except sqlite3.Error as error:
             logger.warning("%s could not be cleaned: %s", self._database.path, error)
 
-    def _tell(self, on_safe: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(on_safe)
-        except RuntimeError:
-            # The loop is gone: the process ends, and nobody is left to be told.
-            logger.debug("a commit came after the end")
+
+def _nothing() -> None:
+    """Nobody else has to know."""

@@ -1,0 +1,82 @@
+"""What goes to disk in one transaction, while it is gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker.message import Delivery, Message
+from broker.ports import SessionTerms, Stored, StoredWill
+from broker.subscriptions import Held
+
+
+class Load(NamedTuple):
+    """A request for deliveries of a session, from a number on."""
+
+    session: int
+    first: int
+    count: int
+    done: Callable[[Stored], None]
+
+
+class Group:
+    """Changes by what they are about, so that what undoes another takes its place: all together or none.
+
+    A delivery is known by (session's key, number in the session), a packet identifier by (session's key, identifier).
+    """
+
+    __slots__ = (
+        "adds",
+        "dones",
+        "ended",
+        "incoming",
+        "loads",
+        "matters",
+        "releasing",
+        "retained",
+        "sent",
+        "sessions",
+        "subscriptions",
+        "waiting",
+        "wills",
+    )
+
+    def __init__(self) -> None:
+        self.retained: dict[str, Message] = {}
+        self.adds: dict[tuple[int, int], Delivery] = {}
+        self.dones: dict[tuple[int, int], Message] = {}
+        """Deliveries that are on disk and are not needed any more."""
+        self.sent: set[tuple[int, int]] = set()
+        self.incoming: dict[tuple[int, int], bool] = {}
+        """QoS 2 packet identifiers of publishers: received (True) or released."""
+        self.releasing: dict[tuple[int, int], int | None] = {}
+        """QoS 2 packet identifiers of receivers between PUBREC and PUBCOMP: the delivery's number, None at the end."""
+        self.sessions: dict[int, tuple[SessionTerms, float]] = {}
+        """Terms, and when the client went."""
+        self.subscriptions: dict[tuple[int, str], Held | None] = {}
+        self.ended: set[int] = set()
+        self.wills: dict[str, StoredWill | None] = {}
+        self.waiting: list[Callable[[], None]] = []
+        self.loads: list[Load] = []
+        self.matters = False
+        """Whether somebody who waits needs it on disk, whatever becomes of the deliveries in ``adds``."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.adds
+            or self.dones
+            or self.retained
+            or self.incoming
+            or self.releasing
+            or self.sessions
+            or self.subscriptions
+            or self.ended
+            or self.wills
+            or self.sent
+            or self.loads
+        )
+
+    @property
+    def needs_disk(self) -> bool:
+        """Whether those who wait have to wait for the disk."""
+        return bool(self.matters or self.adds)
