@@ -51,6 +51,8 @@ of 5 ms shows in the mesh's latency)."""
 
 
 _TICK = 1.0
+_SHOWN = 20_000
+"""Sessions after which a start that takes its time says how far it is."""
 
 
 class StartError(Exception):
@@ -143,14 +145,33 @@ class Node:
 
         path = self.config.node.data / "broker.db"
         try:
-            self._store = StoreWriter(await asyncio.to_thread(Database, path))
+            database = await asyncio.to_thread(Database, path, self.config.synchronous)
         except StoreError as error:
             raise StartError(str(error)) from None
-        count = self.engine.restore(self._store.saved(), time.time())
-        if count:
-            logger.info("%s: %d retained messages", path, count)
-        self.engine.store = self._store
+        self._store = self.engine.store = StoreWriter(database)
+        self._store.told = self.engine.flush
+        await self._recover(self._store, path)
         self._store.start()
+
+    async def _recover(self, store: StoreWriter, path: Path) -> None:
+        """Take back what earlier processes kept, before the first client can come."""
+        engine = self.engine
+        await asyncio.to_thread(store.settle)
+        retained = engine.restore(store.retained(), time.time())
+        total = store.count_sessions()
+        now = self._loop.time()
+        for number, session in enumerate(store.sessions(), 1):
+            engine.restore_session(session, store, now)
+            if not number % _SHOWN:
+                logger.info("%s: %d of %d sessions", path, number, total)
+                await asyncio.sleep(0)
+        for client_id, will in store.wills():
+            engine.roster.restore_will(client_id, will, now)
+        if retained or total:
+            queued = engine.stats.queued_messages
+            logger.info(
+                "%s: %d retained messages, %d sessions, %d messages for them", path, retained, total, queued
+            )
 
     async def _open_gates(self) -> Authority:
         """The authority: for each listener its own, where it has one; none that asks where all are open."""
@@ -283,7 +304,7 @@ class Node:
         self._journal.tick()
         changed = [gate for gate in self._gates if gate.refresh()]
         if changed:
-            self.engine.rights_changed()
+            self.engine.rights.changed()
         for listener in self._listeners:
             if listener.tls is not None:
                 listener.tls.refresh()

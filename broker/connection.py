@@ -200,6 +200,14 @@ class Connection(Publisher):
             self.handle(held, self.last_seen)
         self.engine.flush()
 
+    def answer(self, packet: bytes) -> None:
+        """Send what answers a request, once what was done about it is safe."""
+        disk = self.session.disk if self.session is not None else None
+        if disk is None:
+            self.send(packet)
+        else:
+            self.send_when_safe([packet], disk)
+
     # -- acknowledgements --------------------------------------------------------------------------------
 
     def _on_ack(self, packet: packets.Ack, now: float) -> None:
@@ -214,7 +222,7 @@ class Connection(Publisher):
     # -- the other packets -------------------------------------------------------------------------------
 
     def _on_subscribe(self, packet: packets.Subscribe, now: float) -> None:
-        if self.engine.must_ask(self, packet, self.ask):
+        if self.engine.rights.must_ask(self, packet, self.ask):
             return
         self.engine.subscribe(self, packet, now)
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from broker.admission import Admission
 from broker.connection import Connection
@@ -14,13 +13,24 @@ from broker.flow import Turns
 from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
-from broker.ports import Action, Authority, Journal, Mesh, Outbound, Pipeline, Stage, Store
+from broker.ports import (
+    Authority,
+    Credentials,
+    Journal,
+    Mesh,
+    Outbound,
+    Pipeline,
+    Stage,
+    Store,
+    StoredSession,
+)
 from broker.protocol import encode
 from broker.protocol.constants import V5, Reason
-from broker.protocol.packets import PublishRun, Subscribe, Subscription, Unsubscribe
+from broker.protocol.packets import Publish, PublishRun, Subscribe, Subscription, Unsubscribe
 from broker.protocol.topics import split_share
 from broker.publisher import Publisher
 from broker.retained import Retained
+from broker.rights import Rights
 from broker.roster import Roster
 from broker.session import Session
 from broker.stats import Stats
@@ -54,17 +64,16 @@ class Engine:
         self.wall_offset = wall - now
         self.stats = Stats()
         self.dirty: list[Outlet] = []
+        self.rights = Rights(self)
         self.subscriptions = Subscriptions(
             pipeline.stages if pipeline else _no_stages,
             merged=limits.overlapping == "merged",
-            permits=self._permits if authority.guards_delivery else None,
+            permits=self.rights.permits if authority.guards_delivery else None,
         )
         self.retained = Retained(limits.retained_max_messages, limits.retained_max_bytes)
         self.admission = Admission(limits, now)
         self.turns = Turns()
         self._journal = journal
-        self._deferred: dict[str, list[tuple[Receiver, Message]]] = {}
-        """Topic -> what waits for the authority's word on some of its receivers."""
         self.roster = Roster(self, now)
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
@@ -114,7 +123,7 @@ class Engine:
             payload = run.frames[start + run.payload_at : start + run.size]
             message = Message(route.topic, payload, 0, False, b"", 0.0, publisher)
             for receiver in route.particular:
-                self._deliver_to(receiver, message, now)
+                self.deliver_to(receiver, message, now)
 
     def publish(self, batch: Batch, now: float, on_safe: Callable[[], None] | None) -> bool:
         """Publish what local clients sent, in order: rules, retained store, local sessions, other nodes.
@@ -137,8 +146,12 @@ class Engine:
             self._deliver(message, route, wall)
             if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
                 outbound.append(Outbound(message, route.nodes))
-        if keeps and self.store is not None and on_safe is not None:
-            return self._publish_durably(self.store, outbound, on_safe)
+        store = self.store
+        if store is not None:
+            keeps = keeps or store.owes
+            store.owes = False
+            if keeps and on_safe is not None:
+                return self._publish_durably(store, outbound, on_safe)
         if outbound and self.mesh is not None:
             self.stats.publish_to_mesh += len(outbound)
             return self.mesh.forward(outbound, on_safe)
@@ -205,8 +218,19 @@ class Engine:
         return kept
 
     def has_room(self, topic: str, size: int) -> bool:
-        """Whether a retained message of so many bytes could be kept, and written."""
-        return self.retained.has_room(topic, size) and not (self.store is not None and self.store.failing)
+        """Whether a retained message of so many bytes could be kept."""
+        return self.retained.has_room(topic, size)
+
+    def is_refused_by_disk(self, session: Session, packet: Publish, route: Route) -> bool:
+        """Whether a message above QoS 0 needs a disk that takes nothing at the moment."""
+        if self.store is None or not self.store.failing:
+            return False
+        return (
+            packet.retain
+            or (packet.qos == 2 and session.disk is not None)
+            or any(receiver.session.disk is not None for receiver in route.receivers)
+            or bool(route.groups)
+        )
 
     def restore(self, messages: Iterable[Message], now: float) -> int:
         """Take back what an earlier process kept; how many. ``now`` is in wall-clock seconds."""
@@ -217,20 +241,37 @@ class Engine:
                 self._last_stamp = max(self._last_stamp, message.stamp)
         return count
 
+    def restore_session(self, stored: StoredSession, store: Store, now: float) -> None:
+        """Take back a session of an earlier process. ``now`` is in seconds of the event loop's clock."""
+        session = self.roster.restore(stored, store.session(stored.key), now)
+        if session is None:
+            return
+        assert session.credentials is not None
+        assert session.disk is not None
+        for name, held in stored.subscriptions:
+            if self.authority.may_subscribe(session.credentials, held.topic_filter, held.qos) is False:
+                ended = f"the subscription to {held.topic_filter!r} has ended"
+                self.note_client("denied", session.credentials, ended)
+                session.disk.unsubscribe(name)
+            else:
+                session.subscriptions[name] = held
+                self.subscriptions.add(session, held)
+
     # -- delivering --------------------------------------------------------------------------------------
 
     def _deliver(self, message: Message, route: Route, now: float) -> None:
         for receiver in route.receivers:
-            self._deliver_to(receiver, message, now)
+            self.deliver_to(receiver, message, now)
         for group in route.groups:
             chosen = group.choose(message.topic, self.subscriptions.permits)
             if chosen is not None:
-                self._deliver_to(chosen, message, now)
+                self.deliver_to(chosen, message, now)
         for receiver in route.undecided:
-            self._defer(receiver, message)
+            self.rights.defer(receiver, message)
 
     @staticmethod
-    def _deliver_to(receiver: Receiver, message: Message, now: float) -> None:
+    def deliver_to(receiver: Receiver, message: Message, now: float) -> None:
+        """Deliver as the receiver's subscriptions ask for; ``now`` in wall-clock seconds."""
         session = receiver.session
         if receiver.no_local and session.client_id == message.publisher:
             return
@@ -276,7 +317,7 @@ class Engine:
         if denied and session.max_packet and len(answer) > session.max_packet:
             # Words are left out where they would make the packet too large [MQTT-3.9.2-1].
             answer = encode.suback(session.version, packet.packet_id, reasons)
-        connection.send(answer)
+        connection.answer(answer)
         for held in owed:
             self._send_retained(session, held, now + self.wall_offset)
 
@@ -304,6 +345,8 @@ class Engine:
         held = Held(topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group)
         fresh = asked.topic_filter not in session.subscriptions
         session.subscriptions[asked.topic_filter] = held
+        if session.disk is not None:
+            session.disk.subscribe(asked.topic_filter, held)
         if self.subscriptions.add(session, held) and self.mesh is not None:
             self.mesh.interest_added(topic_filter)
         return asked.qos, fresh
@@ -317,83 +360,10 @@ class Engine:
             if permits is not None:
                 allowed = permits(session, message.topic)
                 if allowed is None:
-                    self._ask_for_retained(receiver, message)
+                    self.rights.ask_for_retained(receiver, message)
                 if not allowed:
                     continue
             session.deliver(message, min(held.qos, message.qos), True, receiver.extra, now)
-
-    # -- rights ------------------------------------------------------------------------------------------
-
-    def _permits(self, session: Session, topic: str) -> bool | None:
-        credentials = session.credentials
-        return credentials is not None and self.authority.may_receive(credentials, topic)
-
-    def must_ask(self, connection: Connection, packet: Subscribe, ask: Callable[[Action, str], None]) -> bool:
-        """Whether the authority has to be asked about a filter first; ``ask`` is called for the first such."""
-        assert connection.credentials is not None
-        for asked in packet.subscriptions:
-            topic_filter = connection.peer.mount_point + split_share(asked.topic_filter)[1]
-            if self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos) is None:
-                ask(Action.SUBSCRIBE, topic_filter)
-                return True
-        return False
-
-    def _defer(self, receiver: Receiver, message: Message) -> None:
-        """Keep a message, behind those of its topic that wait already, until its receivers are decided on."""
-        waiting = self._deferred.get(message.topic)
-        if waiting is None:
-            self._deferred[message.topic] = [(receiver, message)]
-            self._ask_next(message.topic)
-        else:
-            waiting.append((receiver, message))
-
-    def _ask_next(self, topic: str) -> None:
-        """Ask about the first receiver of a topic that is undecided; when all are, deliver what waited."""
-        for receiver, _ in self._deferred[topic]:
-            session = receiver.session
-            if self._permits(session, topic) is None and session.credentials is not None:
-                answered = partial(self._ask_next, topic)
-                self.authority.decide(session.credentials, Action.RECEIVE, topic, answered)
-                return
-        waiting = self._deferred.pop(topic)
-        self.subscriptions.invalidate(topic)
-        now = self.roster.now + self.wall_offset
-        for receiver, message in waiting:
-            if self._permits(receiver.session, topic):
-                self._deliver_to(receiver, message, now)
-        self.flush()
-
-    def _ask_for_retained(self, receiver: Receiver, message: Message) -> None:
-        session = receiver.session
-
-        def answered() -> None:
-            if self._permits(session, message.topic):
-                qos = min(receiver.qos, message.qos)
-                session.deliver(message, qos, True, receiver.extra, self.roster.now + self.wall_offset)
-                self.flush()
-
-        if session.credentials is not None:
-            self.authority.decide(session.credentials, Action.RECEIVE, message.topic, answered)
-
-    def rights_changed(self) -> None:
-        """The authority answers otherwise than before: forget its answers, and end what is no longer allowed.
-
-        Sessions whose right to a filter is not known at once keep it; each delivery is asked about anyway.
-        """
-        for connection in self.roster.connections():
-            connection.forget_rights()
-        for session in self.roster:
-            if session.credentials is None:
-                continue
-            for name, held in list(session.subscriptions.items()):
-                allowed = self.authority.may_subscribe(session.credentials, held.topic_filter, held.qos)
-                if allowed is False:
-                    del session.subscriptions[name]
-                    self.release(session, held)
-                    self.note_session(
-                        "denied", session, f"the subscription to {held.topic_filter!r} has ended"
-                    )
-        self.subscriptions.invalidate_all()
 
     def overloaded(self, active: bool, now: float) -> None:
         """The node has more to do than it can, or no longer: new clients wait, those that are here publish slowly."""
@@ -416,11 +386,10 @@ class Engine:
         if self._journal is not None:
             self._journal.note("refused", "", address, why)
 
-    def note_session(self, event: str, session: Session, detail: str) -> None:
+    def note_client(self, event: str, credentials: Credentials, detail: str) -> None:
         """Tell operators about a client that may be away."""
         if self._journal is not None:
-            address = session.credentials.address if session.credentials else ""
-            self._journal.note(event, session.client_id, address, detail)
+            self._journal.note(event, credentials.client_id, credentials.address, detail)
 
     # -- subscribing, the end ----------------------------------------------------------------------------
 
@@ -434,9 +403,11 @@ class Engine:
             if held is None:
                 reasons.append(Reason.NO_SUBSCRIPTION_EXISTED)
             else:
+                if session.disk is not None:
+                    session.disk.unsubscribe(topic_filter)
                 self.release(session, held)
                 reasons.append(Reason.SUCCESS)
-        connection.send(encode.unsuback(session.version, packet.packet_id, reasons))
+        connection.answer(encode.unsuback(session.version, packet.packet_id, reasons))
 
     def release(self, session: Session, held: Held) -> None:
         """A session gave up a subscription."""
@@ -448,7 +419,7 @@ class Engine:
         group = self.subscriptions.group(held)
         chosen = group.choose(message.topic, self.subscriptions.permits) if group is not None else None
         if chosen is not None:
-            self._deliver_to(chosen, message, now + self.wall_offset)
+            self.deliver_to(chosen, message, now + self.wall_offset)
 
     # -- what the mesh asks for (broker.ports.LocalNode, but for the clock) ----------------------------------
 

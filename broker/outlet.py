@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from broker.stats import Stats
+
+if TYPE_CHECKING:
+    from broker.ports import SessionStore
 
 
 class Outlet:
@@ -27,6 +32,10 @@ class Outlet:
         if not self.out:
             self.dirty.append(self)
         self.out.append(data)
+
+    def send_when_safe(self, packets: list[bytes], disk: SessionStore) -> None:
+        """Send packets, in order, once all that the session handed to its store is safe."""
+        raise NotImplementedError
 
     def overflow(self) -> None:
         """The client's queue is full, and the client should go."""

@@ -199,7 +199,7 @@ class Authority(Protocol):
     def may_publish(self, credentials: Credentials, topic: str) -> int | None:
         """The rights to publish to the topic, as bits of :func:`right`; None where :meth:`decide` has to be asked.
 
-        Callers keep the answer until :meth:`broker.engine.Engine.rights_changed`.
+        Callers keep the answer until :meth:`broker.rights.Rights.changed`.
         """
 
     def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:

@@ -11,7 +11,7 @@ from broker.aliases import InboundAliases
 from broker.flow import Pause, State, Valve
 from broker.message import Message
 from broker.outlet import Outlet
-from broker.ports import Action, Credentials, Peer, Transport
+from broker.ports import Action, Credentials, Peer, SessionStore, Transport
 from broker.protocol import encode, packets
 from broker.protocol.constants import PUBACK, PUBREC, V5, Reason
 from broker.protocol.errors import ProtocolError
@@ -160,13 +160,15 @@ class Publisher(Outlet):
         if packet.qos == 2:
             if packet_id in session.incoming:
                 # Received before and not yet released: acknowledge, deliver nothing [MQTT-4.3.3-10].
+                if session.disk is not None:
+                    # It may still be on its way to the disk.
+                    session.remember_incoming(packet_id)
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
             if len(session.incoming) >= self.limits.receive_maximum and self.version == V5:
                 self.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, now)
                 return False
-        keeps = packet.retain and packet.payload and not route.refusal and self.version == V5
-        if keeps and not self.engine.has_room(route.topic, len(packet.payload)):
+        if self.version == V5 and not route.refusal and not self._has_room(packet, session, route):
             self._refuse(packet, Reason.QUOTA_EXCEEDED)
             return False
         if self.version == V5 and (route.refusal or route.empty):
@@ -184,6 +186,13 @@ class Publisher(Outlet):
         else:
             self._acks.append(b"\x40\x02" + packet_id.to_bytes(2, "big"))
         return True
+
+    def _has_room(self, packet: packets.Publish, session: Session, route: Route) -> bool:
+        """Whether what the message asks for can be kept; those of 3.1.1 cannot be told, and wait."""
+        engine = self.engine
+        if packet.retain and packet.payload and not engine.has_room(route.topic, len(packet.payload)):
+            return False
+        return not engine.is_refused_by_disk(session, packet, route)
 
     def _refuse_payload(self, packet: packets.Publish, now: float) -> None:
         """The payload is not what its format indicator says [MQTT5 3.3.2.3.2]."""
@@ -207,7 +216,7 @@ class Publisher(Outlet):
             self._acks = []
             group = AckGroup(acks)
             on_safe = partial(self._release, group)
-        waits = bool(batch) and self.engine.publish(batch, now, on_safe)
+        waits = self.engine.publish(batch, now, on_safe)
         if not acks or self.state is not State.OPEN:
             return
         if not waits and not self._waiting:
@@ -215,10 +224,20 @@ class Publisher(Outlet):
                 self.send(ack)
             return
         group.ready = not waits
+        self._wait_with(group)
+
+    def send_when_safe(self, packets: list[bytes], disk: SessionStore) -> None:
+        """Send packets, in order, once all that the session handed to its store is safe."""
+        group = AckGroup(packets)
+        self._wait_with(group)
+        disk.commit(lambda now: self._release(group))
+
+    def _wait_with(self, group: AckGroup) -> None:
         if self._waiting is None:
             self._waiting = AckQueue()
         self._waiting.add(group)
-        if self._waiting.full:
+        store = self.engine.store
+        if self._waiting.full or (store is not None and store.behind):
             self.valve.pause(Pause.ACKNOWLEDGEMENTS)
 
     def _release(self, group: AckGroup) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from broker.connection import Connection
 from broker.flow import Pause, State
-from broker.message import Message
-from broker.ports import right
+from broker.ports import SessionStore, Stored, StoredSession, StoredWill
 from broker.protocol import encode
 from broker.protocol.constants import V5, Prop, Reason
-from broker.protocol.packets import Connect, Will
+from broker.protocol.packets import Connect
 from broker.protocol.properties import Properties
-from broker.session import NEVER, Session
+from broker.queue import LOAD
+from broker.session import NEVER, Session, orphans
 from broker.timers import Agenda, Wheel
-from broker.wills import will_delay, will_message
+from broker.wills import Wills, will_delay
 
 if TYPE_CHECKING:
     from broker.engine import Engine
@@ -30,7 +30,7 @@ class Roster:
         self._sessions: dict[str, Session] = {}
         self._connections: dict[str, Connection] = {}
         self._expiring: Agenda[str, str] = Agenda()
-        self._wills: Agenda[str, Message] = Agenda()
+        self._wills = Wills(engine)
         self._wheel: Wheel[Connection] = Wheel(now)
         self._throttled: Agenda[Connection, Connection] = Agenda()
         self._stalled: dict[Connection, float] = {}
@@ -109,8 +109,9 @@ class Roster:
         if session is None:
             session = self._sessions[client_id] = Session(client_id, self._engine.stats, self._engine.limits)
         self._expiring.cancel(client_id)
-        self._wills.cancel(client_id)
         self._agree(session, connection, packet)
+        self._keep(session, 0.0)
+        self._wills.given(client_id, connection.will, connection)
         self._connections[client_id] = connection
         self._count_user(connection, 1)
         self._engine.admission.accepted(connection)
@@ -227,46 +228,71 @@ class Roster:
         session.detach()
         self._connections.pop(session.client_id, None)
         self._count_user(connection, -1)
-        will, connection.will = connection.will, None
-        if will is not None:
-            will = will._replace(topic=connection.peer.mount_point + will.topic)
-        if will is not None and self._may_publish_will(connection, will):
-            message = will_message(will, session.client_id, now + self._engine.wall_offset)
-            delay = will_delay(will, session.expiry)
-            if delay:
-                self._wills.put(session.client_id, message, now + delay)
-            else:
-                self._engine.publish_one(message, now)
+        self._keep(session, now + self._engine.wall_offset)
+        self._wills.client_left(session.client_id, connection.will is not None, session.expiry, now)
+        connection.will = None
         if not session.expiry:
             self._end(session, now)
         elif session.expiry != NEVER:
             self._expiring.put(session.client_id, session.client_id, now + session.expiry)
 
-    def _may_publish_will(self, connection: Connection, will: Will) -> bool:
-        credentials = connection.credentials
-        if credentials is None or will.topic.split("/", 1)[0] == "$SYS":
-            return False
-        rights = self._engine.authority.may_publish(credentials, will.topic)
-        # What is not known is not allowed: nobody is left to wait for the answer.
-        allowed = bool(rights and rights & right(will.qos, will.retain))
-        if not allowed:
-            self._engine.note("denied", connection, f"the will on {will.topic!r}")
-        return allowed
+    def _keep(self, session: Session, left_at: float) -> None:
+        """Have the store know the session, where it outlives its connection."""
+        store = self._engine.store
+        if store is not None and session.expiry and session.disk is None:
+            session.keep(store.session())
+        session.save(left_at)
+
+    def restore(self, stored: StoredSession, disk: SessionStore, now: float) -> Session | None:
+        """Take back a session of an earlier process; None where its time is over."""
+        terms = stored.terms
+        # However the clock was set meanwhile, it lives no longer than was agreed.
+        left = min(stored.left_at + terms.expiry - now - self._engine.wall_offset, terms.expiry)
+        if (terms.expiry != NEVER and left <= 0) or terms.client_id in self._sessions:
+            disk.end()
+            return None
+        session = Session(terms.client_id, self._engine.stats, self._engine.limits)
+        session.restore(stored, disk)
+        self._sessions[terms.client_id] = session
+        if terms.expiry != NEVER:
+            self._expiring.put(terms.client_id, terms.client_id, now + left)
+        return session
+
+    def restore_will(self, client_id: str, stored: StoredWill, now: float) -> None:
+        """Take back a will whose time had not come."""
+        self._wills.restore(client_id, stored, now)
 
     def _end(self, session: Session, now: float) -> None:
         """The session is over: its subscriptions, its queue, and its will if that still waits."""
         self._sessions.pop(session.client_id, None)
         self._expiring.cancel(session.client_id)
         orphans = session.orphans()
-        session.forget_queue()
+        shared = [held for held in session.subscriptions.values() if held.group is not None]
         for held in list(session.subscriptions.values()):
             self._engine.release(session, held)
-        session.subscriptions.clear()
         for held, message in orphans:
             self._engine.hand_on(held, message, now)
-        will = self._wills.cancel(session.client_id)
-        if will is not None:
-            self._engine.publish_one(will, now)
+        if shared and session.queue.on_disk and session.disk is not None:
+            self._hand_on_from_disk(session, session.disk, session.queue.first_on_disk)
+        else:
+            session.end()
+        session.subscriptions.clear()
+        self._wills.session_ended(session.client_id, now)
+
+    def _hand_on_from_disk(self, session: Session, disk: SessionStore, first: int) -> None:
+        """What a member of a shared subscription left behind on disk is for the other members, too."""
+        subscriptions = dict(session.subscriptions)
+
+        def loaded(stored: Stored) -> None:
+            deliveries = [delivery for delivery, _ in stored.deliveries]
+            for held, message in orphans(subscriptions.values(), deliveries):
+                self._engine.hand_on(held, message, self.now)
+            if stored.complete:
+                session.end()
+            else:
+                disk.load(deliveries[-1][4] + 1, LOAD, loaded)
+
+        disk.load(first, LOAD, loaded)
 
     # -- time --------------------------------------------------------------------------------------------
 
@@ -290,8 +316,7 @@ class Roster:
                 connection.fail(Reason.KEEP_ALIVE_TIMEOUT, now)
             else:
                 connection.slot = self._wheel.schedule(connection, due)
-        for will in self._wills.due(now):
-            self._engine.publish_one(will, now)
+        self._wills.tick(now)
         for client_id in self._expiring.due(now):
             session = self._sessions.get(client_id)
             if session is not None and session.connection is None:

@@ -252,8 +252,13 @@ class NodeConfig(Section):
     )
     durability: Literal["commit", "memory"] = Field(
         "commit",
-        description="When a message above QoS 0 that is retained, or for other nodes, is acknowledged: once it is on "
-        "disk, or at once. With memory nothing of these is written.",
+        description="What an acknowledgement to a device says. With commit: sessions, what they are owed, retained "
+        "messages and what is for other nodes are on disk. With memory nothing of these is written.",
+    )
+    synchronous: Literal["full", "normal"] = Field(
+        "full",
+        description="With full a commit is on the disk itself; with normal it outlives the process, but a power cut "
+        "or a crash of the system may undo the last ones, acknowledged or not.",
     )
     mesh: MeshSection = Field(default_factory=MeshSection, description="The other nodes.")
     plugins: PluginsSection = Field(default_factory=PluginsSection, description="The rules.")

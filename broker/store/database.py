@@ -127,6 +127,22 @@ class Database:
             many(insert("will"), [records.will_row(*one) for one in kept])
             many("DELETE FROM will WHERE client_id = ?", [(n,) for n, w in group.wills.items() if w is None])
 
+    def settle(self, now: float) -> None:
+        """An earlier process ended at ``now`` (wall-clock seconds) at the latest, and with it all connections.
+
+        What may have been on its way then counts as sent; the time of sessions and wills begins to run.
+        """
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connected = connection.execute("SELECT key, key, send_window FROM session WHERE left_at = 0")
+            connection.executemany(
+                "UPDATE delivery SET sent = 1 WHERE session = ? AND number IN"
+                " (SELECT number FROM delivery WHERE session = ? AND qos > 0 ORDER BY number LIMIT ?)",
+                connected.fetchall(),
+            )
+            connection.execute("UPDATE session SET left_at = ? WHERE left_at = 0", (now,))
+            connection.execute("UPDATE will SET due = ? + min(delay, session_expiry) WHERE due = 0", (now,))
+
     # -- keeping it small --------------------------------------------------------------------------------
 
     def tidy(self) -> bool:
@@ -211,14 +227,14 @@ class Database:
             f"SELECT d.qos, d.retain, d.identifiers, d.number, d.sent, {columns}"  # noqa: S608 - names from here
             " FROM delivery d JOIN message m ON m.key = d.message"
             " WHERE d.session = ? AND d.number >= ? ORDER BY d.number LIMIT ?",
-            (request.session, request.first, request.count),
+            (request.session, request.first, request.at_most),
         ).fetchall()
         return Stored(
             [
                 ((records.message_of(rest), qos, bool(retain), identifiers, number), bool(sent))
                 for qos, retain, identifiers, number, sent, *rest in found
             ],
-            len(found) < request.count,
+            len(found) < request.at_most,
             now,
         )
 

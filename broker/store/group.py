@@ -15,7 +15,7 @@ class Load(NamedTuple):
 
     session: int
     first: int
-    count: int
+    at_most: int
     done: Callable[[Stored], None]
 
 

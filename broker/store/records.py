@@ -81,7 +81,16 @@ def will_row(client_id: str, stored: StoredWill) -> Row:
     """A will whose time has not come."""
     will, shown, session_expiry, due = stored
     return (
-        *(client_id, will.topic, will.payload, will.qos, will.retain, will.properties, will.delay, will.expiry),
+        *(
+            client_id,
+            will.topic,
+            will.payload,
+            will.qos,
+            will.retain,
+            will.properties,
+            will.delay,
+            will.expiry,
+        ),
         *(session_expiry, shown.username, shown.address, shown.listener, due),
     )
 

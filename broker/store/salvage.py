@@ -65,7 +65,10 @@ def _rows_of(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
         for table in TABLES:
             types = _types(table)
             for order in ("ASC", "DESC"):
-                with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(copy)) as connection:
+                with (
+                    contextlib.suppress(sqlite3.Error),
+                    contextlib.closing(sqlite3.connect(copy)) as connection,
+                ):
                     query = f"SELECT {COLUMNS[table]} FROM {table} ORDER BY 1 {order}"  # noqa: S608
                     for row in connection.execute(query):
                         if all(isinstance(value, kind) for value, kind in zip(row, types, strict=True)):

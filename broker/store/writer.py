@@ -22,7 +22,9 @@ logger = logging.getLogger("geomq.store")
 _RETRY = 1.0
 _CLEAN = 600.0
 _IDLE = 0.02
-"""Seconds between two slices of tidying up, when nothing else is to do."""
+_BUSY = 0.25
+"""Seconds between two slices of tidying up, when nothing else is to do, and when there is."""
+_NOTHING = Group()
 
 _Loaded = list[tuple[Callable[[Stored], None], Stored]]
 
@@ -64,6 +66,10 @@ class StoreWriter(GatheringStore):
         self._database.close()
 
     # -- what earlier processes left; to be called before start ------------------------------------------
+
+    def settle(self) -> None:
+        """The processes before this one have ended: see :meth:`Database.settle`."""
+        self._database.settle(time.time())
 
     def retained(self) -> Iterator[Message]:
         """Every retained message and deletion."""
@@ -122,28 +128,32 @@ class StoreWriter(GatheringStore):
     # -- the thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        clean_at = 0.0
         untidy = True
+        tidy_at = clean_at = 0.0
         while True:
             try:
                 group = self._groups.get(timeout=_IDLE if untidy else _CLEAN)
             except queue.Empty:
-                if time.monotonic() >= clean_at:
-                    clean_at = time.monotonic() + _CLEAN
-                    self._clean()
-                untidy = self._tidy()
-                continue
+                group = _NOTHING
             if group is None:
                 return
-            if not self._write(group):
-                continue
-            untidy = untidy or bool(group.dones or group.ended)
-            loaded = self._load(group)
-            try:
-                self._loop.call_soon_threadsafe(self._back, group, loaded)
-            except RuntimeError:
-                # The loop is gone: the process ends, and nobody is left to be told.
-                return
+            if group:
+                if not self._write(group):
+                    continue
+                untidy = untidy or bool(group.dones or group.ended)
+                loaded = self._load(group)
+                try:
+                    self._loop.call_soon_threadsafe(self._back, group, loaded)
+                except RuntimeError:
+                    # The loop is gone: the process ends, and nobody is left to be told.
+                    return
+            now = time.monotonic()
+            if untidy and (now >= tidy_at or not group):
+                tidy_at = now + _BUSY
+                untidy = self._tidy()
+            if now >= clean_at:
+                clean_at = now + _CLEAN
+                self._clean()
 
     def _write(self, group: Group) -> bool:
         """Write until it works; False where the node stops before it does."""

@@ -195,7 +195,7 @@ async def test_changed_list_counts_for_what_is_there(tmp_path: Path) -> None:
     assert len(subscriber.heard()) == 2
     file.write_text("allow subscribe b/+\ndeny client=publisher publish a\nallow publish #\n")
     assert gate.refresh()
-    broker.engine.rights_changed()
+    broker.engine.rights.changed()
     assert list(broker.engine.local_filters()) == ["b/+"]
     publisher.publish("a", b"after", 1)
     publisher.publish("b/x", b"after", 1)

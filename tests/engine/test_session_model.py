@@ -39,6 +39,9 @@ class Receiver:
         self.unfinished: set[int] = set()
         self.peer: Peer | None = None
         self.connect(3)
+        self.subscribe()
+
+    def subscribe(self) -> None:
         assert self.peer is not None
         self.peer.subscribe(("t", 2))
 
@@ -155,4 +158,4 @@ def test_any_history_ends_well(version: int, steps: list[tuple[str, int]]) -> No
         receiver.answer_one()
     check(receiver, published)
     session = broker.engine.roster._sessions["receiver"]
-    assert (session.inflight, len(session.queue), session._queue_bytes) == ({}, 0, 0)
+    assert (session.inflight, len(session.queue), session.queue.bytes) == ({}, 0, 0)

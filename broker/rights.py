@@ -1,0 +1,105 @@
+"""What the authority has to say about subscriptions and deliveries, and what waits until it has said it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.message import Message
+from broker.ports import Action
+from broker.protocol.packets import Subscribe
+from broker.protocol.topics import split_share
+from broker.session import Session
+from broker.subscriptions import Receiver
+
+if TYPE_CHECKING:
+    from broker.connection import Connection
+    from broker.engine import Engine
+
+
+class Rights:
+    """The authority, as the engine asks it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._deferred: dict[str, list[tuple[Receiver, Message]]] = {}
+        """Topic -> what waits for the authority's word on some of its receivers."""
+
+    def permits(self, session: Session, topic: str) -> bool | None:
+        """Whether a session may get a topic; None where the authority has to be asked."""
+        credentials = session.credentials
+        return credentials is not None and self._engine.authority.may_receive(credentials, topic)
+
+    def must_ask(self, connection: Connection, packet: Subscribe, ask: Callable[[Action, str], None]) -> bool:
+        """Whether the authority has to be asked about a filter first; ``ask`` is called for the first such."""
+        assert connection.credentials is not None
+        for asked in packet.subscriptions:
+            topic_filter = connection.peer.mount_point + split_share(asked.topic_filter)[1]
+            if self._engine.authority.may_subscribe(connection.credentials, topic_filter, asked.qos) is None:
+                ask(Action.SUBSCRIBE, topic_filter)
+                return True
+        return False
+
+    def defer(self, receiver: Receiver, message: Message) -> None:
+        """Keep a message, behind those of its topic that wait already, until its receivers are decided on."""
+        waiting = self._deferred.get(message.topic)
+        if waiting is None:
+            self._deferred[message.topic] = [(receiver, message)]
+            self._ask_next(message.topic)
+        else:
+            waiting.append((receiver, message))
+
+    def _ask_next(self, topic: str) -> None:
+        """Ask about the first receiver of a topic that is undecided; when all are, deliver what waited."""
+        for receiver, _ in self._deferred[topic]:
+            session = receiver.session
+            if self.permits(session, topic) is None and session.credentials is not None:
+                answered = partial(self._ask_next, topic)
+                self._engine.authority.decide(session.credentials, Action.RECEIVE, topic, answered)
+                return
+        waiting = self._deferred.pop(topic)
+        self._engine.subscriptions.invalidate(topic)
+        now = self._engine.roster.now + self._engine.wall_offset
+        for receiver, message in waiting:
+            if self.permits(receiver.session, topic):
+                self._engine.deliver_to(receiver, message, now)
+        self._engine.flush()
+
+    def ask_for_retained(self, receiver: Receiver, message: Message) -> None:
+        """Deliver a retained message to a new subscription if the authority then allows it."""
+        session = receiver.session
+
+        def answered() -> None:
+            if self.permits(session, message.topic):
+                qos = min(receiver.qos, message.qos)
+                session.deliver(
+                    message, qos, True, receiver.extra, self._engine.roster.now + self._engine.wall_offset
+                )
+                self._engine.flush()
+
+        if session.credentials is not None:
+            self._engine.authority.decide(session.credentials, Action.RECEIVE, message.topic, answered)
+
+    def changed(self) -> None:
+        """The authority answers otherwise than before: forget its answers, and end what is no longer allowed.
+
+        Sessions whose right to a filter is not known at once keep it; each delivery is asked about anyway.
+        """
+        for connection in self._engine.roster.connections():
+            connection.forget_rights()
+        for session in self._engine.roster:
+            if session.credentials is None:
+                continue
+            for name, held in list(session.subscriptions.items()):
+                allowed = self._engine.authority.may_subscribe(
+                    session.credentials, held.topic_filter, held.qos
+                )
+                if allowed is False:
+                    del session.subscriptions[name]
+                    if session.disk is not None:
+                        session.disk.unsubscribe(name)
+                    self._engine.release(session, held)
+                    ended = f"the subscription to {held.topic_filter!r} has ended"
+                    self._engine.note_client("denied", session.credentials, ended)
+        self._engine.subscriptions.invalidate_all()
