@@ -273,8 +273,9 @@ def _free(connection: sqlite3.Connection, messages: Iterable[int]) -> None:
 def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        # Before the first table: only then it takes effect without rewriting the file.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if not path.exists() or not path.stat().st_size:
+            # Before the first table: only then it takes effect without rewriting the file.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         connection.execute("PRAGMA journal_size_limit = 4194304")
@@ -284,6 +285,7 @@ def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
         migrate(connection)
         (vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()
         if not vacuum:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("VACUUM")
     except BaseException:
         connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.message import Message
+from broker.ports import Credentials, SessionTerms
 from broker.store.database import Database, StoreError
+from broker.store.group import Group, Load
+from broker.store.schema import MIGRATIONS
+from broker.subscriptions import Held
 
 
 def kept(topic: str, payload: bytes = b"x", stamp: int = 1, **more: object) -> Message:
     return Message(topic, payload, 1, True, stamp=stamp, **more)  # type: ignore[arg-type]
+
+
+def retaining(messages: Iterable[Message]) -> Group:
+    """A group of nothing but retained messages."""
+    group = Group()
+    group.retained = {message.topic: message for message in messages}
+    return group
 
 
 def facts(message: Message) -> tuple[object, ...]:
@@ -48,7 +60,7 @@ def test_what_is_written_is_read(
     expected: dict[str, tuple[object, ...]] = {}
     for group in groups:
         database = Database(path)
-        database.save(group)
+        database.write(retaining(group))
         expected |= {message.topic: facts(message) for message in group}
         database.close()
     database = Database(path)
@@ -58,14 +70,16 @@ def test_what_is_written_is_read(
 
 def test_what_has_expired_is_forgotten(tmp_path: Path) -> None:
     database = Database(tmp_path / "broker.db")
-    database.save(
-        [
-            kept("old", expires_at=100.0),
-            kept("new", expires_at=300.0),
-            kept("for ever"),
-            kept("deleted long ago", b"", stamp=5),
-            kept("deleted", b"", stamp=15),
-        ]
+    database.write(
+        retaining(
+            [
+                kept("old", expires_at=100.0),
+                kept("new", expires_at=300.0),
+                kept("for ever"),
+                kept("deleted long ago", b"", stamp=5),
+                kept("deleted", b"", stamp=15),
+            ]
+        )
     )
     database.forget_expired(200.0, 10)
     assert {message.topic for message in database.retained()} == {"new", "for ever", "deleted"}
@@ -78,7 +92,7 @@ def test_damaged_file_is_set_aside_and_what_it_gives_is_saved(
 ) -> None:
     path = tmp_path / "broker.db"
     database = Database(path)
-    database.save([kept(f"t/{number:05}", bytes(200)) for number in range(2000)])
+    database.write(retaining([kept(f"t/{number:05}", bytes(200)) for number in range(2000)]))
     database.close()
     data = bytearray(path.read_bytes())
     if how == "header":
@@ -97,11 +111,99 @@ def test_damaged_file_is_set_aside_and_what_it_gives_is_saved(
     assert aside.read_bytes() == bytes(data), "it is never changed or deleted"
     assert str(aside) in caplog.text
     saved = {message.topic for message in database.retained()}
-    assert f"{len(saved)} retained messages could be read" in caplog.text
+    assert f"{len(saved)} retained messages" in caplog.text
     assert (len(saved) > 500) == (how in ("middle", "cut"))
-    database.save([kept("t/new")])
+    database.write(retaining([kept("t/new")]))
     database.close()
     Database(path).close()
+
+
+def owing(sessions: int, messages: int, size: int = 200) -> Group:
+    """Sessions 1.. that are all owed the same messages."""
+    group = Group()
+    shown = Credentials("", "user", None, "192.0.2.1", "tcp")
+    for key in range(1, sessions + 1):
+        terms = SessionTerms(f"client {key}", 5, 3600, 10, shown._replace(client_id=f"client {key}"), "")
+        group.sessions[key] = (terms, 1000.0)
+        group.subscriptions[(key, "t/#")] = Held("t/#", 1)
+    for number in range(messages):
+        message = Message(f"t/{number}", bytes(size), 1)
+        for key in range(1, sessions + 1):
+            group.adds[(key, number)] = (message, 1, False, b"", number)
+    return group
+
+
+def test_a_message_is_stored_once_and_freed_with_its_last_delivery(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    database = Database(path)
+    group = owing(5, 1000, 10_000)
+    database.write(group)
+    assert 10_000_000 < path.stat().st_size < 12_000_000, "five sessions are owed it, the disk has it once"
+    stored = database._connection.execute("SELECT count(*) FROM message")
+    assert stored.fetchone() == (1000,)
+    for key in range(1, 5):
+        done = Group()
+        done.dones = {name: delivery[0] for name, delivery in group.adds.items() if name[0] == key}
+        database.write(done)
+    assert database._connection.execute("SELECT count(*) FROM message").fetchone() == (1000,)
+    last = Group()
+    last.ended = {5}
+    database.write(last)
+    slices = 0
+    while database.tidy():
+        slices += 1
+    assert slices > 4, "no slice takes long"
+    assert database._connection.execute("SELECT count(*) FROM message").fetchone() == (0,)
+    database.close()
+    assert path.stat().st_size < 6_000_000, "the file gives its space back"
+
+
+def test_damaged_sessions_keep_what_fits_together(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    database = Database(path)
+    database.write(owing(3, 2000))
+    database.close()
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 40960] = b"\xff" * 40960
+    path.write_bytes(data)
+    database = Database(path)
+    found = {session.key: session for session in database.sessions()}
+    assert list(found) == [1, 2, 3]
+    for key, session in found.items():
+        assert session.terms.credentials == (f"client {key}", "user", None, "192.0.2.1", "tcp", None, None)
+        deliveries, first = 0, 0
+        while True:
+            stored = database.load(Load(key, first, 100, print), 0.0)
+            deliveries += len(stored.deliveries)
+            if stored.complete:
+                break
+            first = stored.deliveries[-1][0][4] + 1
+        assert deliveries == session.queued > 1000
+    database.close()
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+def test_every_earlier_schema_is_brought_forward(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "broker.db"
+    connection = sqlite3.connect(path)
+    for step in MIGRATIONS[:version]:
+        connection.executescript(step)
+    if version:
+        row = ("t", b"payload", 1, b"", 0.0, "device", "", 7)
+        connection.execute("INSERT INTO retained VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.commit()
+    connection.close()
+    database = Database(path)
+    assert [(m.topic, m.payload) for m in database.retained()] == [("t", b"payload")][: version and 1]
+    database.write(owing(1, 3))
+    (session,) = database.sessions()
+    assert (session.queued, session.first, session.last) == (3, 0, 2)
+    database.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
 def test_newer_schema_is_refused(tmp_path: Path) -> None:

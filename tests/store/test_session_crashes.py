@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,9 +93,17 @@ class Publisher:
 
 @pytest.mark.spec("MQTT-4.1.0-1", "MQTT-4.1.0-2", "MQTT-4.3.2-4", "MQTT-4.3.3-10", "MQTT-4.4.0-1")
 @pytest.mark.parametrize("version", [4, 5])
-@settings(max_examples=400, deadline=None)
+@pytest.mark.parametrize("in_memory", [256, 2])
+@settings(max_examples=300, deadline=None)
 @given(steps=STEPS)
-def test_crashes_lose_nothing_and_double_nothing_at_qos_2(version: int, steps: list[tuple[str, int]]) -> None:
+def test_crashes_lose_nothing_and_double_nothing_at_qos_2(
+    version: int, in_memory: int, steps: list[tuple[str, int]]
+) -> None:
+    with patch("broker.queue._IN_MEMORY", in_memory), patch("broker.session.LOAD", in_memory + 1):
+        check(version, steps)
+
+
+def check(version: int, steps: list[tuple[str, int]]) -> None:
     broker = DurableBroker(database())
     receiver = DurableReceiver(broker, version)
     publisher = Publisher(broker, version)

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 
-from broker.message import Message
 from broker.store.database import Database
+from broker.store.group import Group
 from broker.store.writer import StoreWriter
 from tests.end_to_end.nodes import Client, NodeProcess, wait_for
 from tests.engine.harness import Broker
@@ -30,12 +30,11 @@ class Disk(Database):
         self.full = False
         self.groups: list[int] = []
 
-    def save(self, retained: Iterable[Message]) -> None:
+    def write(self, group: Group) -> None:
         if self.full:
             raise sqlite3.OperationalError("database or disk is full")
-        group = list(retained)
-        self.groups.append(len(group))
-        super().save(group)
+        self.groups.append(len(group.retained))
+        super().write(group)
 
 
 @pytest.fixture
@@ -91,7 +90,8 @@ async def test_full_disk_is_waited_for(
         writer.retain(kept("t", b"new", stamp=2))
         assert told == []
         database.full = False
-        await until(lambda: told)
+        await until(lambda: told and len(database.groups) == 2)
+        await until(lambda: not writer.group and writer._at_disk is None)
     assert [message.payload for message in database.retained()] == [b"new"]
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
