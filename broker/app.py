@@ -10,7 +10,6 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +22,8 @@ from broker.config.access import AccessSection
 from broker.config.model import MeshSection
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
+from broker.engine_face import EngineFace
 from broker.limits import Limits
-from broker.message import Message
 from broker.net.door import Door
 from broker.net.listener import Listener
 from broker.net.tls import TlsError, TlsFiles, TlsListener
@@ -59,38 +58,6 @@ class StartError(Exception):
     """Why a node cannot start, in words for its operator."""
 
 
-class EngineFace:
-    """The engine as the mesh sees it (:class:`broker.ports.LocalNode`): with the event loop's clock bound."""
-
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
-        self._engine = engine
-        self._time = loop.time
-
-    def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:
-        """Another node's interest changed."""
-        self._engine.remote_interest(node, added, removed)
-
-    def remote_gone(self, node: str) -> None:
-        """Forget all interest of a node."""
-        self._engine.remote_gone(node)
-
-    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
-        """Deliver to local sessions."""
-        self._engine.deliver_from_mesh(batch, self._time())
-
-    def retained_from_mesh(self, batch: Sequence[Message]) -> None:
-        """Store other nodes' retained messages."""
-        self._engine.retained_from_mesh(batch, self._time())
-
-    def local_filters(self) -> Iterable[str]:
-        """The distinct local topic filters."""
-        return self._engine.local_filters()
-
-    def retained_messages(self) -> Iterable[Message]:
-        """What may be told to other nodes."""
-        return self._engine.retained_messages()
-
-
 class Node:
     """One GeoMQ node: listeners, engine, rules, history, mesh."""
 
@@ -103,6 +70,7 @@ class Node:
         self._listeners: list[Listener] = []
         self._folder: DataFolder | None = None
         self._store: StoreWriter | None = None
+        self._marks: dict[str, tuple[int, int]] = {}
         self._journal = AuditLog()
         self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
@@ -151,6 +119,7 @@ class Node:
         self._store = self.engine.store = StoreWriter(database)
         self._store.told = self.engine.flush
         await self._recover(self._store, path)
+        self._marks = self._store.marks()
         self._store.start()
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:
@@ -270,7 +239,7 @@ class Node:
         sys.setswitchinterval(_SWITCH_INTERVAL)
         mesh = ZenohMesh(
             mesh_settings(self.config),
-            EngineFace(self.engine, loop),
+            EngineFace(self.engine, loop, self._marks),
             self._stages,
             self._history.query if self._history else None,
             self.status,

@@ -88,6 +88,15 @@ class LocalNode(Protocol):
     def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
         """Deliver what a lane brought to local sessions only, in order; retained ones are stored if newer."""
 
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """(Epoch, sequence) up to which earlier processes have heard other nodes' durable lanes, by sender."""
+
+    def heard(self, sender: str, epoch: int, sequence: int) -> None:
+        """What a node's durable lane brought up to here has been delivered; to be told before anything else happens."""
+
+    def commit(self, on_safe: Callable[[], None]) -> None:
+        """Have ``on_safe`` called once, later, when this node can no longer lose what it has heard."""
+
     def retained_from_mesh(self, batch: Sequence[Message]) -> None:
         """Store what a snapshot of retained messages brought, if newer; nobody hears it as a publication.
 
@@ -331,6 +340,9 @@ class Store(Protocol):
 
     def will(self, client_id: str, will: StoredWill | None) -> None:
         """Keep a client's will, or forget it."""
+
+    def mark(self, sender: str, epoch: int, sequence: int) -> None:
+        """Another node's durable lane was heard up to here: kept together with what came of it."""
 
 
 class Journal(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from broker.message import Message
+from broker.ports import LocalNode
 from edge_mesh import envelope
 from edge_mesh.control import Ack
 from edge_mesh.envelope import Header
@@ -41,6 +42,7 @@ class Stand:
     keys: Keys
     link: Link
     outbox: Outbox
+    local: LocalNode
     durable: bool
     """Whether marks are kept over restarts: acknowledgements then wait for the disk."""
     times: Times
@@ -283,7 +285,7 @@ class ReceivingLane:
         self._sender = sender
         self._key = stand.keys.control(sender, stand.node)
         self._link = stand.link
-        self._outbox = stand.outbox
+        self._local = stand.local
         self._durable = stand.durable
         self._times = stand.times
         self._retry = stand.retry
@@ -321,17 +323,21 @@ class ReceivingLane:
         return messages
 
     def settle(self) -> None:
-        """What was taken has been delivered: make the mark safe, then acknowledge."""
-        if not self._owed or self._saving:
+        """What was taken has been delivered: keep the mark with it, and acknowledge when nothing of it can be lost."""
+        if not self._owed:
             return
-        self._owed = False
         if not self._durable or self._mark == self._safe:
+            self._owed = False
             self._safe = self._mark
             self._acknowledge()
             return
+        self._local.heard(self._sender, self._epoch, self._mark)
+        if self._saving:
+            return
+        self._owed = False
         self._saving = True
         epoch, mark = self._epoch, self._mark
-        self._outbox.save_mark(self._sender, epoch, mark, lambda: self._saved(epoch, mark))
+        self._local.commit(lambda: self._saved(epoch, mark))
 
     def _saved(self, epoch: int, mark: int) -> None:
         self._saving = False

@@ -67,6 +67,7 @@ class ZenohMesh:
         self._membership = Membership(self._keys, self._name, self._incarnation)
         self._boundary = Boundary(pipeline, self._interested, self.stamp)
         self._durable = settings.durability == "commit"
+        self._marks = node.marks()
         self._peers: dict[str, Peer] = {}
         self._receiving: dict[str, ReceivingLane] = {}
         self._unsettled: set[ReceivingLane] = set()
@@ -98,6 +99,7 @@ class ZenohMesh:
             keys=self._keys,
             link=self._link,
             outbox=self._outbox,
+            local=self._node,
             durable=self._durable,
             times=self._times,
             window=self._settings.window_bytes,
@@ -428,7 +430,7 @@ class ZenohMesh:
     def _receiving_lane(self, sender: str) -> ReceivingLane:
         lane = self._receiving.get(sender)
         if lane is None:
-            mark = self._outbox.marks.get(sender, (0, 0))
+            mark = self._marks.get(sender, (0, 0))
             lane = self._receiving[sender] = ReceivingLane(self._stand, sender, mark)
         return lane
 

@@ -66,7 +66,6 @@ class Outbox:
         self.epoch = self._store.epoch
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
-        self.marks = self._store.marks
         self.known_peers = self._store.known_peers
         self._ledgers = self._store.ledgers()
         self._acknowledged: dict[str, int] = {}
@@ -145,7 +144,7 @@ class Outbox:
         """A destination's account as of the last commit."""
         return self._ledgers.get(name) or Ledger()
 
-    # -- peers and marks --------------------------------------------------------------------------------
+    # -- peers ------------------------------------------------------------------------------------------
 
     def remember_peer(self, name: str, region: str) -> None:
         """A node was seen."""
@@ -160,16 +159,6 @@ class Outbox:
         """A node's interest changed."""
         added, removed = tuple(added), tuple(removed)
         self._commands.put(lambda: self._store.save_interest(name, added, removed))
-
-    def save_mark(self, sender: str, epoch: int, sequence: int, done: Callable[[], None]) -> None:
-        """This node has everything of a sender up to here; ``done`` after the commit."""
-
-        def save() -> None:
-            self._store.save_mark(sender, epoch, sequence)
-            self._after.append(done)
-
-        self._commands.put(save)
-        self._urgent.set()
 
     def _fire(self, ticket: _Ticket) -> None:
         on_safe, ticket.on_safe = ticket.on_safe, None

@@ -31,8 +31,6 @@ CREATE TABLE IF NOT EXISTS peer (
     overflow INTEGER NOT NULL DEFAULT 0, forgotten INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS interest (
     peer TEXT NOT NULL, topic_filter TEXT NOT NULL, PRIMARY KEY (peer, topic_filter)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS mark (
-    sender TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 _FORMAT = 1
@@ -77,7 +75,6 @@ class OutboxStore:
         self._ledgers: dict[str, Ledger] = {}
         self._touched: set[str] = set()
         self._saved: tuple[dict[str, int], dict[str, Ledger], int, int] = ({}, {}, 0, 0)
-        self.marks: dict[str, tuple[int, int]] = {}
         """Sender -> (epoch, sequence) as of the opening."""
         self.known_peers: list[KnownPeer] = []
         """As of the opening."""
@@ -126,8 +123,6 @@ class OutboxStore:
             (ledger.queued,) = db.execute(
                 "SELECT COUNT(*) FROM pointer WHERE destination = ?", (number,)
             ).fetchone()
-        for sender, epoch, sequence in db.execute("SELECT sender, epoch, sequence FROM mark"):
-            self.marks[sender] = (epoch, sequence)
         (self._bytes, last) = db.execute(
             "SELECT COALESCE(SUM(LENGTH(record)), 0), COALESCE(MAX(id), 0) FROM message"
         ).fetchone()
@@ -289,7 +284,7 @@ class OutboxStore:
             ledger = self._ledgers[name] = Ledger()
         return ledger
 
-    # -- peers and marks --------------------------------------------------------------------------------
+    # -- peers ------------------------------------------------------------------------------------------
 
     def remember_peer(self, name: str, region: str, now: float) -> None:
         """A node was seen."""
@@ -315,7 +310,3 @@ class OutboxStore:
             "DELETE FROM interest WHERE peer = ? AND topic_filter = ?",
             [(name, topic_filter) for topic_filter in removed],
         )
-
-    def save_mark(self, sender: str, epoch: int, sequence: int) -> None:
-        """This node has everything of a sender up to here."""
-        self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", (sender, epoch, sequence))

@@ -122,6 +122,8 @@ class Database:
             many("DELETE FROM incoming WHERE session = ?", ended)
             many("DELETE FROM releasing WHERE session = ?", ended)
             many(insert("ended"), ended)
+        if group.marks:
+            many(insert("mark"), [(sender, *mark) for sender, mark in group.marks.items()])
         if group.wills:
             kept = [(name, will) for name, will in group.wills.items() if will is not None]
             many(insert("will"), [records.will_row(*one) for one in kept])
@@ -188,6 +190,10 @@ class Database:
     def wills(self) -> Iterator[tuple[str, StoredWill]]:
         """The wills whose time had not come."""
         return map(records.will_of, self._rows("will"))
+
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """How far other nodes' durable lanes were heard: (epoch, sequence) by the sender's name."""
+        return {sender: (epoch, sequence) for sender, epoch, sequence in self._rows("mark")}
 
     def count_sessions(self) -> int:
         """How many sessions there are."""

@@ -125,6 +125,11 @@ class GatheringStore:
         self.group.wills[client_id] = will
         self.due(PROMPTLY)
 
+    def mark(self, sender: str, epoch: int, sequence: int) -> None:
+        """See the port. What is heard again for want of a mark was acknowledged, or is in this group, too."""
+        self.group.marks[sender] = (epoch, sequence)
+        self.due(LEISURELY)
+
 
 class SessionPlace:
     """A :class:`broker.ports.SessionStore`."""

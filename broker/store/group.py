@@ -31,6 +31,7 @@ class Group:
         "ended",
         "incoming",
         "loads",
+        "marks",
         "matters",
         "releasing",
         "retained",
@@ -56,6 +57,7 @@ class Group:
         self.subscriptions: dict[tuple[int, str], Held | None] = {}
         self.ended: set[int] = set()
         self.wills: dict[str, StoredWill | None] = {}
+        self.marks: dict[str, tuple[int, int]] = {}
         self.waiting: list[Callable[[], None]] = []
         self.loads: list[Load] = []
         self.matters = False
@@ -72,6 +74,7 @@ class Group:
             or self.subscriptions
             or self.ended
             or self.wills
+            or self.marks
             or self.sent
             or self.loads
         )

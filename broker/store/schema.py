@@ -42,6 +42,9 @@ MIGRATIONS = (
         PRIMARY KEY (session, packet_id)
     ) WITHOUT ROWID;
     CREATE TABLE ended (session INTEGER PRIMARY KEY);
+    CREATE TABLE mark (
+        sender TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL
+    ) WITHOUT ROWID;
     CREATE TABLE will (
         client_id TEXT PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
         retain INTEGER NOT NULL, properties BLOB NOT NULL, delay INTEGER NOT NULL, expiry INTEGER,
@@ -52,7 +55,8 @@ MIGRATIONS = (
 )
 """The steps from each schema version to the next; version 0 is an empty file.
 
-A delivery is a message that a session is owed; `ended` names sessions whose deliveries are still to be removed.
+A delivery is a message that a session is owed; `ended` names sessions whose deliveries are still to be removed;
+`mark` says how far the durable lanes of other nodes have been heard.
 """
 
 VERSION = len(MIGRATIONS)
@@ -66,6 +70,7 @@ COLUMNS = {
     "incoming": "session, packet_id",
     "releasing": "session, packet_id, number",
     "ended": "session",
+    "mark": "sender, epoch, sequence",
     "will": "client_id, topic, payload, qos, retain, properties, delay, expiry, session_expiry, username, address,"
     " listener, due",
 }

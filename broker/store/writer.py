@@ -87,6 +87,10 @@ class StoreWriter(GatheringStore):
         """The wills whose time had not come."""
         return self._database.wills()
 
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """How far other nodes' durable lanes were heard."""
+        return self._database.marks()
+
     # -- on the event loop -------------------------------------------------------------------------------
 
     def wall(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Account:
 
 async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = None) -> Account:
     """Kill the broker so many times, at random moments under load; with ``power`` the power is cut as well."""
-    chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+    chance = random.Random(seed)
     port = victim.port
     publishers = [Publisher(f"p{n}", 4 + n % 2, port) for n in range(3)]
     steady = [Subscriber(f"s{n}", 4 + n % 2, port) for n in range(2)]
@@ -156,5 +157,5 @@ def _settle(
                 heard = subscriber.heard[f"c/{publisher.client_id}/{topic}"]
                 first = list(dict.fromkeys(heard))
                 account.deliveries += len(publisher.acknowledged[topic])
-                account.disordered += sum(a > b for a, b in zip(first, first[1:], strict=False))
+                account.disordered += sum(a > b for a, b in itertools.pairwise(first))
                 account.doubled += len(heard) - len(first) if topic == "2" else 0

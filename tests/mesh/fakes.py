@@ -43,6 +43,7 @@ class FakeNode:
         self.interest: dict[str, set[str]] = {}
         self.delivered: list[Message] = []
         self.retained: dict[str, Message] = {}
+        self.kept_marks: dict[str, tuple[int, int]] = {}
 
     def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:
         held = self.interest.setdefault(node, set())
@@ -57,6 +58,15 @@ class FakeNode:
             if message.retain:
                 self.keep(message)
         self.delivered.extend(batch)
+
+    def marks(self) -> dict[str, tuple[int, int]]:
+        return dict(self.kept_marks)
+
+    def heard(self, sender: str, epoch: int, sequence: int) -> None:
+        self.kept_marks[sender] = (epoch, sequence)
+
+    def commit(self, on_safe: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(on_safe)
 
     def retained_from_mesh(self, batch: Sequence[Message]) -> None:
         for message in batch:
@@ -236,8 +246,10 @@ class Meadow:
         return member
 
     async def again(self, member: Member) -> Member:
-        """The node started again with an empty engine; stop it before."""
-        return await self.start(member.settings, FakeNode(*member.node.filters))
+        """The node started again with an engine that has nothing but its marks; stop it before."""
+        node = FakeNode(*member.node.filters)
+        node.kept_marks = member.node.kept_marks
+        return await self.start(member.settings, node)
 
     async def stop(self) -> None:
         await asyncio.gather(*(member.mesh.stop() for member in self.members))

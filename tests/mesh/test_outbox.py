@@ -57,18 +57,6 @@ async def test_what_is_safe_survives(tmp_path: Path) -> None:
     await again.close()
 
 
-async def test_marks_survive(tmp_path: Path) -> None:
-    path = tmp_path / "outbox.db"
-    outbox = await opened(path)
-    done: list[bool] = []
-    outbox.save_mark("a", 7, 42, lambda: done.append(True))
-    await until(lambda: done)
-    await outbox.close()
-    again = await opened(path)
-    assert again.marks == {"a": (7, 42)}
-    await again.close()
-
-
 async def test_what_everybody_has_is_safe_and_not_written() -> None:
     outbox = Outbox(None, 1000.0, 1 << 20, linger=5.0)
     outbox.start(asyncio.get_running_loop())

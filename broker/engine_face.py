@@ -1,0 +1,60 @@
+"""The engine as other nodes reach it through the mesh."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from broker.engine import Engine
+from broker.message import Message
+
+
+class EngineFace:
+    """The engine as the mesh sees it (:class:`broker.ports.LocalNode`): with the event loop's clock bound."""
+
+    def __init__(
+        self, engine: Engine, loop: asyncio.AbstractEventLoop, marks: dict[str, tuple[int, int]]
+    ) -> None:
+        self._engine = engine
+        self._marks = marks
+        self._time = loop.time
+
+    def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:
+        """Another node's interest changed."""
+        self._engine.remote_interest(node, added, removed)
+
+    def remote_gone(self, node: str) -> None:
+        """Forget all interest of a node."""
+        self._engine.remote_gone(node)
+
+    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
+        """Deliver to local sessions."""
+        self._engine.deliver_from_mesh(batch, self._time())
+
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """How far earlier processes have heard other nodes."""
+        return self._marks
+
+    def heard(self, sender: str, epoch: int, sequence: int) -> None:
+        """Keep a mark with what was delivered."""
+        if self._engine.store is not None:
+            self._engine.store.mark(sender, epoch, sequence)
+
+    def commit(self, on_safe: Callable[[], None]) -> None:
+        """Tell when all that was handed over is safe."""
+        if self._engine.store is not None:
+            self._engine.store.commit(on_safe)
+        else:
+            on_safe()
+
+    def retained_from_mesh(self, batch: Sequence[Message]) -> None:
+        """Store other nodes' retained messages."""
+        self._engine.retained_from_mesh(batch, self._time())
+
+    def local_filters(self) -> Iterable[str]:
+        """The distinct local topic filters."""
+        return self._engine.local_filters()
+
+    def retained_messages(self) -> Iterable[Message]:
+        """What may be told to other nodes."""
+        return self._engine.retained_messages()
