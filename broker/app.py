@@ -8,6 +8,7 @@ import gc
 import ipaddress
 import logging
 import signal
+import sqlite3
 import sys
 import time
 from dataclasses import replace
@@ -118,8 +119,11 @@ class Node:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
         self._store.told = self.engine.flush
-        await self._recover(self._store, path)
-        self._marks = self._store.marks()
+        try:
+            await self._recover(self._store, path)
+            self._marks = self._store.marks()
+        except sqlite3.Error as error:
+            raise StartError(f"{path} cannot be read: {error}; `geomq store check` tells more") from None
         self._store.start()
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:

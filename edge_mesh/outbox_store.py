@@ -75,7 +75,6 @@ class OutboxStore:
         self._ledgers: dict[str, Ledger] = {}
         self._touched: set[str] = set()
         self._saved: tuple[dict[str, int], dict[str, Ledger], int, int] = ({}, {}, 0, 0)
-        """Sender -> (epoch, sequence) as of the opening."""
         self.known_peers: list[KnownPeer] = []
         """As of the opening."""
         try:

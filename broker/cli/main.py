@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broker import __version__
-from broker.cli import acl, users
-from broker.cli.common import fail
-from broker.config import ConfigError, NodeConfig, load
+from broker.cli import acl, store, users
+from broker.cli.common import fail, load_config
+from broker.config import NodeConfig
 
 if TYPE_CHECKING:
     from edge_mesh.history_query import HistoryAnswer
@@ -35,6 +34,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(history_app, name="history")
 app.add_typer(users.app, name="user")
 app.add_typer(acl.app, name="acl")
+app.add_typer(store.app, name="store")
 
 ConfigOption = Annotated[
     Path | None,
@@ -53,17 +53,6 @@ TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for answers.
 def main() -> None:
     """Run the command line."""
     app()
-
-
-def load_config(path: Path | None) -> NodeConfig:
-    """The configuration to use; ends the command with every mistake in it."""
-    if path is None and os.environ.get("GEOMQ_CONFIG"):
-        path = Path(os.environ["GEOMQ_CONFIG"])
-    try:
-        return load(path, os.environ)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(1) from None
 
 
 @app.command()

@@ -56,6 +56,10 @@ class StoreWriter(GatheringStore):
     async def close(self) -> None:
         """Write what is left, then close the file."""
         self._stopping = True
+        if not self._thread.ident:
+            # What was there could not be read: nothing is written over it.
+            self._database.close()
+            return
         while self.group or self._at_disk is not None:
             self._hand_over()
             await self._idle.wait()

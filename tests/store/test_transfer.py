@@ -1,0 +1,128 @@
+"""`geomq store`: a database is checked, copied while its node runs, written out and read in again."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+
+from broker.store.database import Database
+from broker.store.transfer import TransferError, bring_in, counts, exported, problems, reading
+from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.store.test_database import kept, owing
+
+
+def geomq(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "broker", "store", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A node's folder with a bit of everything."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    database = Database(folder / "broker.db")
+    group = owing(3, 20)
+    group.retained = {"r": kept("r", b"\x00\xff")}
+    group.incoming = {(1, 7): True}
+    group.releasing = {(2, 9): 4}
+    group.marks = {"eu": (5, 6)}
+    database.write(group)
+    database.close()
+    return folder
+
+
+def test_what_is_written_out_is_read_in(filled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.jsonl"
+    assert geomq("export", out, "--data", filled).returncode == 0
+    head, *rows = map(json.loads, out.read_text().splitlines())
+    assert head == {"format": "geomq-export-1", "schema": 2}
+    assert {row["table"] for row in rows} >= {"session", "delivery", "message", "retained", "mark"}
+    again = tmp_path / "again"
+    done = geomq("import", out, "--data", again)
+    assert done.returncode == 0, done.stderr
+    assert "3 sessions, 3 subscriptions, 60 queued messages, 20 messages stored for them" in done.stdout
+    with reading(filled / "broker.db") as one, reading(again / "broker.db") as other:
+        assert list(exported(one)) == list(exported(other))
+    refused = geomq("import", out, "--data", again)
+    assert refused.returncode == 1
+    assert "is not empty: say --replace" in refused.stderr
+    assert geomq("import", out, "--data", again, "--replace").returncode == 0
+    assert "File exists" in geomq("export", out, "--data", filled).stderr, "nothing is written over"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("nonsense", "line 2 cannot be understood"),
+        ('{"table": "unknown"}', "line 2 cannot be understood"),
+        ('{"table": "incoming", "session": 1}', "a row of incoming has session, packet_id"),
+        ('{"table": "incoming", "session": 1, "packet_id": null}', "NOT NULL"),
+        ('{"table": "delivery", "session": 1, "number": 1, "message": 1, "qos": 1, "retain": 0,'
+         ' "identifiers": {"base64": ""}, "size": 1, "sent": 0}', "1 queued messages of unknown sessions"),
+    ],
+)  # fmt: skip
+def test_bad_lines_change_nothing(filled: Path, line: str, says: str) -> None:
+    path = filled / "broker.db"
+    with reading(path) as connection:
+        before = counts(connection)
+    with pytest.raises(TransferError, match=says):
+        bring_in(['{"format": "geomq-export-1", "schema": 2}', line], path, replace=True)
+    with pytest.raises(TransferError, match="line 1"):
+        bring_in([], path, replace=True)
+    with pytest.raises(TransferError, match="schema 99"):
+        bring_in(['{"format": "geomq-export-1", "schema": 99}'], path, replace=True)
+    with reading(path) as connection:
+        assert counts(connection) == before
+        assert problems(connection) == []
+
+
+def test_check_tells_what_is_wrong(filled: Path, tmp_path: Path) -> None:
+    good = geomq("check", "--data", filled)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "is sound: 3 sessions" in good.stdout
+    assert "there is no such file" in geomq("check", "--data", tmp_path / "nowhere").stderr
+    path = filled / "broker.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM message WHERE key = 1")
+    bad = geomq("check", "--data", filled)
+    assert bad.returncode == 1
+    assert "3 queued messages without their content" in bad.stderr
+    data = bytearray(path.read_bytes())
+    data[4096 : 4096 * 4] = b"\xff" * (4096 * 3)
+    path.write_bytes(data)
+    assert geomq("check", "--data", filled).returncode == 1
+
+
+def test_backup_of_a_running_node(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path, "node", "backup", mesh={"enabled": False})
+    node.start()
+    client = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    client.subscribe("t/#", 1)
+    client.close()
+    publisher = Client(node, "publisher")
+    sent = {publisher.publish(f"t/{number}", b"x", 1) for number in range(100)}
+    wait_for(lambda: publisher.acknowledged >= sent, "all are acknowledged")
+    data = node.folder / "data"
+    copy = tmp_path / "copy"
+    done = geomq("backup", copy, "--data", data)
+    assert done.returncode == 0, done.stderr
+    assert "is there already" in geomq("backup", copy, "--data", data).stderr
+    busy = geomq("import", tmp_path / "node" / "node.yaml", "--data", data)
+    assert "belongs to another node that is running" in busy.stderr
+    assert "1 sessions, 1 subscriptions, 100 queued messages" in geomq("check", "--data", data).stdout
+    node.kill()
+    assert "1 sessions, 1 subscriptions, 100 queued messages" in geomq("check", "--data", copy).stdout
+    node.config["node"]["data"] = str(copy)
+    node.start()
+    again = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    wait_for(lambda: len(again.received) == 100, "the copy has them")
+    again.close()
+    publisher.close()
+    assert node.stop() == 0
