@@ -28,6 +28,10 @@ bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
 	@test -f /usr/include/openssl/ssl.h || $(call debian,libssl-dev)
 	$(PY) -m tests.bench
 
+chaos: setup ## kill the broker a hundred times under load; writes docs/durability.md's table
+	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
+	$(PY) -m tests.chaos
+
 audit: setup ## ask the public database for known weaknesses of what is installed (needs the network)
 	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit
 	$(PY) -m pip_audit --skip-editable

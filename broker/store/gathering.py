@@ -15,24 +15,47 @@ from broker.store.group import Group, Load
 from broker.subscriptions import Held
 
 AT_ONCE = 0.0
-SOON = 0.002
-"""Seconds for which live deliveries may be acknowledged before they are written: most then need not be."""
+SOON = 0.004
+"""Seconds for which live deliveries may be acknowledged before they are written, at least: most then need not be."""
 PROMPTLY = 0.05
 """Seconds until what nobody waits for, but a crash should not undo, is written."""
 LEISURELY = 1.0
 """Seconds for which all else is gathered: flash memory wears out by commits, not by rows."""
 
 _MANY = 50_000
-"""Deliveries in one group beyond which publishers wait."""
+"""Deliveries that wait for the disk beyond which publishers wait."""
+
+_Name = tuple[int, int]
+
+
+class _Ticket:
+    """Somebody waits for so many deliveries: until each is on disk, or over."""
+
+    __slots__ = ("left", "on_safe")
+
+    def __init__(self, on_safe: Callable[[], None], left: int) -> None:
+        self.on_safe = on_safe
+        self.left = left
 
 
 class GatheringStore:
-    """A :class:`broker.ports.Store` that gathers."""
+    """A :class:`broker.ports.Store` that gathers.
+
+    Live deliveries are young at first. What has not been acknowledged after a while joins the group, and is
+    written; what is, never is.
+    """
 
     def __init__(self, next_session: int) -> None:
         self.group = Group()
         self.failing = False
         self.owes = False
+        self._young: dict[_Name, Delivery] = {}
+        self._fresh: list[_Name] = []
+        """The live deliveries that nobody has a ticket for yet."""
+        self._tickets: dict[_Name, _Ticket] = {}
+        self._resolved: list[Callable[[], None]] = []
+        self._firm = False
+        """Whether something else was handed over since the last commit was asked for."""
         self._next_session = next_session
         self._at_disk: Group | None = None
         self._delay = inf
@@ -62,30 +85,45 @@ class GatheringStore:
 
     def _next_group(self) -> Group | None:
         """The group that goes to the disk now; None where the last one is still there, or there is nothing."""
-        if self._at_disk is not None or not self.group:
+        if self._at_disk is not None:
             return None
-        self._at_disk, self.group = self.group, Group()
+        young, self._young = self._young, {}
+        if self._delay <= AT_ONCE:
+            self.group.adds.update(young)
+            young = {}
+        leaving = self.group
+        self.group = Group()
+        self.group.adds = young
         self._delay = inf
-        return self._at_disk
+        self._fresh = []
+        self._firm = False
+        if young:
+            self.due(SOON)
+        if not leaving:
+            return None
+        self._at_disk = leaving
+        return leaving
 
     def _written(self, group: Group) -> None:
         """The group is on disk: tell those who wait, and see to the next."""
         self._at_disk = None
-        for on_safe in group.waiting:
+        waiting = group.waiting
+        tickets = self._tickets
+        for name in group.adds:
+            ticket = tickets.pop(name, None)
+            if ticket is not None:
+                ticket.left -= 1
+                if not ticket.left:
+                    waiting.append(ticket.on_safe)
+        for on_safe in waiting:
             on_safe()
         if self._delay < inf and self._at_disk is None:
             self._write_within(self._delay)
 
     def _release(self) -> None:
-        """All deliveries of the group are over before any was written: nobody has to wait for it."""
-        if self.group.needs_disk or not self.group.waiting:
-            return
-        waiting, self.group.waiting = self.group.waiting, []
-        if self._at_disk is not None:
-            # They may wait for the group before, as well.
-            self._at_disk.waiting += waiting
-            return
-        for on_safe in waiting:
+        """Tell those who need not wait for the disk."""
+        resolved, self._resolved = self._resolved, []
+        for on_safe in resolved:
             on_safe()
 
     # -- broker.ports.Store ------------------------------------------------------------------------------
@@ -93,25 +131,68 @@ class GatheringStore:
     @property
     def behind(self) -> bool:
         """See the port."""
-        return len(self.group.adds) > _MANY
+        return len(self.group.adds) + len(self._young) > _MANY
 
-    def retain(self, message: Message) -> None:
-        """A topic's newest message replaces those that have not been written yet."""
-        self.group.retained[message.topic] = message
-        self.due(LEISURELY)
+    def add(self, name: _Name, delivery: Delivery, live: bool) -> None:
+        """See :meth:`broker.ports.SessionStore.add`."""
+        self.owes = True
+        if live:
+            self._young[name] = delivery
+            self._fresh.append(name)
+        else:
+            self.group.adds[name] = delivery
+            self.matters()
+
+    def done(self, name: _Name, delivery: Delivery) -> None:
+        """See :meth:`broker.ports.SessionStore.done`: what has not been written need not be any more."""
+        if self._young.pop(name, None) is None and self.group.adds.pop(name, None) is None:
+            self.group.dones[name] = delivery[0]
+            self.due(LEISURELY)
+            return
+        ticket = self._tickets.pop(name, None)
+        if ticket is not None:
+            ticket.left -= 1
+            if not ticket.left:
+                self._resolve(ticket.on_safe)
+
+    def matters(self) -> None:
+        """Something was handed over that has to be on disk before anybody is told about it."""
+        self._firm = self.group.matters = True
+
+    def _resolve(self, on_safe: Callable[[], None]) -> None:
+        self._resolved.append(on_safe)
+        if len(self._resolved) == 1:
+            self.release_soon()
 
     def commit(self, on_safe: Callable[[], None]) -> None:
         """See the port."""
         group = self.group
-        group.waiting.append(on_safe)
-        if group.retained:
-            group.matters = True
-        if group.matters:
+        fresh, self._fresh = self._fresh, []
+        if self._firm:
+            self._firm = False
+            group.waiting.append(on_safe)
             self.due(AT_ONCE)
-        elif group.adds:
+            return
+        live = [name for name in fresh if name in self._young]
+        if live:
+            ticket = _Ticket(on_safe, len(live))
+            for name in live:
+                self._tickets[name] = ticket
             self.due(SOON)
+        elif group.matters:
+            # The caller may have handed over something of it, and asks for the second time.
+            group.waiting.append(on_safe)
+        elif self._at_disk is not None:
+            self._at_disk.waiting.append(on_safe)
         else:
-            self.release_soon()
+            self._resolve(on_safe)
+
+    def retain(self, message: Message) -> None:
+        """A topic's newest message replaces those that have not been written yet."""
+        self.group.retained[message.topic] = message
+        if message.qos:
+            self.matters()
+        self.due(LEISURELY)
 
     def session(self, key: int = 0) -> SessionStore:
         """See the port."""
@@ -155,29 +236,16 @@ class SessionPlace:
 
     def _changed(self, part: dict[tuple[int, str], Held | None], name: str, held: Held | None) -> None:
         part[(self._key, name)] = held
-        self._store.group.matters = True
+        self._store.matters()
         self._store.due(PROMPTLY)
 
     def add(self, delivery: Delivery, live: bool) -> None:
         """See the port."""
-        store = self._store
-        group = store.group
-        group.adds[(self._key, delivery[4])] = delivery
-        store.owes = True
-        if not live:
-            group.matters = True
-            store.due(AT_ONCE)
+        self._store.add((self._key, delivery[4]), delivery, live)
 
     def done(self, delivery: Delivery) -> None:
-        """A delivery that has not been written need not be any more."""
-        store = self._store
-        group = store.group
-        name = (self._key, delivery[4])
-        if group.adds.pop(name, None) is None:
-            group.dones[name] = delivery[0]
-            store.due(LEISURELY)
-        elif not group.adds and group.waiting and not group.matters:
-            store.release_soon()
+        """See the port."""
+        self._store.done((self._key, delivery[4]), delivery)
 
     def sent(self, deliveries: Iterable[Delivery]) -> None:
         """See the port."""
@@ -188,7 +256,7 @@ class SessionPlace:
         """See the port."""
         self.done(delivery)
         self._store.group.releasing[(self._key, packet_id)] = delivery[4]
-        self._store.group.matters = True
+        self._store.matters()
 
     def completed(self, packet_id: int) -> None:
         """See the port."""
@@ -198,13 +266,13 @@ class SessionPlace:
     def received(self, packet_id: int) -> None:
         """See the port."""
         self._store.group.incoming[(self._key, packet_id)] = True
-        self._store.group.matters = True
+        self._store.matters()
         self._store.owes = True
 
     def forgotten(self, packet_id: int) -> None:
         """See the port."""
         self._store.group.incoming[(self._key, packet_id)] = False
-        self._store.group.matters = True
+        self._store.matters()
 
     def commit(self, on_safe: Callable[[float], None]) -> None:
         """See the port."""

@@ -61,7 +61,7 @@ class Group:
         self.waiting: list[Callable[[], None]] = []
         self.loads: list[Load] = []
         self.matters = False
-        """Whether somebody who waits needs it on disk, whatever becomes of the deliveries in ``adds``."""
+        """Whether there is more than live deliveries that somebody may have to wait for."""
 
     def __bool__(self) -> bool:
         return bool(
@@ -78,8 +78,3 @@ class Group:
             or self.sent
             or self.loads
         )
-
-    @property
-    def needs_disk(self) -> bool:
-        """Whether those who wait have to wait for the disk."""
-        return bool(self.matters or self.adds)

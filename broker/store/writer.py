@@ -42,7 +42,6 @@ class StoreWriter(GatheringStore):
         self._loop = asyncio.get_running_loop()
         self._groups: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self._timer: asyncio.Handle | None = None
-        self._releasing = False
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -60,7 +59,8 @@ class StoreWriter(GatheringStore):
             # What was there could not be read: nothing is written over it.
             self._database.close()
             return
-        while self.group or self._at_disk is not None:
+        while self.group or self._young or self._at_disk is not None:
+            self._delay = AT_ONCE
             self._hand_over()
             await self._idle.wait()
         if self._timer is not None:
@@ -109,12 +109,9 @@ class StoreWriter(GatheringStore):
 
     def release_soon(self) -> None:
         """See :class:`GatheringStore`."""
-        if not self._releasing:
-            self._releasing = True
-            self._loop.call_soon(self._release_now)
+        self._loop.call_soon(self._release_now)
 
     def _release_now(self) -> None:
-        self._releasing = False
         self._release()
         self.told()
 

@@ -6,6 +6,8 @@
  *   load -P PORT -i CONNECTIONS        opens idle connections, prints "ready", waits for end of input
  *   load -P PORT -c CONNECTIONS        connects and leaves so often, one after the other
  *
+ * -k: the subscribers' sessions outlive their connections; -o: so they do, and the subscribers leave before the
+ * first message: what counts is what publishers had acknowledged (QoS above 0).
  * -x tls|ws|wss: over TLS (certificates are not checked), WebSocket (path /mqtt), or both.
  * pairs: publisher i to subscriber i % subscribers; fanout: all to one topic that every subscriber takes;
  * fanin: every subscriber takes every topic. The first 8 bytes of a payload are the time of sending; in a text
@@ -34,7 +36,7 @@ typedef struct {
 
 static struct {
     int publish_port, subscribe_port, publishers, subscribers, qos, idle, connects;
-    bool tls, websocket;
+    bool tls, websocket, keep, offline;
     Mode mode;
     size_t payload, stamp_at;
     uint64_t messages, window;
@@ -102,7 +104,8 @@ static void send_connect(Client *client) {
     snprintf(name, sizeof name, "load-%d-%d", getpid(), client->number);
     uint8_t *at = begin_packet(client, 0x10, 10 + 2 + strlen(name));
     at += put_string(at, "MQTT");
-    memcpy(at, (uint8_t[]){4, 2, 0, 0}, 4);
+    uint8_t clean = client->subscriber && want.keep ? 0 : 2;
+    memcpy(at, (uint8_t[]){4, clean, 0, 0}, 4);
     put_string(at + 4, name);
 }
 
@@ -247,6 +250,21 @@ static void open_all(int count) {
     }
 }
 
+/* Their sessions stay, they do not. */
+static void leave(void) {
+    for (int i = 0; i < want.subscribers; i++) {
+        begin_packet(&clients[i], 0xe0, 0);
+        flush(&clients[i]);
+        stream_close(&clients[i].stream);
+    }
+}
+
+static uint64_t all_acknowledged(void) {
+    uint64_t sum = 0;
+    for (int i = want.subscribers; i < client_count; i++) sum += clients[i].acknowledged;
+    return sum;
+}
+
 static bool publish_burst(Client *client, double elapsed, uint64_t copies) {
     if (client->out.start < client->out.end) {
         flush(client);
@@ -278,10 +296,13 @@ static double own_cpu(void) {
 
 static int measure(void) {
     uint64_t copies = want.mode == PAIRS ? 1 : (uint64_t)want.subscribers;
+    if (want.offline) copies = 1;
     uint64_t expected = want.messages * (uint64_t)want.publishers * copies;
     latencies = malloc(SAMPLES * sizeof *latencies);
     open_all(want.subscribers + want.publishers);
     usleep(500000); /* interest has to reach the other node of a mesh or bridge */
+    if (want.offline) leave();
+    usleep(want.offline ? 200000 : 0);
     printf("begin\n");
     fflush(stdout);
     uint64_t began = nanoseconds();
@@ -290,6 +311,7 @@ static int measure(void) {
         bool busy = false;
         for (int i = want.subscribers; i < client_count; i++) busy |= publish_burst(&clients[i], elapsed, copies);
         poll_clients(busy ? 0 : 1);
+        if (want.offline) received = all_acknowledged();
         elapsed = (double)(nanoseconds() - began) / 1e9;
     }
     qsort(latencies, latency_count, sizeof *latencies, ascending);
@@ -329,7 +351,7 @@ static int connect_often(void) {
 }
 
 int main(int argc, char **argv) {
-    for (int option; (option = getopt(argc, argv, "P:S:p:s:m:q:b:n:w:r:t:T:j:i:c:x:")) > 0;) switch (option) {
+    for (int option; (option = getopt(argc, argv, "P:S:p:s:m:q:b:n:w:r:t:T:j:i:c:x:ko")) > 0;) switch (option) {
         case 'P': want.publish_port = atoi(optarg); break;
         case 'S': want.subscribe_port = atoi(optarg); break;
         case 'p': want.publishers = atoi(optarg); break;
@@ -353,6 +375,8 @@ int main(int argc, char **argv) {
             want.tls = !strcmp(optarg, "tls") || !strcmp(optarg, "wss");
             want.websocket = optarg[0] == 'w';
             break;
+        case 'o': want.offline = true; /* fall through */
+        case 'k': want.keep = true; break;
         case 'i': want.idle = atoi(optarg); break;
         default: return 2;
         }

@@ -56,7 +56,7 @@ class StepStore(GatheringStore):
 
     def step(self) -> bool:
         """Write one group and tell; whether there was one."""
-        busy = bool(self.group) or self._at_disk is not None or self._wants_release
+        busy = bool(self.group or self._young or self._at_disk is not None or self._wants_release)
         self.finish()
         self.begin()
         self.finish()
