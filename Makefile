@@ -69,4 +69,4 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 		echo "mqtt.js could not be installed: its rounds are skipped"
 	@touch $@
 
-.PHONY: help setup run test lint fuzz bench audit plugins clean
+.PHONY: help setup run test lint fuzz bench chaos soak audit plugins clean

@@ -130,6 +130,8 @@ class Client:
         wire.spoken.add(version)
         self.received: list[tuple[str, bytes]] = []
         self.acknowledged: set[int] = set()
+        self.reasons: dict[int, int] = {}
+        """The reason codes of these acknowledgements, 0 below version 5."""
         self.disconnected: list[int] = []
         """The reason code of each end of a connection."""
         self._connected = threading.Event()
@@ -149,13 +151,17 @@ class Client:
         self._paho.on_connect = lambda *_: self._connected.set()
         self._paho.on_subscribe = lambda *_: self._subscribed.set()
         self._paho.on_message = self._on_message
-        self._paho.on_publish = lambda _client, _data, mid, *_: self.acknowledged.add(mid)
+        self._paho.on_publish = self._on_acknowledged
         self._paho.on_disconnect = lambda _client, _data, _flags, reason, _properties: (
             self.disconnected.append(reason.value)
         )
         self._paho.connect("127.0.0.1", node.mqtt_port, 60)
         self._paho.loop_start()
         assert self._connected.wait(10), "CONNACK"
+
+    def _on_acknowledged(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        self.reasons[mid] = reason.value
+        self.acknowledged.add(mid)
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
         self.received.append((message.topic, bytes(message.payload)))
