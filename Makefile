@@ -32,6 +32,9 @@ chaos: setup ## kill the broker a hundred times under load; writes docs/durabili
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
 	$(PY) -m tests.chaos
 
+soak: setup ## ten minutes of sessions that come and go: memory and files must not grow (SECONDS=600)
+	$(PY) -m tests.chaos.soak --seconds $(SECONDS)
+
 audit: setup ## ask the public database for known weaknesses of what is installed (needs the network)
 	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit
 	$(PY) -m pip_audit --skip-editable

@@ -34,7 +34,7 @@ def main() -> int:
     }
     if not arguments.only_geomq:
         found["Mosquitto, killed"] = run("Mosquitto", arguments.rounds, arguments.seed)
-        write(table(found))
+        write(table(found), BEGIN, END)
     print(table(found))
     return not all(account.is_clean for name, account in found.items() if name.startswith("GeoMQ"))
 
@@ -91,12 +91,12 @@ def table(found: dict[str, Account]) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Put the table into the document."""
+def write(text: str, begin: str, end: str) -> None:
+    """Put a table into the document, between its marks."""
     document = DOCUMENT.read_text()
-    before, rest = document.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    before, rest = document.split(begin, 1)
+    _, after = rest.split(end, 1)
+    DOCUMENT.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ class Victim:
         self._environment |= environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now, 0 for none."""
+        return self._process.pid if self._process is not None else 0
+
     def _command(self) -> list[str]:
         raise NotImplementedError
 
@@ -75,12 +80,14 @@ class Victim:
 class GeoMq(Victim):
     """GeoMQ with `durability: commit`."""
 
+    queue_max_messages = 1_000_000
+
     def _command(self) -> list[str]:
         path = self._folder / "node.yaml"
         settings = {
             "node": {"name": "victim", "data": str(self.data)},
             "listeners": [{"type": "tcp", "bind": f"127.0.0.1:{self.port}"}],
-            "mqtt": {"queue_max_messages": 1_000_000, "queue_max_bytes": "1GB"},
+            "mqtt": {"queue_max_messages": self.queue_max_messages, "queue_max_bytes": "1GB"},
             "limits": {"queue_total_bytes": 0},
             "mesh": {"enabled": False},
         }

@@ -10,7 +10,6 @@ from collections import defaultdict
 from tests.protocol import wire
 from tests.protocol.wire import Answer
 
-_WINDOW = 20
 _RETRY = 0.02
 _PATIENCE = 5.0
 """Seconds in which a broker that is there answers."""
@@ -114,6 +113,8 @@ class Publisher(Device):
         """The next number for each topic."""
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.stopping = False
+        self.window = 20
+        """Messages that may be unacknowledged."""
         self._owed: dict[int, tuple[str, int, bool]] = {}
         """Packet identifier -> (topic, number, whether the broker has it)."""
         self._packet_id = 0
@@ -138,7 +139,7 @@ class Publisher(Device):
         self._go_on()
 
     def _go_on(self) -> None:
-        while not self.stopping and len(self._owed) < _WINDOW:
+        while not self.stopping and len(self._owed) < self.window:
             topic = random.choice("1112222r")
             number = self.numbers[topic]
             self.numbers[topic] = number + 1

@@ -12,8 +12,8 @@ from tests.chaos.brokers import Victim
 from tests.chaos.devices import Device, Mortal, Publisher, Reader, Subscriber
 from tests.chaos.powercut import PowerCut
 
-_QUIET = 60.0
-"""Seconds in which everything that is owed has to come after the last round."""
+_QUIET = 8.0
+"""Seconds without a message after which no more is to be expected."""
 
 
 @dataclass
@@ -80,13 +80,13 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
     async with asyncio.timeout(20):
         for device in (*devices, *publishers):
             await device.online.wait()
-    await _until(lambda: all(publisher.is_done for publisher in publishers))
+    subscribers = steady + roaming
+    await _until(lambda: all(publisher.is_done for publisher in publishers), subscribers)
     reader = Reader("reader", 5, port)
     reader.come()
     await reader.online.wait()
-    subscribers = steady + roaming
-    await _until(lambda: not any(_missing(publishers, one) for one in subscribers))
-    await _until(lambda: not any(_wills_missing(mortals, one) for one in subscribers))
+    await _until(lambda: not any(_missing(publishers, one) for one in subscribers), subscribers)
+    await _until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
     _settle(account, publishers, subscribers, mortals, reader)
     for device in (*devices, *publishers, reader):
         await device.leave(politely=True)
@@ -111,10 +111,14 @@ async def _one_round(
     await victim.start()
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    """Wait as long as there is hope."""
-    end = asyncio.get_running_loop().time() + _QUIET
-    while not condition() and asyncio.get_running_loop().time() < end:
+async def _until(condition: Callable[[], bool], subscribers: list[Subscriber]) -> None:
+    """Wait as long as there is hope: until nothing has come for a while."""
+    time = asyncio.get_running_loop().time
+    heard, since = -1, time()
+    while not condition() and time() < since + _QUIET:
+        now_heard = sum(len(numbers) for one in subscribers for numbers in one.heard.values())
+        if now_heard != heard:
+            heard, since = now_heard, time()
         await asyncio.sleep(0.05)
 
 
