@@ -47,6 +47,8 @@ class Database:
             replace_damaged(path, error)
             self._connection = _opened(path, synchronous)
         self._next_message = self._highest("message", "key") + 1
+        self._has_ended = True
+        """Whether there may be sessions that are over, and not yet removed."""
 
     def close(self) -> None:
         """Close the file."""
@@ -79,6 +81,9 @@ class Database:
                 _free(connection, {message.key for message in group.dones.values()})
             self._write_identifiers(connection, group)
             self._write_sessions(connection, group)
+            if self._has_ended:
+                # More than what comes in, however much that is.
+                self._remove_ended(connection, max(_SLICE, 2 * len(group.adds)))
 
     def _add(self, connection: sqlite3.Connection, group: Group) -> None:
         messages: dict[int, Message] = {}
@@ -107,8 +112,7 @@ class Database:
             connection.executemany(insert("releasing"), released)
             connection.executemany("DELETE FROM releasing WHERE session = ? AND packet_id = ?", completed)
 
-    @staticmethod
-    def _write_sessions(connection: sqlite3.Connection, group: Group) -> None:
+    def _write_sessions(self, connection: sqlite3.Connection, group: Group) -> None:
         many = connection.executemany
         many(insert("session"), [records.session_row(key, *saved) for key, saved in group.sessions.items()])
         held = [(*name, held) for name, held in group.subscriptions.items() if held is not None]
@@ -122,6 +126,7 @@ class Database:
             many("DELETE FROM incoming WHERE session = ?", ended)
             many("DELETE FROM releasing WHERE session = ?", ended)
             many(insert("ended"), ended)
+            self._has_ended = True
         if group.marks:
             many(insert("mark"), [(sender, *mark) for sender, mark in group.marks.items()])
         if group.wills:
@@ -149,26 +154,35 @@ class Database:
 
     def tidy(self) -> bool:
         """Free a slice of what nobody needs; whether there is more."""
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            row = connection.execute("SELECT session FROM ended LIMIT 1").fetchone()
-            if row is not None:
-                found = connection.execute(
-                    "SELECT session, number, message FROM delivery WHERE session = ? LIMIT ?", (*row, _SLICE)
-                ).fetchall()
-                connection.executemany(
-                    "DELETE FROM delivery WHERE session = ? AND number = ?", [one[:2] for one in found]
-                )
-                _free(connection, {message for *_, message in found})
-                if len(found) < _SLICE:
-                    connection.execute("DELETE FROM ended WHERE session = ?", row)
-                return True
+        if self._has_ended:
+            with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                self._remove_ended(connection, _SLICE)
+            return True
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         if free > _MANY_FREE and free > pages // 4:
             self._connection.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
             return True
         return False
+
+    def _remove_ended(self, connection: sqlite3.Connection, limit: int) -> None:
+        """Remove up to so many of the messages that were owed to sessions that are over."""
+        while limit > 0:
+            row = connection.execute("SELECT session FROM ended LIMIT 1").fetchone()
+            if row is None:
+                self._has_ended = False
+                return
+            found = connection.execute(
+                "SELECT session, number, message FROM delivery WHERE session = ? LIMIT ?", (*row, limit)
+            ).fetchall()
+            connection.executemany(
+                "DELETE FROM delivery WHERE session = ? AND number = ?", [one[:2] for one in found]
+            )
+            _free(connection, {message for *_, message in found})
+            if len(found) < limit:
+                connection.execute("DELETE FROM ended WHERE session = ?", row)
+            limit -= max(len(found), _SLICE // 50)
 
     def forget_expired(self, now: float, deletions_before: int) -> None:
         """Remove what has expired at ``now`` (wall-clock seconds), and deletions with stamps below a stamp."""

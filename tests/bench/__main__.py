@@ -18,11 +18,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from tests.bench.brokers import (
     ROOT,
     Broker,
+    Outcome,
     geomq,
     geomq_doors,
     geomq_pair,
@@ -31,6 +31,7 @@ from tests.bench.brokers import (
     mosquitto_command,
     mosquitto_doors,
 )
+from tests.bench.durability import committing, measure_durability
 from tests.bench.flood import measure_flood
 
 Start = Callable[[Path], AbstractContextManager[Broker]]
@@ -64,17 +65,6 @@ MASK = {
 
 
 MESH = {"enabled": True, "listen": ["tcp/127.0.0.1:0"], "namespace": "bench-memory"}
-
-
-class Outcome(NamedTuple):
-    """One run of the load generator."""
-
-    rate: float
-    """Messages delivered a second."""
-    cpu: float
-    """Microseconds of the broker's processes for each of them."""
-    p50: float
-    p99: float
 
 
 @dataclass(frozen=True)
@@ -129,6 +119,13 @@ SCENARIOS = (
     Scenario("QoS 0, fan-in 50 to 1", "-m fanin -p 50 -n 8000", plain, mosquitto),
     Scenario("QoS 1, 10 x 10", "-p 10 -s 10 -q 1 -n 20000", plain, mosquitto, budget=3),
     Scenario("QoS 2, 10 x 10", "-p 10 -s 10 -q 2 -n 10000", plain, mosquitto),
+    Scenario(
+        "QoS 1, 10 x 10, persistent, on disk",
+        "-k -p 10 -s 10 -q 1 -n 20000",
+        committing,
+        mosquitto,
+        budget=1.5,
+    ),
     Scenario("QoS 0, 1,000 messages/s", "-n 3000 -r 1000", plain, mosquitto, True, 2),
     Scenario("QoS 1, 1,000 messages/s", "-q 1 -n 3000 -r 1000", plain, mosquitto, True, 2),
     Scenario("TLS, QoS 0, 10 x 10", "-x tls -p 10 -s 10 -n 50000", door("tls"), their_door("tls")),
@@ -305,6 +302,7 @@ def main() -> None:
         rest += measure_rules(program, folder, arguments.rounds)
         rest += ["", "| resident memory | at start | each of 1,000 idle connections |", "| --- | --- | --- |"]
         rest += measure_memory(program, folder)
+        rest += measure_durability(program, folder, arguments.rounds, put_load)
         rest += measure_flood(folder)
         print("\n".join(rest))
         (ROOT / "docs" / "benchmarks.md").write_text(text + "\n".join(rest) + "\n")

@@ -28,6 +28,12 @@ max_queued_messages 0
 max_inflight_messages 0
 set_tcp_nodelay true
 """
+PERSISTENCE = """
+persistence true
+persistence_location {data}/
+autosave_interval 1
+user {user}
+"""
 MOSQUITTO_TLS = """
 listener {tls} 127.0.0.1
 certfile {certificate}
@@ -60,9 +66,24 @@ class Broker:
         """Processor seconds of all processes so far."""
         return sum(sum(process.cpu_times()[:2]) for process in self.processes)
 
+    def written(self) -> int:
+        """Bytes that the first process had written to disk so far."""
+        return int(self.processes[0].io_counters().write_bytes)
+
     def resident(self) -> int:
         """Bytes of memory of the first process."""
         return int(self.processes[0].memory_info().rss)
+
+
+class Outcome(NamedTuple):
+    """One run of the load generator."""
+
+    rate: float
+    """Messages delivered a second."""
+    cpu: float
+    """Microseconds of the broker's processes for each of them."""
+    p50: float
+    p99: float
 
 
 def free_port() -> int:
@@ -111,10 +132,15 @@ def mosquitto_command() -> str:
 
 
 @contextmanager
-def mosquitto(folder: Path) -> Iterator[Broker]:
+def mosquitto(folder: Path, persistence: bool = False) -> Iterator[Broker]:
     port = free_port()
     path = folder / f"mosquitto-{port}.conf"
-    path.write_text(MOSQUITTO.format(port=port))
+    text = MOSQUITTO.format(port=port)
+    if persistence:
+        data = folder / f"mosquitto-{port}"
+        data.mkdir()
+        text += PERSISTENCE.format(data=data, user=getpass.getuser())
+    path.write_text(text)
     with _running([([mosquitto_command(), "-c", str(path)], port)], port, port) as broker:
         yield broker
 
@@ -187,10 +213,10 @@ def _geomq_command(folder: Path, config: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def geomq(folder: Path, **sections: Any) -> Iterator[Broker]:
+def geomq(folder: Path, data: Path | None = None, **sections: Any) -> Iterator[Broker]:
     port = free_port()
     config = {
-        "node": {"name": "bench", "data": f"data-{port}"},
+        "node": {"name": "bench", "data": str(data) if data is not None else f"data-{port}"},
         "listeners": [{"bind": f"127.0.0.1:{port}"}],
         **sections,
     }
