@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from broker.admission import Admission
+from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
 from broker.flow import Turns
 from broker.limits import Limits
@@ -475,10 +477,19 @@ class Engine:
 
     def tick(self, now: float, wall: float) -> None:
         """About once a second: what is overdue ends."""
+        jump = wall - now - self.wall_offset
         self.wall_offset = wall - now
+        if abs(jump) >= JUMP:
+            self._clock_jumped(jump)
         self.roster.tick(now)
         self.retained.expire(wall)
         self.flush()
+
+    def _clock_jumped(self, by: float) -> None:
+        kept = chain(self.retained.messages(), owed(self.roster))
+        if self.store is not None:
+            kept = chain(kept, self.store.clock_jumped(by))
+        shift(kept, by)
 
     def stop(self, now: float) -> None:
         """Tell every client that the node stops."""

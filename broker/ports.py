@@ -335,6 +335,9 @@ class Store(Protocol):
         Safe is what is on disk, and a delivery that is over.
         """
 
+    def clock_jumped(self, by: float) -> Iterable[Message]:
+        """The wall clock was set by so many seconds: what is on disk keeps its time to live, and so should these."""
+
     def session(self, key: int = 0) -> SessionStore:
         """A session's place: a new one, or that of a session which :class:`StoredSession` told of."""
 

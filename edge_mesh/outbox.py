@@ -26,6 +26,8 @@ RUN_BITS = 40
 """The counter of a sequence number; the run is above it."""
 
 _RETRY_SECONDS = 1.0
+_JUMP = 5.0
+"""Seconds by which the wall clock has to part at once from one that never jumps to make it a jump."""
 _CLOSE_SECONDS = 10.0
 
 _Command = Callable[[], None]
@@ -56,6 +58,7 @@ class Outbox:
         capacity: int,
         linger: float = 0.0,
         wall: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = OutboxStore(path)
         self._where = str(path) if path else "memory"
@@ -63,6 +66,8 @@ class Outbox:
         self._capacity = capacity
         self._linger = linger
         self._wall = wall
+        self._steady = steady
+        self._offset = wall() - steady()
         self.epoch = self._store.epoch
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
@@ -138,6 +143,10 @@ class Outbox:
     def prune(self) -> None:
         """Give up what has expired or waited for longer than the retention."""
         now = self._wall()
+        offset = now - self._steady()
+        jump, self._offset = offset - self._offset, offset
+        if abs(jump) >= _JUMP:
+            self._commands.put(lambda: self._store.shift(jump))
         self._commands.put(lambda: self._store.prune(now, self._retention))
 
     def ledger(self, name: str) -> Ledger:

@@ -6,6 +6,7 @@ message is stored once, with a pointer for each destination.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,10 @@ from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
+from broker.salvage import check, is_damage, salvage, set_aside
 from edge_mesh.ledger import REASONS, Ledger
+
+logger = logging.getLogger("geomq.mesh.outbox")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -77,23 +81,44 @@ class OutboxStore:
         self._saved: tuple[dict[str, int], dict[str, Ledger], int, int] = ({}, {}, 0, 0)
         self.known_peers: list[KnownPeer] = []
         """As of the opening."""
+        self._db: sqlite3.Connection
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
-            )
-            if path is not None:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("BEGIN IMMEDIATE")
-            self._create()
-            self._load()
-            self._db.execute("COMMIT")
+            try:
+                self._open(path, None)
+            except sqlite3.Error as error:
+                if path is None or not is_damage(error):
+                    raise
+                self._db.close()
+                aside = set_aside(path)
+                self._open(path, aside)
+                count = self._db.execute("SELECT COUNT(*) FROM message").fetchone()[0]
+                logger.error(
+                    "the outbox %s is damaged (%s): it is kept as %s; %d messages could be read from it",
+                    path,
+                    error,
+                    aside,
+                    count,
+                )
         except (OSError, sqlite3.Error) as error:
             raise OutboxError(f"the outbox {path} cannot be opened: {error}") from error
 
-    def _create(self) -> None:
+    def _open(self, path: Path | None, aside: Path | None) -> None:
+        """Open the database, with what is to be saved from one that was set aside."""
+        self._db = db = sqlite3.connect(
+            str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
+        )
+        if path is not None:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            check(db)
+        db.execute("BEGIN IMMEDIATE")
+        self._create(aside)
+        self._load()
+        db.execute("COMMIT")
+
+    def _create(self, aside: Path | None) -> None:
         db = self._db
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version not in (0, _FORMAT):
@@ -101,6 +126,11 @@ class OutboxStore:
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA user_version={_FORMAT}")
+        if aside is not None:
+            salvage(aside, db)
+            db.execute("DELETE FROM pointer WHERE message NOT IN (SELECT id FROM message)")
+            db.execute("DELETE FROM pointer WHERE destination NOT IN (SELECT id FROM peer)")
+            db.execute("DELETE FROM message WHERE id NOT IN (SELECT message FROM pointer)")
         # A new file is a new epoch: receivers' marks of a lost one must not swallow what is sent now.
         db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (time.time_ns(),))
         db.execute("INSERT INTO meta VALUES ('run', 1) ON CONFLICT DO UPDATE SET value = value + 1")
@@ -213,6 +243,11 @@ class OutboxStore:
                 break
         cursor.close()
         return rows
+
+    def shift(self, by: float) -> None:
+        """The wall clock was set by so many seconds: what waits has not waited any longer for it."""
+        self._db.execute("UPDATE message SET accepted_at = accepted_at + ?", (by,))
+        self._db.execute("UPDATE message SET expires_at = expires_at + ? WHERE expires_at > 0", (by,))
 
     def prune(self, now: float, retention: float) -> None:
         """Give up what has expired, and what has waited for more than ``retention`` seconds."""

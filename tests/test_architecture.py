@@ -148,7 +148,7 @@ def test_engine_does_not_know_who_stands_behind_its_ports() -> None:
 
 
 def test_mesh_and_plugins_know_ports_and_messages_only() -> None:
-    allowed = ("broker.ports", "broker.message", "broker.protocol")
+    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage")
     for name, path in MODULES.items():
         if is_in(name, "edge_mesh") or is_in(name, "plugins"):
             for found in imports(path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from broker.message import Message
 from broker.ports import Stored, StoredSession, StoredWill
+from broker.salvage import check, is_damage
 from broker.store import records
 from broker.store.group import Group, Load
 from broker.store.salvage import replace_damaged
@@ -41,9 +42,9 @@ class Database:
             self._connection = _opened(path, synchronous)
         except SchemaError as error:
             raise StoreError(f"{path}: {error}") from None
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"{path}: {error}") from None
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise StoreError(f"{path}: {error}") from None
             replace_damaged(path, error)
             self._connection = _opened(path, synchronous)
         self._next_message = self._highest("message", "key") + 1
@@ -70,6 +71,8 @@ class Database:
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             many = connection.executemany
+            if group.shift:
+                self._shift(connection, group.shift)
             if group.retained:
                 many(insert("retained"), map(records.retained_row, group.retained.values()))
             if group.adds:
@@ -98,6 +101,17 @@ class Database:
             insert("delivery"),
             [records.delivery_row(session, delivery) for (session, _), delivery in group.adds.items()],
         )
+
+    @staticmethod
+    def _shift(connection: sqlite3.Connection, by: float) -> None:
+        for table, column in (
+            ("message", "expires_at"),
+            ("retained", "expires_at"),
+            ("session", "left_at"),
+            ("will", "due"),
+        ):
+            update = f"UPDATE {table} SET {column} = {column} + ? WHERE {column} > 0"  # noqa: S608 - names from here
+            connection.execute(update, (by,))
 
     @staticmethod
     def _write_identifiers(connection: sqlite3.Connection, group: Group) -> None:
@@ -299,9 +313,7 @@ def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         connection.execute("PRAGMA journal_size_limit = 4194304")
-        (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if state != "ok":
-            raise sqlite3.DatabaseError(f"database disk image is malformed: {state}")
+        check(connection)
         migrate(connection)
         (vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()
         if not vacuum:

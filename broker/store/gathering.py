@@ -194,6 +194,22 @@ class GatheringStore:
             self.matters()
         self.due(LEISURELY)
 
+    def clock_jumped(self, by: float) -> Iterable[Message]:
+        """See the port."""
+        group = self.group
+        group.shift += by
+        for key, (terms, left_at) in group.sessions.items():
+            group.sessions[key] = (terms, left_at and left_at + by)
+        for client_id, will in group.wills.items():
+            if will is not None and will.due:
+                group.wills[client_id] = will._replace(due=will.due + by)
+        self.due(PROMPTLY)
+        # What is at the disk right now may be moved twice: it then lives longer.
+        return [
+            *(delivery[0] for delivery in (*group.adds.values(), *self._young.values())),
+            *group.retained.values(),
+        ]
+
     def session(self, key: int = 0) -> SessionStore:
         """See the port."""
         if not key:

@@ -37,6 +37,7 @@ class Group:
         "retained",
         "sent",
         "sessions",
+        "shift",
         "subscriptions",
         "waiting",
         "wills",
@@ -58,6 +59,8 @@ class Group:
         self.ended: set[int] = set()
         self.wills: dict[str, StoredWill | None] = {}
         self.marks: dict[str, tuple[int, int]] = {}
+        self.shift = 0.0
+        """Seconds by which the wall clock was set: all that was on disk before keeps its time to live."""
         self.waiting: list[Callable[[], None]] = []
         self.loads: list[Load] = []
         self.matters = False
@@ -77,4 +80,5 @@ class Group:
             or self.marks
             or self.sent
             or self.loads
+            or self.shift
         )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from broker.message import Message
 from broker.protocol.topics import matches
+from broker.salvage import check, is_damage, salvage, set_aside
 
 logger = logging.getLogger("geomq.history")
 
@@ -86,14 +87,40 @@ class History:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._opened()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            aside = set_aside(self._path)
+            db = self._opened()
+            db.execute("BEGIN")
+            salvage(aside, db)
+            db.execute("DELETE FROM message WHERE topic NOT IN (SELECT id FROM topic)")
+            (count,) = db.execute("SELECT COUNT(*) FROM message").fetchone()
+            db.execute("COMMIT")
+            logger.error(
+                "the history %s is damaged (%s): it is kept as %s; %d messages could be read from it",
+                *(self._path, error, aside, count),
+            )
+            return db
+
+    def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _FORMAT):
-            raise HistoryError(f"the history {self._path} has format {version}, this version knows {_FORMAT}")
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version={_FORMAT}")
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _FORMAT):
+                raise HistoryError(
+                    f"the history {self._path} has format {version}, this version knows {_FORMAT}"
+                )
+            check(db)
+            db.executescript(_SCHEMA)
+            db.execute(f"PRAGMA user_version={_FORMAT}")
+        except BaseException:
+            db.close()
+            raise
         return db
 
     # -- for the event loop ------------------------------------------------------------------------------

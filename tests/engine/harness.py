@@ -49,6 +49,7 @@ class Broker:
 
     def __init__(self, authority: Authority | None = None, pipeline: Any = None, **limits: Any) -> None:
         self.now = 100.0
+        self.jumped = 0.0
         self.engine = Engine(Limits(**limits), authority or Anonymous(), pipeline, self.now, WALL)
 
     def advance(self, seconds: float) -> None:
@@ -56,8 +57,13 @@ class Broker:
         end = self.now + seconds
         while self.now < end:
             self.now = min(end, self.now + 1.0)
-            self.engine.tick(self.now, WALL + self.now - 100.0)
+            self.engine.tick(self.now, WALL + self.jumped + self.now - 100.0)
             self.take_turns()
+
+    def jump(self, by: float) -> None:
+        """The wall clock is set."""
+        self.jumped += by
+        self.engine.tick(self.now, WALL + self.jumped + self.now - 100.0)
 
     def take_turns(self) -> None:
         """Let everything be done that one turn was too short for."""

@@ -103,8 +103,52 @@ async def test_age_expiry_and_size_bound_what_waits(tmp_path: Path) -> None:
     await small.close()
 
 
+async def test_clock_that_is_set_lets_nothing_expire(tmp_path: Path) -> None:
+    now = {"wall": 100.0, "steady": 5.0}
+    outbox = Outbox(
+        tmp_path / "outbox.db", 1000.0, 1 << 20, wall=lambda: now["wall"], steady=lambda: now["steady"]
+    )
+    outbox.start(asyncio.get_running_loop())
+    await add(outbox, Entry(b"waits", 0.0, (("b", 1),)), Entry(b"expires", 150.0, (("b", 2),)))
+    now["wall"] += 1e9
+    outbox.prune()
+    assert [row.record for row in await read(outbox, "b")] == [b"waits", b"expires"]
+    now["wall"] += 60.0
+    now["steady"] += 60.0
+    outbox.prune()
+    assert [row.record for row in await read(outbox, "b")] == [b"waits"]
+    now["wall"] += 1000.0
+    now["steady"] += 1000.0
+    outbox.prune()
+    assert await read(outbox, "b") == []
+    await outbox.close()
+
+
+@pytest.mark.parametrize("how", ["middle", "header"])
+async def test_damaged_outbox_is_set_aside_and_salvaged(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path)
+    await add(outbox, *(Entry(bytes(300), 0.0, (("b", number),)) for number in range(1, 2001)))
+    epoch = outbox.epoch
+    await outbox.close()
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2 // 4096 * 4096 if how == "middle" else 0
+    data[at : at + 40960] = b"\xff" * 40960
+    path.write_bytes(data)
+    again = await opened(path)
+    (aside,) = tmp_path.glob("outbox.db.damaged-*[0-9]")
+    assert aside.read_bytes() == bytes(data)
+    assert str(aside) in caplog.text
+    rows = await read(again, "b")
+    assert (len(rows) > 500) == (how == "middle")
+    assert (again.epoch == epoch) == (how == "middle"), "who lost the numbers begins a new count"
+    await again.close()
+
+
 async def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
-    path.write_bytes(b"not a database at all, by no means" * 100)
+    path.mkdir()
     with pytest.raises(OutboxError, match="cannot be opened"):
         Outbox(path, 1.0, 1)

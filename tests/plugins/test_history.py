@@ -88,15 +88,38 @@ def test_retention_by_bytes_deletes_the_oldest(tmp_path: Path) -> None:
 
 def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
-    path.write_bytes(b"this is not a database, it is far too long for one" * 100)
-    with pytest.raises(HistoryError, match="cannot be opened: file is not a database"):
+    path.mkdir()
+    with pytest.raises(HistoryError, match="cannot be opened: unable to open database file"):
         History(path, 1, 1)
-    path.unlink()
+    path.rmdir()
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version=99")
     db.close()
     with pytest.raises(HistoryError, match="has format 99"):
         History(path, 1, 1)
+
+
+@pytest.mark.parametrize("how", ["middle", "header"])
+def test_damaged_history_is_set_aside_and_salvaged(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "history.db"
+    history = History(path, 3600, 1 << 30)
+    history.append([Message("t", bytes(300)) for _ in range(2000)], NOW)
+    history.close()
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2 // 4096 * 4096 if how == "middle" else 0
+    data[at : at + 40960] = b"\xff" * 40960
+    path.write_bytes(data)
+    again = History(path, 3600, 1 << 30)
+    (aside,) = tmp_path.glob("history.db.damaged-*[0-9]")
+    assert aside.read_bytes() == bytes(data)
+    assert str(aside) in caplog.text
+    again.append([Message("t", b"new")], NOW)
+    found = payloads(again, "t")
+    assert found[-1] == b"new"
+    assert (len(found) > 500) == (how == "middle")
+    again.close()
 
 
 def test_disk_error_is_told_and_counted_and_the_node_goes_on(

@@ -28,7 +28,7 @@ class StepStore(GatheringStore):
         self._wants_release = True
 
     def wall(self) -> float:
-        return WALL + self._broker.now - 100.0
+        return WALL + self._broker.jumped + self._broker.now - 100.0
 
     def release(self) -> None:
         """What the event loop would do before anything else: tell those who need not wait any more."""
@@ -67,11 +67,12 @@ class StepStore(GatheringStore):
 class DurableBroker(Broker):
     """An engine over a database, recovered from it."""
 
-    def __init__(self, database: Database, now: float = 100.0, **limits: Any) -> None:
+    def __init__(self, database: Database, now: float = 100.0, jumped: float = 0.0, **limits: Any) -> None:
         super().__init__(**limits)
         self.now = now
+        self.jumped = jumped
         self.limits = limits
-        self.engine.wall_offset = WALL - 100.0
+        self.engine.wall_offset = WALL + jumped - 100.0
         self.engine.roster.now = now
         self.store = StepStore(database, self)
         self.engine.store = self.store
@@ -90,7 +91,7 @@ class DurableBroker(Broker):
 
     def crashed(self, after: float = 0.0) -> DurableBroker:
         """The process dies with all that was not written; its successor, so many seconds later."""
-        return DurableBroker(self.store.database, self.now + after, **self.limits)
+        return DurableBroker(self.store.database, self.now + after, self.jumped, **self.limits)
 
 
 def database() -> Database:

@@ -157,6 +157,40 @@ def test_clock_that_was_set_back_prolongs_nothing(broker: DurableBroker) -> None
     assert len(broker.engine.roster) == 1
 
 
+@pytest.mark.parametrize("by", [1_000_000.0, -1_000_000.0])
+@pytest.mark.parametrize("written", [False, True])
+def test_clock_that_is_set_while_the_node_runs_changes_no_time_to_live(
+    broker: DurableBroker, by: float, written: bool
+) -> None:
+    """A gateway hears from a time server a minute after its start."""
+    connect(broker, "away", expiry=100).drop()
+    subscribed(broker, "c", ("t", 1)).drop()
+    publisher = broker.client("p")
+    lives = wire.props((0x02, 60))
+    publisher.publish("t", b"queued", 1, 1, properties=lives)
+    publisher.publish("r", b"retained", 1, 2, retain=True, properties=lives)
+    if written:
+        broker.settle()
+    broker.jump(by)
+    broker.advance(30.0)
+    reader = broker.client("reader")
+    reader.subscribe(("r", 1))
+    assert reader.heard() == [("r", b"retained")]
+    if written:
+        broker.settle()
+        broker = broker.crashed()
+    peer = connect(broker, "c")
+    broker.settle()
+    (message,) = peer.take()
+    assert message.payload == b"queued"
+    assert message.properties == [(0x02, 30)]
+    broker.advance(31.0)
+    assert len(broker.engine.retained) == 0
+    assert "away" in {session.client_id for session in broker.engine.roster}
+    broker.advance(41.0 if not written else 101.0)
+    assert "away" not in {session.client_id for session in broker.engine.roster}
+
+
 @pytest.mark.spec("MQTT-3.1.2-8", "MQTT-3.1.2-10", "MQTT-3.1.3-9")
 def test_wills_of_clients_that_a_crash_cut_off(broker: DurableBroker) -> None:
     subscribed(broker, "listener", ("w/#", 1))
