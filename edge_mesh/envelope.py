@@ -24,6 +24,8 @@ MAX_SEQUENCE = 1 << 62
 """Sequences and epochs are below."""
 
 _HEADER = Struct("<BBBxIQQQd")
+_STEP = Struct("<QQ")
+_STEP_AT = 16
 _RECORD = Struct("<BHI")
 _U32 = Struct("<I")
 _F64 = Struct("<d")
@@ -108,6 +110,11 @@ def encode(
     name = sender.encode()
     header = _HEADER.pack(VERSION, kind, len(name), len(records), epoch, after, first, now)
     return b"".join((header, name, *records))
+
+
+def readdressed(data: bytes, after: int, first: int) -> bytes:
+    """The same envelope under other sequences."""
+    return b"".join((data[:_STEP_AT], _STEP.pack(after, first), data[_STEP_AT + _STEP.size :]))
 
 
 def decode_header(data: bytes) -> Header:

@@ -54,6 +54,10 @@ class Keys:
         """The lane that loses nothing."""
         return f"{self._root}/durable/{receiver}/{sender}"
 
+    def relay(self, gateway: str, sender: str) -> str:
+        """What a region's gateway is to hand on."""
+        return f"{self._root}/relay/{gateway}/{sender}"
+
     def control(self, receiver: str, sender: str) -> str:
         """Acknowledgements and pings."""
         return f"{self._root}/control/{receiver}/{sender}"

@@ -8,8 +8,9 @@ missing. The sender needs no memory but the outbox: it can begin again at any se
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from broker.message import Message
 from broker.ports import LocalNode
@@ -52,8 +53,29 @@ class Stand:
     """Seconds without an acknowledgement after which the sender asks for one."""
 
 
+class Step(NamedTuple):
+    """Sequences that a lane has given to records that are about to be sent."""
+
+    after: int
+    first: int
+    total: int
+
+
+class Collector(Protocol):
+    """Where messages are collected for a lane, as it sees it."""
+
+    def leave(self, lane: SendingLane) -> None:
+        """What was collected for the lane, and must arrive, will be read from the outbox."""
+
+    def drop_live(self, lane: SendingLane) -> None:
+        """What was collected for the lane, and may be lost, is."""
+
+
 class SendingLane:
-    """Everything on its way to one other node. Called on the event loop."""
+    """What is owed to one other node, and what of it is on its way. Called on the event loop.
+
+    :class:`edge_mesh.ways.Way` collects what is new and sends it, as long as the lane is ``direct``.
+    """
 
     def __init__(self, stand: Stand, receiver: str) -> None:
         self._node = stand.node
@@ -66,18 +88,21 @@ class SendingLane:
         self._live_key = stand.keys.live(receiver, stand.node)
         self._durable_key = stand.keys.durable(receiver, stand.node)
         self._sender: Sender | None = None
+        self.way: Collector | None = None
+        self.bit = 0
+        """The lane's bit in the masks of its way."""
         self.alive = False
         self.sent = 0
         """Messages put, on either lane; counts what was sent again."""
         self.live_dropped = 0
-        self._live: list[bytes] = []
-        self._live_bytes = 0
-        self._last = stand.outbox.first_sequence
+        self.last = stand.outbox.first_sequence
+        """The sequence of the newest message."""
+        self.direct = False
+        """New messages go straight from the publisher to the link; otherwise by way of the outbox."""
+        self.pending = 0
+        """The newest messages that the way has collected, and has not sent."""
+        self.pending_bytes = 0
         self._acknowledged = 0
-        # The direct way: from the publisher straight to the link. Otherwise: by way of the outbox.
-        self._direct = False
-        self._records: list[bytes] = []
-        self._records_bytes = 0
         self._sent_up_to = 0
         self._chain = 0
         self._inflight: deque[tuple[int, int]] = deque()
@@ -88,80 +113,60 @@ class SendingLane:
         self._rewound_to = -1
         self._progress_at = 0.0
 
-    # -- taking messages --------------------------------------------------------------------------------
+    # -- for the way ------------------------------------------------------------------------------------
 
-    def add_live(self, record: bytes) -> None:
-        """A message that may be lost."""
-        if not self.alive:
-            self.live_dropped += 1
-            return
-        live = self._live
-        live.append(record)
-        self._live_bytes += len(record)
-        if self._live_bytes >= LIVE_BYTES or len(live) >= MAX_RECORDS:
-            self._flush_live()
-
-    def add_durable(self, record: bytes) -> int:
-        """A message that must arrive; its sequence. The caller gives it to the outbox, too."""
-        self._last += 1
-        if self._direct:
-            self._records.append(record)
-            self._records_bytes += len(record)
-            if self._records_bytes >= DURABLE_BYTES or len(self._records) >= MAX_RECORDS:
-                self._flush_durable()
-        return self._last
-
-    def flush(self) -> None:
-        """End of the loop's turn: send what was collected."""
-        if self._live:
-            self._flush_live()
-        if self._records:
-            self._flush_durable()
-
-    def _flush_live(self) -> None:
-        now, _ = self._times()
-        records, self._live = self._live, []
-        self._live_bytes = 0
-        self.sent += len(records)
-        self._link.put_soon(self._live_key, envelope.encode(envelope.LIVE, self._node, records, now), LIVE)
-
-    def _flush_durable(self) -> None:
-        records, self._records = self._records, []
-        size, self._records_bytes = self._records_bytes, 0
+    def book_pending(self) -> Step | None:
+        """Take note that what was collected is sent now; None where it has to wait for the receiver."""
+        count, self.pending = self.pending, 0
+        size, self.pending_bytes = self.pending_bytes, 0
         if self._inflight_bytes + size > self._window and self._inflight:
             # They are in the outbox, and are read from there when the receiver has caught up.
-            self._direct = False
-            return
-        self._send(records, self._last - len(records) + 1, size)
+            self.direct = False
+            return None
+        return self._book(self.last - count + 1, count, size)
 
-    def _send(self, records: list[bytes], first: int, size: int) -> None:
-        now, clock = self._times()
-        last = first + len(records) - 1
+    def put_live(self, records: Sequence[bytes], now: float) -> None:
+        """Send messages that may be lost; ``now`` is the wall clock."""
+        self._link.put_soon(self._live_key, envelope.encode(envelope.LIVE, self._node, records, now), LIVE)
+
+    def put_durable(self, records: Sequence[bytes], step: Step) -> None:
+        """Send messages that were booked."""
+        now, _ = self._times()
         data = envelope.encode(
             envelope.DURABLE,
             self._node,
             records,
             now,
             epoch=self._outbox.epoch,
-            after=self._chain,
-            first=first,
+            after=step.after,
+            first=step.first,
         )
-        self._chain = self._sent_up_to = last
-        if not self._inflight:
-            self._progress_at = clock
-        self._inflight.append((last, size))
-        self._inflight_bytes += size
-        self.sent += len(records)
-        self._put(data, last)
-
-    def _put(self, data: bytes, last: int) -> None:
-        if self._inflight_bytes <= _DIRECT_BYTES and self._acknowledged >= self._threaded_up_to:
+        if self.light:
             self._link.put_soon(self._durable_key, data, DURABLE)
             return
         if self._sender is None:
             self._sender = Sender(self.receiver)
-        self._threaded_up_to = last
+        self.threaded()
         self._link.put_surely(self._sender, self._durable_key, data, DURABLE)
+
+    @property
+    def light(self) -> bool:
+        """Whether the loop itself may put what was booked last: there is little on its way, none by a thread."""
+        return self._inflight_bytes <= _DIRECT_BYTES and self._acknowledged >= self._threaded_up_to
+
+    def threaded(self) -> None:
+        """What was booked last is put by a thread: what comes now must not overtake it."""
+        self._threaded_up_to = self._sent_up_to
+
+    def _book(self, first: int, count: int, size: int) -> Step:
+        after = self._chain
+        self._chain = self._sent_up_to = last = first + count - 1
+        if not self._inflight:
+            _, self._progress_at = self._times()
+        self._inflight.append((last, size))
+        self._inflight_bytes += size
+        self.sent += count
+        return Step(after, first, count)
 
     # -- the receiver's answers -------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ class SendingLane:
         _, clock = self._times()
         mark = ack.mark
         # An outbox that was restored from a copy goes on behind what the receiver knows.
-        self._last = max(self._last, mark)
+        self.last = max(self.last, mark)
         if mark > self._acknowledged:
             self._acknowledged = mark
             self._progress_at = clock
@@ -183,7 +188,7 @@ class SendingLane:
         if ack.again and (mark != self._rewound_to or clock - self._progress_at >= self._retry):
             self._rewound_to = mark
             self._rewind(mark)
-        elif not self._direct:
+        elif not self.direct:
             self._pump()
 
     # -- beginning again --------------------------------------------------------------------------------
@@ -197,9 +202,8 @@ class SendingLane:
     def pause(self) -> None:
         """The receiver is gone: what comes now waits in the outbox, or is dropped."""
         self.alive = False
-        self.live_dropped += len(self._live)
-        self._live.clear()
-        self._live_bytes = 0
+        if self.way is not None:
+            self.way.drop_live(self)
         self._stop_sending()
 
     def close(self) -> None:
@@ -228,9 +232,10 @@ class SendingLane:
     def _stop_sending(self) -> None:
         self._generation += 1
         self._reading = False
-        self._direct = False
-        self._records.clear()
-        self._records_bytes = 0
+        self.direct = False
+        if self.way is not None:
+            self.way.leave(self)
+        self.pending = self.pending_bytes = 0
         self._inflight.clear()
         self._inflight_bytes = 0
 
@@ -247,7 +252,7 @@ class SendingLane:
         if self._reading or not self.alive or self._inflight_bytes >= self._window:
             return
         self._reading = True
-        generation, last = self._generation, self._last
+        generation, last = self._generation, self.last
         self._outbox.read(
             self.receiver, self._sent_up_to, _READ_BYTES, lambda rows: self._on_read(rows, generation, last)
         )
@@ -267,10 +272,10 @@ class SendingLane:
                 or size >= DURABLE_BYTES
             ):
                 records = [row.record for row in rows[start:following]]
-                self._send(records, rows[start].sequence, size)
+                self.put_durable(records, self._book(rows[start].sequence, len(records), size))
                 start, size = following, 0
-        if (not rows and last == self._last) or self._sent_up_to == self._last:
-            self._direct = True
+        if (not rows and last == self.last) or self._sent_up_to == self.last:
+            self.direct = True
         else:
             self._pump()
 

@@ -38,12 +38,20 @@ class Sender:
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._submitted = 0
+        self._done = 0
         self._thread = threading.Thread(target=self._run, name=f"geomq-send-{name}", daemon=True)
         self._thread.start()
 
     def submit(self, call: Callable[[], object]) -> None:
         """Run it on the thread, after everything submitted before; a ZError is logged, not raised."""
+        self._submitted += 1
         self._calls.put(call)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are not over."""
+        return self._submitted - self._done
 
     def stop(self) -> None:
         """End the thread after what was submitted; does not wait."""
@@ -56,6 +64,7 @@ class Sender:
             except zenoh.ZError as error:
                 # The session is closing, or the link broke: what is durable is sent again.
                 logger.debug("not sent: %s", error)
+            self._done += 1
 
 
 class Query:

@@ -11,14 +11,16 @@ from typing import Any
 from broker.message import Message
 from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
+from edge_mesh.arrivals import Arrivals
 from edge_mesh.boundary import Boundary
 from edge_mesh.clock import HybridClock
+from edge_mesh.gateway import Gateway
 from edge_mesh.heartbeat import Heartbeat
 from edge_mesh.history_query import HistoryQuery, HistoryResponder
 from edge_mesh.interest import LocalInterest, RemoteInterest
 from edge_mesh.interest_sync import InterestSync
 from edge_mesh.keys import Keys, check_name
-from edge_mesh.lanes import ReceivingLane, SendingLane, Stand
+from edge_mesh.lanes import SendingLane, Stand
 from edge_mesh.link import CONTROL, Link, MeshError, Query
 from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.outbox import Outbox
@@ -27,6 +29,7 @@ from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
 from edge_mesh.settings import MeshSettings
 from edge_mesh.status_query import answer_status
+from edge_mesh.ways import Ways
 
 logger = logging.getLogger("geomq.mesh")
 
@@ -67,11 +70,7 @@ class ZenohMesh:
         self._membership = Membership(self._keys, self._name, self._incarnation)
         self._boundary = Boundary(pipeline, self._interested, self.stamp)
         self._durable = settings.durability == "commit"
-        self._marks = node.marks()
         self._peers: dict[str, Peer] = {}
-        self._receiving: dict[str, ReceivingLane] = {}
-        self._unsettled: set[ReceivingLane] = set()
-        self._arrived: list[Message] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._running = False
@@ -79,6 +78,9 @@ class ZenohMesh:
         self._outbox: Outbox
         self._link: Link
         self._stand: Stand
+        self._ways: Ways
+        self._gateway: Gateway
+        self._arrivals: Arrivals
         self._retained: RetainedSync
         self._interest_sync: InterestSync
         self._heartbeat: Heartbeat
@@ -105,6 +107,9 @@ class ZenohMesh:
             window=self._settings.window_bytes,
             retry=self._settings.retry_seconds,
         )
+        self._ways = Ways(self._stand, self._settings.region, self._peers)
+        self._arrivals = Arrivals(self._stand, self._observe, lambda: self.refused)
+        self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)
         self._retained = RetainedSync(
             name=self._name,
             keys=self._keys,
@@ -157,12 +162,14 @@ class ZenohMesh:
                 continue
             self._add_peer(known.name, known.region, known.seen_at, RemoteInterest(known.topic_filters))
             self._node.remote_interest(known.name, known.topic_filters, ())
+        self._ways.rebuild()
 
     def _declare(self) -> None:
         link, keys, name = self._link, self._keys, self._name
-        link.after_burst = self._deliver
-        link.subscribe(keys.live(name, "*"), self._on_live)
-        link.subscribe(keys.durable(name, "*"), self._on_durable)
+        link.after_burst = self._arrivals.deliver
+        link.subscribe(keys.live(name, "*"), lambda item: self._arrivals.take(item, envelope.LIVE))
+        link.subscribe(keys.durable(name, "*"), lambda item: self._arrivals.take(item, envelope.DURABLE))
+        link.subscribe(keys.relay(name, "*"), self._gateway.receive)
         link.subscribe(keys.control(name, "*"), self._on_control)
         link.subscribe(keys.all_interest, self._on_interest)
         link.answer(keys.query(name, "interest"), self._on_interest_query)
@@ -190,6 +197,8 @@ class ZenohMesh:
         await self._link.close()
         for peer in self._peers.values():
             peer.lane.close()
+        self._ways.close()
+        self._gateway.close()
         await self._outbox.close()
 
     # -- the engine's port ------------------------------------------------------------------------------
@@ -211,26 +220,22 @@ class ZenohMesh:
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
-        peers = self._peers
+        ways = self._ways
         entries: list[Entry] = []
         waiting = False
         everybody_there = True
         for message, nodes in self._boundary.pass_outbound(batch, time.time()):
+            record = envelope.encode_record(message)
             if not message.qos and not message.retain:
-                record = envelope.encode_record(message)
-                for name in nodes:
-                    peer = peers.get(name)
-                    if peer is not None:
-                        peer.lane.add_live(record)
+                ways.plan(nodes).add_live(record)
                 continue
             # Retained messages go to everybody: subscribers may come anywhere, at any time.
-            names = peers if message.retain else nodes
-            record = envelope.encode_record(message)
-            targets = tuple((name, peers[name].lane.add_durable(record)) for name in names if name in peers)
+            plan = ways.everybody if message.retain else ways.plan(nodes)
+            targets = plan.add_durable(record)
             if targets:
                 entries.append(Entry(record, message.expires_at, targets))
                 waiting = waiting or message.qos > 0
-                everybody_there = everybody_there and all(peers[name].alive for name, _ in targets)
+                everybody_there = everybody_there and plan.everybody_there
         if not entries:
             return False
         waiting = waiting and self._durable
@@ -258,7 +263,7 @@ class ZenohMesh:
         return self._boundary.kept_back
 
     def _status_of(self, peer: Peer) -> PeerStatus:
-        lane = self._receiving.get(peer.name)
+        received = self._arrivals.of(peer.name)
         ledger = self._outbox.ledger(peer.name)
         return PeerStatus(
             name=peer.name,
@@ -267,8 +272,8 @@ class ZenohMesh:
             since=peer.since,
             backlog=ledger.queued,
             sent=peer.lane.sent,
-            received=peer.live_received + (lane.received if lane else 0),
-            duplicates=lane.duplicates if lane else 0,
+            received=received.messages,
+            duplicates=received.duplicates,
             live_dropped=peer.lane.live_dropped,
             interests=len(peer.interest),
             round_trip_ms=round(peer.round_trip * 1000, 3) if peer.round_trip is not None else None,
@@ -315,6 +320,7 @@ class ZenohMesh:
         peer.since = peer.seen_at = time.time()
         peer.heard_at = time.monotonic()
         self._outbox.remember_peer(peer.name, peer.region)
+        self._ways.rebuild()
         if not self.refused:
             self._meet(peer)
 
@@ -333,6 +339,7 @@ class ZenohMesh:
         peer.round_trip = None
         peer.lane.pause()
         self._outbox.remember_peer(peer.name, peer.region)
+        self._ways.rebuild()
 
     def _add_peer(self, name: str, region: str, seen_at: float, interest: RemoteInterest) -> Peer:
         lane = SendingLane(self._stand, name)
@@ -341,12 +348,15 @@ class ZenohMesh:
 
     def _forget_long_gone(self, now: float) -> None:
         oldest = now - self._settings.retention_seconds
-        for peer in [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]:
+        gone = [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]
+        for peer in gone:
             logger.warning("node %s has been away for too long and is forgotten", peer.name)
             del self._peers[peer.name]
             peer.lane.close()
             self._outbox.forget_peer(peer.name)
             self._node.remote_gone(peer.name)
+        if gone:
+            self._ways.rebuild()
 
     # -- interest ---------------------------------------------------------------------------------------
 
@@ -397,57 +407,7 @@ class ZenohMesh:
             )
         return False
 
-    # -- what other nodes send --------------------------------------------------------------------------
-
-    def _on_live(self, item: tuple[str, bytes]) -> None:
-        self._on_envelope(item, envelope.LIVE)
-
-    def _on_durable(self, item: tuple[str, bytes]) -> None:
-        self._on_envelope(item, envelope.DURABLE)
-
-    def _on_envelope(self, item: tuple[str, bytes], kind: int) -> None:
-        key, payload = item
-        sender = Keys.last_chunk(key)
-        if self.refused:
-            return
-        try:
-            header = envelope.decode_header(payload)
-            if header.kind != kind or header.sender != sender:
-                raise envelope.EnvelopeError(f"kind {header.kind} of {header.sender!r} is on the wrong lane")
-            if kind == envelope.DURABLE:
-                lane = self._receiving_lane(sender)
-                self._unsettled.add(lane)
-                self._arrived += lane.take(payload, header)
-            else:
-                messages = envelope.decode_records(payload, header, time.time())
-                self._arrived += messages
-                peer = self._peers.get(sender)
-                if peer is not None:
-                    peer.live_received += len(messages)
-        except envelope.EnvelopeError as error:
-            logger.error("an envelope of node %s cannot be read: %s", sender, error)
-
-    def _receiving_lane(self, sender: str) -> ReceivingLane:
-        lane = self._receiving.get(sender)
-        if lane is None:
-            mark = self._marks.get(sender, (0, 0))
-            lane = self._receiving[sender] = ReceivingLane(self._stand, sender, mark)
-        return lane
-
-    def _deliver(self) -> None:
-        """End of a burst: local sessions first, then the marks and acknowledgements."""
-        if self._arrived:
-            batch, self._arrived = self._arrived, []
-            for message in batch:
-                if message.retain and not self._observe(message):
-                    message.retain = False
-            try:
-                self._node.deliver_from_mesh(batch)
-            except Exception:
-                # They would fail again, and everything behind them would wait.
-                logger.exception("%d messages of other nodes could not be delivered", len(batch))
-        while self._unsettled:
-            self._unsettled.pop().settle()
+    # -- control ----------------------------------------------------------------------------------------
 
     def _on_control(self, item: tuple[str, bytes]) -> None:
         key, payload = item
@@ -483,8 +443,7 @@ class ZenohMesh:
 
     def _flush(self) -> None:
         self._flush_due = False
-        for peer in self._peers.values():
-            peer.lane.flush()
+        self._ways.flush()
 
     async def _tick_forever(self) -> None:
         settings = self._settings

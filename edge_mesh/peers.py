@@ -19,7 +19,6 @@ class Peer:
         "incarnation",
         "interest",
         "lane",
-        "live_received",
         "name",
         "region",
         "round_trip",
@@ -38,7 +37,6 @@ class Peer:
         self.seen_at = seen_at
         self.interest = interest
         self.lane = lane
-        self.live_received = 0
         self.heard_at = 0.0
         """When it last said anything to this node, or joined: seconds of the event loop's clock."""
         self.round_trip: float | None = None

@@ -1,0 +1,89 @@
+"""What other nodes send, by either lane: taken off, delivered in bursts, then acknowledged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from broker.message import Message
+from edge_mesh import envelope
+from edge_mesh.keys import Keys
+from edge_mesh.lanes import ReceivingLane, Stand
+
+logger = logging.getLogger("geomq.mesh")
+
+
+class Received(NamedTuple):
+    """What one other node has sent."""
+
+    messages: int
+    duplicates: int
+    """Messages that it sent again and that were already here."""
+
+
+class Arrivals:
+    """``observe(message)`` is False for a stamp that cannot be followed; ``deaf()`` says to hear nobody.
+
+    Called on the event loop.
+    """
+
+    def __init__(self, stand: Stand, observe: Callable[[Message], bool], deaf: Callable[[], bool]) -> None:
+        self._stand = stand
+        self._observe = observe
+        self._deaf = deaf
+        self._marks = stand.local.marks()
+        self._lanes: dict[str, ReceivingLane] = {}
+        self._unsettled: set[ReceivingLane] = set()
+        self._live: dict[str, int] = {}
+        self._arrived: list[Message] = []
+
+    def take(self, item: tuple[str, bytes], kind: int) -> None:
+        """An envelope of this kind that came under a key whose last chunk is its sender."""
+        key, payload = item
+        sender = Keys.last_chunk(key)
+        if self._deaf():
+            return
+        try:
+            header = envelope.decode_header(payload)
+            if header.kind != kind or header.sender != sender:
+                raise envelope.EnvelopeError(f"kind {header.kind} of {header.sender!r} is on the wrong lane")
+            if kind == envelope.DURABLE:
+                lane = self._lane(sender)
+                self._unsettled.add(lane)
+                self._arrived += lane.take(payload, header)
+            else:
+                now, _ = self._stand.times()
+                messages = envelope.decode_records(payload, header, now)
+                self._live[sender] = self._live.get(sender, 0) + len(messages)
+                self._arrived += messages
+        except envelope.EnvelopeError as error:
+            logger.error("an envelope of node %s cannot be read: %s", sender, error)
+
+    def deliver(self) -> None:
+        """End of a burst: local sessions first, then the marks and acknowledgements."""
+        if self._arrived:
+            batch, self._arrived = self._arrived, []
+            for message in batch:
+                if message.retain and not self._observe(message):
+                    message.retain = False
+            try:
+                self._stand.local.deliver_from_mesh(batch)
+            except Exception:
+                # They would fail again, and everything behind them would wait.
+                logger.exception("%d messages of other nodes could not be delivered", len(batch))
+        while self._unsettled:
+            self._unsettled.pop().settle()
+
+    def of(self, sender: str) -> Received:
+        """What came of a node since this one was started."""
+        live = self._live.get(sender, 0)
+        lane = self._lanes.get(sender)
+        return Received(live + lane.received, lane.duplicates) if lane else Received(live, 0)
+
+    def _lane(self, sender: str) -> ReceivingLane:
+        lane = self._lanes.get(sender)
+        if lane is None:
+            mark = self._marks.get(sender, (0, 0))
+            lane = self._lanes[sender] = ReceivingLane(self._stand, sender, mark)
+        return lane

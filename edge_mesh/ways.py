@@ -1,0 +1,298 @@
+"""How messages get to other nodes: each over its own lane, or several of another region in one envelope.
+
+Towards another region an envelope goes once, to the region's gateway, which hands it on. Sequences, acknowledgements
+and what waits remain the lane's, between this node and each receiver: a gateway that dies takes nothing with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from edge_mesh import envelope, regions, relay
+from edge_mesh.lanes import DURABLE_BYTES, LIVE_BYTES, MAX_RECORDS, SendingLane, Stand
+from edge_mesh.link import DURABLE, LIVE, Sender
+
+_MAX_PLANS = 4096
+
+
+class Node(Protocol):
+    """What has to be known of another node."""
+
+    name: str
+    region: str
+    alive: bool
+    lane: SendingLane
+
+
+class _Collected:
+    """Records for a way's nodes, until they are sent. Bits of a mask are those of the lanes."""
+
+    __slots__ = ("masks", "records", "size")
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.masks: list[int] = []
+        self.size = 0
+
+    def take(self) -> tuple[list[bytes], list[int]]:
+        taken = self.records, self.masks
+        self.records, self.masks, self.size = [], [], 0
+        return taken
+
+
+class Way:
+    """To one node, or to some of one other region. ``gateway`` is who hands on; None where nobody has to."""
+
+    def __init__(self, stand: Stand, lanes: Sequence[SendingLane], gateway: str | None) -> None:
+        self._stand = stand
+        self._link = stand.link
+        self._lanes = tuple(lanes)
+        self.gateway = gateway
+        self.relayed = 0
+        """Messages that went to the gateway, each counted once however many nodes it was for."""
+        self._live = _Collected()
+        self._durable = _Collected()
+        self._sender: Sender | None = None
+        for position, lane in enumerate(lanes):
+            lane.way, lane.bit = self, 1 << position
+
+    def add_live(self, record: bytes, lanes: tuple[SendingLane, ...], mask: int) -> None:
+        """A message that may be lost."""
+        for lane in lanes:
+            if not lane.alive:
+                lane.live_dropped += 1
+                mask &= ~lane.bit
+        if not mask:
+            return
+        live = self._live
+        live.records.append(record)
+        live.masks.append(mask)
+        live.size += len(record)
+        if live.size >= LIVE_BYTES or len(live.records) >= MAX_RECORDS:
+            self._flush_live()
+
+    def add_durable(
+        self, record: bytes, lanes: tuple[SendingLane, ...], mask: int, targets: list[tuple[str, int]]
+    ) -> None:
+        """A message that must arrive. The caller gives it to the outbox, too, for the ``targets`` added."""
+        size = len(record)
+        for lane in lanes:
+            lane.last += 1
+            targets.append((lane.receiver, lane.last))
+            if lane.direct:
+                lane.pending += 1
+                lane.pending_bytes += size
+            else:
+                mask &= ~lane.bit
+        if not mask:
+            return
+        durable = self._durable
+        durable.records.append(record)
+        durable.masks.append(mask)
+        durable.size += size
+        if durable.size >= DURABLE_BYTES or len(durable.records) >= MAX_RECORDS:
+            self._flush_durable()
+
+    def leave(self, lane: SendingLane) -> None:
+        """What was collected for the lane, and must arrive, will be read from the outbox."""
+        self._durable.masks = [mask & ~lane.bit for mask in self._durable.masks]
+
+    def drop_live(self, lane: SendingLane) -> None:
+        """What was collected for the lane, and may be lost, is."""
+        lane.live_dropped += _count(self._live.masks, lane.bit)
+        self._live.masks = [mask & ~lane.bit for mask in self._live.masks]
+
+    def flush(self) -> None:
+        """End of the loop's turn: send what was collected."""
+        if self._live.records:
+            self._flush_live()
+        if self._durable.records:
+            self._flush_durable()
+
+    def close(self) -> None:
+        """The way is not used any more."""
+        if self._sender is not None:
+            self._sender.stop()
+
+    def _flush_live(self) -> None:
+        records, masks = self._live.take()
+        now, _ = self._stand.times()
+        receivers = [(lane, count) for lane in self._lanes if (count := _count(masks, lane.bit))]
+        for lane, count in receivers:
+            lane.sent += count
+        if len(receivers) > 1 and self.gateway is not None:
+            targets = [relay.Target(lane.receiver, 0, 0, lane.bit) for lane, _ in receivers]
+            data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
+            self.relayed += len(records)
+            key = self._stand.keys.relay(self.gateway, self._stand.node)
+            self._link.put_soon(key, relay.encode(data, targets, records, masks), LIVE)
+            return
+        for lane, count in receivers:
+            lane.put_live(records if count == len(records) else _chosen(records, masks, lane.bit), now)
+
+    def _flush_durable(self) -> None:
+        records, masks = self._durable.take()
+        steps = [(lane, step) for lane in self._lanes if lane.pending and (step := lane.book_pending())]
+        if len(steps) > 1 and self.gateway is not None:
+            targets = [relay.Target(lane.receiver, step.after, step.first, lane.bit) for lane, step in steps]
+            self._put_to_gateway(self.gateway, targets, records, masks)
+            return
+        for lane, step in steps:
+            whole = step.total == len(records)
+            lane.put_durable(records if whole else _chosen(records, masks, lane.bit), step)
+
+    def _put_to_gateway(
+        self, gateway: str, targets: list[relay.Target], records: list[bytes], masks: list[int]
+    ) -> None:
+        stand = self._stand
+        everybody = 0
+        for target in targets:
+            everybody |= target.bit
+        if not all(mask & everybody for mask in masks):
+            records, masks = _without_receiver(records, masks, everybody)
+        now, _ = stand.times()
+        data = envelope.encode(
+            envelope.DURABLE, stand.node, records, now, epoch=stand.outbox.epoch, after=0, first=1
+        )
+        frame = relay.encode(data, targets, records, masks)
+        self.relayed += len(records)
+        key = stand.keys.relay(gateway, stand.node)
+        lanes = [lane for lane in self._lanes if lane.bit & everybody]
+        if all(lane.light for lane in lanes):
+            self._link.put_soon(key, frame, DURABLE)
+            return
+        if self._sender is None:
+            self._sender = Sender(f"to-{gateway}")
+        for lane in lanes:
+            lane.threaded()
+        self._link.put_surely(self._sender, key, frame, DURABLE)
+
+
+def _count(masks: list[int], bit: int) -> int:
+    return sum(1 for mask in masks if mask & bit)
+
+
+def _chosen(records: list[bytes], masks: list[int], bits: int) -> list[bytes]:
+    return [record for record, mask in zip(records, masks, strict=True) if mask & bits]
+
+
+def _without_receiver(
+    records: list[bytes], masks: list[int], everybody: int
+) -> tuple[list[bytes], list[int]]:
+    return _chosen(records, masks, everybody), [mask for mask in masks if mask & everybody]
+
+
+class _Leg(NamedTuple):
+    """The part of a plan that goes one way."""
+
+    way: Way
+    lanes: tuple[SendingLane, ...]
+    mask: int
+
+
+class Plan:
+    """The ways to the same set of nodes. Valid until the ways are rebuilt."""
+
+    __slots__ = ("_legs", "everybody_there")
+
+    def __init__(self, lanes: Mapping[Way, list[SendingLane]]) -> None:
+        self._legs = [_Leg(way, tuple(some), sum(lane.bit for lane in some)) for way, some in lanes.items()]
+        self.everybody_there = all(lane.alive for some in lanes.values() for lane in some)
+
+    def add_live(self, record: bytes) -> None:
+        """A message that may be lost."""
+        for way, lanes, mask in self._legs:
+            way.add_live(record, lanes, mask)
+
+    def add_durable(self, record: bytes) -> tuple[tuple[str, int], ...]:
+        """A message that must arrive; (node, sequence) for the outbox, to which the caller gives it."""
+        targets: list[tuple[str, int]] = []
+        for way, lanes, mask in self._legs:
+            way.add_durable(record, lanes, mask, targets)
+        return tuple(targets)
+
+
+class Ways:
+    """All ways of a node of ``region``; ``peers`` is the mesh's own, living table of the others.
+
+    :meth:`rebuild` has to be called when a node came, went or changed its region.
+    """
+
+    def __init__(self, stand: Stand, region: str, peers: Mapping[str, Node]) -> None:
+        self._stand = stand
+        self._region = region
+        self._peers = peers
+        self._ways: list[Way] = []
+        self._way_to: dict[str, Way] = {}
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._everybody: tuple[str, ...] = ()
+        self._relayed = 0
+        self.gateways: dict[str, str] = {}
+        """The gateways of the other regions."""
+
+    @property
+    def relayed(self) -> int:
+        """Messages that went to gateways of other regions, once each."""
+        return self._relayed + sum(way.relayed for way in self._ways)
+
+    def plan(self, nodes: tuple[str, ...]) -> Plan:
+        """How to reach these nodes; those that are not known are left out."""
+        return self._plans.get(nodes) or self._make_plan(nodes)
+
+    @property
+    def everybody(self) -> Plan:
+        """How to reach all nodes, living or remembered."""
+        return self.plan(self._everybody)
+
+    def flush(self) -> None:
+        """End of the loop's turn: send what was collected."""
+        for way in self._ways:
+            way.flush()
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        for way in self._ways:
+            way.close()
+
+    def rebuild(self) -> None:
+        """Choose the ways anew."""
+        self.flush()
+        self._relayed = self.relayed
+        self.close()
+        self._plans.clear()
+        self._ways.clear()
+        self._way_to.clear()
+        self.gateways.clear()
+        self._everybody = tuple(self._peers)
+        by_region: dict[str, list[Node]] = {}
+        for name in sorted(self._peers):
+            peer = self._peers[name]
+            by_region.setdefault(peer.region, []).append(peer)
+        for region, nodes in by_region.items():
+            lanes = [node.lane for node in nodes]
+            if region == self._region:
+                for lane in lanes:
+                    self._open((lane,), None)
+                continue
+            gateway = regions.gateway(region, (node.name for node in nodes if node.alive))
+            if gateway is not None:
+                self.gateways[region] = gateway
+            for start in range(0, len(lanes), relay.MAX_TARGETS):
+                self._open(lanes[start : start + relay.MAX_TARGETS], gateway)
+
+    def _open(self, lanes: Sequence[SendingLane], gateway: str | None) -> None:
+        way = Way(self._stand, lanes, gateway)
+        self._ways.append(way)
+        self._way_to.update((lane.receiver, way) for lane in lanes)
+
+    def _make_plan(self, nodes: tuple[str, ...]) -> Plan:
+        lanes: dict[Way, list[SendingLane]] = {}
+        for name in nodes:
+            way = self._way_to.get(name)
+            if way is not None:
+                lanes.setdefault(way, []).append(self._peers[name].lane)
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        plan = self._plans[nodes] = Plan(lanes)
+        return plan
