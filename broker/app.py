@@ -320,6 +320,8 @@ class Node:
             "retained": len(engine.retained),
             "counters": engine.stats.as_dict(),
             "peers": [],
+            "regions": [],
+            "handed_on": 0,
             "refused": False,
             "kept_back": 0,
             "plugins": [],
@@ -327,6 +329,8 @@ class Node:
         }
         if self._mesh is not None:
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
+            status["regions"] = [region.as_dict() for region in self._mesh.regions()]
+            status["handed_on"] = self._mesh.handed_on
             status["refused"] = self._mesh.refused
             status["kept_back"] = self._mesh.kept_back
         if self._stages is not None:

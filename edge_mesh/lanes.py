@@ -61,6 +61,22 @@ class Step(NamedTuple):
     total: int
 
 
+class Traffic:
+    """What was put towards a region; what its gateway hands on counts once."""
+
+    __slots__ = ("messages", "size")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.size = 0
+        """Bytes of envelopes, before compression."""
+
+    def add(self, messages: int, size: int) -> None:
+        """An envelope went."""
+        self.messages += messages
+        self.size += size
+
+
 class Collector(Protocol):
     """Where messages are collected for a lane, as it sees it."""
 
@@ -93,7 +109,9 @@ class SendingLane:
         """The lane's bit in the masks of its way."""
         self.alive = False
         self.sent = 0
-        """Messages put, on either lane; counts what was sent again."""
+        """Messages put, on either lane, alone or by way of a gateway; counts what was sent again."""
+        self.traffic = Traffic()
+        """Where puts are counted: that of the receiver's region."""
         self.live_dropped = 0
         self.last = stand.outbox.first_sequence
         """The sequence of the newest message."""
@@ -127,7 +145,9 @@ class SendingLane:
 
     def put_live(self, records: Sequence[bytes], now: float) -> None:
         """Send messages that may be lost; ``now`` is the wall clock."""
-        self._link.put_soon(self._live_key, envelope.encode(envelope.LIVE, self._node, records, now), LIVE)
+        data = envelope.encode(envelope.LIVE, self._node, records, now)
+        self.traffic.add(len(records), len(data))
+        self._link.put_soon(self._live_key, data, LIVE)
 
     def put_durable(self, records: Sequence[bytes], step: Step) -> None:
         """Send messages that were booked."""
@@ -141,6 +161,7 @@ class SendingLane:
             after=step.after,
             first=step.first,
         )
+        self.traffic.add(len(records), len(data))
         if self.light:
             self._link.put_soon(self._durable_key, data, DURABLE)
             return

@@ -29,7 +29,7 @@ from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
 from edge_mesh.settings import MeshSettings
 from edge_mesh.status_query import answer_status
-from edge_mesh.ways import Ways
+from edge_mesh.ways import RegionStatus, Ways
 
 logger = logging.getLogger("geomq.mesh")
 
@@ -251,6 +251,15 @@ class ZenohMesh:
     def peers(self) -> list[PeerStatus]:
         """The other nodes, living and remembered, by name."""
         return [self._status_of(peer) for _, peer in sorted(self._peers.items())]
+
+    def regions(self) -> list[RegionStatus]:
+        """The other regions, by name, and what went to them since this node was started."""
+        return self._ways.regions()
+
+    @property
+    def handed_on(self) -> int:
+        """Envelopes that this node, as its region's gateway, sent on to others."""
+        return self._gateway.handed_on
 
     @property
     def refused(self) -> bool:

@@ -7,10 +7,11 @@ and what waits remain the lane's, between this node and each receiver: a gateway
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from edge_mesh import envelope, regions, relay
-from edge_mesh.lanes import DURABLE_BYTES, LIVE_BYTES, MAX_RECORDS, SendingLane, Stand
+from edge_mesh.lanes import DURABLE_BYTES, LIVE_BYTES, MAX_RECORDS, SendingLane, Stand, Traffic
 from edge_mesh.link import DURABLE, LIVE, Sender
 
 _MAX_PLANS = 4096
@@ -44,18 +45,19 @@ class _Collected:
 class Way:
     """To one node, or to some of one other region. ``gateway`` is who hands on; None where nobody has to."""
 
-    def __init__(self, stand: Stand, lanes: Sequence[SendingLane], gateway: str | None) -> None:
+    def __init__(
+        self, stand: Stand, lanes: Sequence[SendingLane], gateway: str | None, traffic: Traffic
+    ) -> None:
         self._stand = stand
         self._link = stand.link
         self._lanes = tuple(lanes)
         self.gateway = gateway
-        self.relayed = 0
-        """Messages that went to the gateway, each counted once however many nodes it was for."""
+        self._traffic = traffic
         self._live = _Collected()
         self._durable = _Collected()
         self._sender: Sender | None = None
         for position, lane in enumerate(lanes):
-            lane.way, lane.bit = self, 1 << position
+            lane.way, lane.bit, lane.traffic = self, 1 << position, traffic
 
     def add_live(self, record: bytes, lanes: tuple[SendingLane, ...], mask: int) -> None:
         """A message that may be lost."""
@@ -124,9 +126,9 @@ class Way:
         if len(receivers) > 1 and self.gateway is not None:
             targets = [relay.Target(lane.receiver, 0, 0, lane.bit) for lane, _ in receivers]
             data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
-            self.relayed += len(records)
-            key = self._stand.keys.relay(self.gateway, self._stand.node)
-            self._link.put_soon(key, relay.encode(data, targets, records, masks), LIVE)
+            frame = relay.encode(data, targets, records, masks)
+            self._traffic.add(len(records), len(frame))
+            self._link.put_soon(self._stand.keys.relay(self.gateway, self._stand.node), frame, LIVE)
             return
         for lane, count in receivers:
             lane.put_live(records if count == len(records) else _chosen(records, masks, lane.bit), now)
@@ -156,7 +158,7 @@ class Way:
             envelope.DURABLE, stand.node, records, now, epoch=stand.outbox.epoch, after=0, first=1
         )
         frame = relay.encode(data, targets, records, masks)
-        self.relayed += len(records)
+        self._traffic.add(len(records), len(frame))
         key = stand.keys.relay(gateway, stand.node)
         lanes = [lane for lane in self._lanes if lane.bit & everybody]
         if all(lane.light for lane in lanes):
@@ -213,6 +215,25 @@ class Plan:
         return tuple(targets)
 
 
+@dataclass(frozen=True, slots=True)
+class RegionStatus:
+    """Another region, for people and for JSON."""
+
+    name: str
+    nodes: int
+    """How many of its nodes are known, living or remembered."""
+    gateway: str | None
+    """Which of them takes what is for several; None where none is alive."""
+    sent: int
+    """Messages put towards it; what goes to several nodes by way of the gateway counts once."""
+    sent_bytes: int
+    """Before compression."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
 class Ways:
     """All ways of a node of ``region``; ``peers`` is the mesh's own, living table of the others.
 
@@ -227,14 +248,22 @@ class Ways:
         self._way_to: dict[str, Way] = {}
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._everybody: tuple[str, ...] = ()
-        self._relayed = 0
-        self.gateways: dict[str, str] = {}
-        """The gateways of the other regions."""
+        self._gateways: dict[str, str] = {}
+        self._traffic: dict[str, Traffic] = {}
 
-    @property
-    def relayed(self) -> int:
-        """Messages that went to gateways of other regions, once each."""
-        return self._relayed + sum(way.relayed for way in self._ways)
+    def regions(self) -> list[RegionStatus]:
+        """The other regions, by name."""
+        return [
+            RegionStatus(
+                region,
+                sum(1 for peer in self._peers.values() if peer.region == region),
+                self._gateways.get(region),
+                traffic.messages,
+                traffic.size,
+            )
+            for region, traffic in sorted(self._traffic.items())
+            if region != self._region
+        ]
 
     def plan(self, nodes: tuple[str, ...]) -> Plan:
         """How to reach these nodes; those that are not known are left out."""
@@ -258,12 +287,11 @@ class Ways:
     def rebuild(self) -> None:
         """Choose the ways anew."""
         self.flush()
-        self._relayed = self.relayed
         self.close()
         self._plans.clear()
         self._ways.clear()
         self._way_to.clear()
-        self.gateways.clear()
+        self._gateways.clear()
         self._everybody = tuple(self._peers)
         by_region: dict[str, list[Node]] = {}
         for name in sorted(self._peers):
@@ -273,16 +301,16 @@ class Ways:
             lanes = [node.lane for node in nodes]
             if region == self._region:
                 for lane in lanes:
-                    self._open((lane,), None)
+                    self._open(region, (lane,), None)
                 continue
             gateway = regions.gateway(region, (node.name for node in nodes if node.alive))
             if gateway is not None:
-                self.gateways[region] = gateway
+                self._gateways[region] = gateway
             for start in range(0, len(lanes), relay.MAX_TARGETS):
-                self._open(lanes[start : start + relay.MAX_TARGETS], gateway)
+                self._open(region, lanes[start : start + relay.MAX_TARGETS], gateway)
 
-    def _open(self, lanes: Sequence[SendingLane], gateway: str | None) -> None:
-        way = Way(self._stand, lanes, gateway)
+    def _open(self, region: str, lanes: Sequence[SendingLane], gateway: str | None) -> None:
+        way = Way(self._stand, lanes, gateway, self._traffic.setdefault(region, Traffic()))
         self._ways.append(way)
         self._way_to.update((lane.receiver, way) for lane in lanes)
 
