@@ -29,7 +29,7 @@ MAX_RECORDS = 1000
 _DIRECT_BYTES = 128 << 10
 """Up to so much on its way is put by the loop itself, which saves a thread's latency. Zenoh may drop it then:
 the receiver sees the gap."""
-_READ_BYTES = 512 << 10
+READ_BYTES = 512 << 10
 
 Times = Callable[[], tuple[float, float]]
 """(wall-clock seconds, seconds of a clock that never jumps)."""
@@ -47,6 +47,8 @@ class Stand:
     durable: bool
     """Whether marks are kept over restarts: acknowledgements then wait for the disk."""
     times: Times
+    later: Callable[[float, Callable[[], None]], object]
+    """Calls back after so many seconds."""
     window: int
     """Bytes on their way to one node and not acknowledged; what is beyond waits in the outbox."""
     retry: float
@@ -77,8 +79,21 @@ class Traffic:
         self.size += size
 
 
+class Party(Protocol):
+    """Lanes that catch up together, as one of them sees it."""
+
+    def pump(self) -> None:
+        """Read on in the outbox, as far as the lanes' windows allow."""
+
+    def leave(self, lane: SendingLane) -> None:
+        """The lane goes its own way; the others need not wait for it."""
+
+
 class Collector(Protocol):
     """Where messages are collected for a lane, as it sees it."""
+
+    def resumed(self, lane: SendingLane) -> None:
+        """The lane is about to catch up, alone or with others."""
 
     def leave(self, lane: SendingLane) -> None:
         """What was collected for the lane, and must arrive, will be read from the outbox."""
@@ -121,13 +136,17 @@ class SendingLane:
         """The newest messages that the way has collected, and has not sent."""
         self.pending_bytes = 0
         self._acknowledged = 0
-        self._sent_up_to = 0
+        self.sent_up_to = 0
+        """The sequence of the newest message that was sent since the lane began anew."""
         self._chain = 0
         self._inflight: deque[tuple[int, int]] = deque()
         self._inflight_bytes = 0
         self._threaded_up_to = 0
         self._reading = False
-        self._generation = 0
+        self.generation = 0
+        """How often the lane has begun anew: what was read before is of no use then."""
+        self.convoy: Party | None = None
+        """Those with whom the lane catches up, if any."""
         self._rewound_to = -1
         self._progress_at = 0.0
 
@@ -141,7 +160,7 @@ class SendingLane:
             # They are in the outbox, and are read from there when the receiver has caught up.
             self.direct = False
             return None
-        return self._book(self.last - count + 1, count, size)
+        return self.book(self.last - count + 1, count, size)
 
     def put_live(self, records: Sequence[bytes], now: float) -> None:
         """Send messages that may be lost; ``now`` is the wall clock."""
@@ -175,13 +194,24 @@ class SendingLane:
         """Whether the loop itself may put what was booked last: there is little on its way, none by a thread."""
         return self._inflight_bytes <= _DIRECT_BYTES and self._acknowledged >= self._threaded_up_to
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the receiver's window lets more be read from the outbox."""
+        return self._inflight_bytes < self._window
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was sent is acknowledged."""
+        return not self._inflight
+
     def threaded(self) -> None:
         """What was booked last is put by a thread: what comes now must not overtake it."""
-        self._threaded_up_to = self._sent_up_to
+        self._threaded_up_to = self.sent_up_to
 
-    def _book(self, first: int, count: int, size: int) -> Step:
+    def book(self, first: int, count: int, size: int) -> Step:
+        """Take note that these sequences, of so many bytes together, are sent now."""
         after = self._chain
-        self._chain = self._sent_up_to = last = first + count - 1
+        self._chain = self.sent_up_to = last = first + count - 1
         if not self._inflight:
             _, self._progress_at = self._times()
         self._inflight.append((last, size))
@@ -208,9 +238,10 @@ class SendingLane:
             self._outbox.acknowledge(self.receiver, mark)
         if ack.again and (mark != self._rewound_to or clock - self._progress_at >= self._retry):
             self._rewound_to = mark
+            self._travel_alone()
             self._rewind(mark)
         elif not self.direct:
-            self._pump()
+            self.pump()
 
     # -- beginning again --------------------------------------------------------------------------------
 
@@ -218,11 +249,15 @@ class SendingLane:
         """The receiver is there (again): send everything that it has not acknowledged."""
         self.alive = True
         self._rewound_to = -1
+        self._travel_alone()
+        if self.way is not None:
+            self.way.resumed(self)
         self._rewind(self._acknowledged)
 
     def pause(self) -> None:
         """The receiver is gone: what comes now waits in the outbox, or is dropped."""
         self.alive = False
+        self._travel_alone()
         if self.way is not None:
             self.way.drop_live(self)
         self._stop_sending()
@@ -250,8 +285,12 @@ class SendingLane:
             )
             self._link.put_soon(self._durable_key, probe, DURABLE)
 
+    def _travel_alone(self) -> None:
+        if self.convoy is not None:
+            self.convoy.leave(self)
+
     def _stop_sending(self) -> None:
-        self._generation += 1
+        self.generation += 1
         self._reading = False
         self.direct = False
         if self.way is not None:
@@ -262,24 +301,27 @@ class SendingLane:
 
     def _rewind(self, to: int) -> None:
         self._stop_sending()
-        self._sent_up_to = to
+        self.sent_up_to = to
         # What is older than the first message found now does not exist: the receiver need not wait for it.
         self._chain = 0
         _, self._progress_at = self._times()
-        self._pump()
+        self.pump()
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Read on in the outbox, as far as the window allows."""
-        if self._reading or not self.alive or self._inflight_bytes >= self._window:
+        if self.convoy is not None:
+            self.convoy.pump()
+            return
+        if self._reading or self.direct or not self.alive or not self.has_room:
             return
         self._reading = True
-        generation, last = self._generation, self.last
+        generation, last = self.generation, self.last
         self._outbox.read(
-            self.receiver, self._sent_up_to, _READ_BYTES, lambda rows: self._on_read(rows, generation, last)
+            self.receiver, self.sent_up_to, READ_BYTES, lambda rows: self._on_read(rows, generation, last)
         )
 
     def _on_read(self, rows: list[Row], generation: int, last: int) -> None:
-        if generation != self._generation:
+        if generation != self.generation:
             return
         self._reading = False
         start = size = 0
@@ -293,12 +335,12 @@ class SendingLane:
                 or size >= DURABLE_BYTES
             ):
                 records = [row.record for row in rows[start:following]]
-                self.put_durable(records, self._book(rows[start].sequence, len(records), size))
+                self.put_durable(records, self.book(rows[start].sequence, len(records), size))
                 start, size = following, 0
-        if (not rows and last == self.last) or self._sent_up_to == self.last:
+        if (not rows and last == self.last) or self.sent_up_to == self.last:
             self.direct = True
         else:
-            self._pump()
+            self.pump()
 
 
 class ReceivingLane:

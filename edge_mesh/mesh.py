@@ -104,6 +104,7 @@ class ZenohMesh:
             local=self._node,
             durable=self._durable,
             times=self._times,
+            later=self._loop.call_later,
             window=self._settings.window_bytes,
             retry=self._settings.retry_seconds,
         )
@@ -309,6 +310,7 @@ class ZenohMesh:
                 self._link.withdraw_token()
                 for peer in self._peers.values():
                     peer.lane.pause()
+                self._ways.rebuild()
             case Event.NAME_FREE:
                 logger.warning("the node name %r is free: this node joins the mesh", self._name)
                 self._link.declare_token(
@@ -317,6 +319,7 @@ class ZenohMesh:
                 for peer in self._peers.values():
                     if peer.alive:
                         self._meet(peer)
+                self._ways.rebuild()
 
     def _joined(self, seen: Seen) -> None:
         peer = self._peers.get(seen.node)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from edge_mesh.ledger import Ledger
-from edge_mesh.outbox_store import Entry, OutboxStore, Row
+from edge_mesh.outbox_store import Entry, OutboxStore, Row, SharedRow
 
 logger = logging.getLogger("geomq.mesh.outbox")
 
@@ -136,6 +136,21 @@ class Outbox:
         def read() -> None:
             rows = self._store.read(destination, after, max_bytes)
             self._after.append(lambda: done(rows))
+
+        self._commands.put(read)
+        self._urgent.set()
+
+    def read_together(
+        self,
+        positions: Sequence[tuple[str, int]],
+        max_bytes: int,
+        done: Callable[[list[SharedRow], bool], None],
+    ) -> None:
+        """``done`` with the next messages of several destinations, and whether that was all."""
+
+        def read() -> None:
+            rows, complete = self._store.read_together(positions, max_bytes)
+            self._after.append(lambda: done(rows, complete))
 
         self._commands.put(read)
         self._urgent.set()

@@ -6,11 +6,14 @@ message is stored once, with a pointer for each destination.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +72,14 @@ class Row(NamedTuple):
 
     sequence: int
     record: bytes
+
+
+class SharedRow(NamedTuple):
+    """A stored message on its way to several destinations."""
+
+    record: bytes
+    targets: tuple[tuple[str, int], ...]
+    """(destination, sequence)."""
 
 
 class OutboxStore:
@@ -243,6 +254,29 @@ class OutboxStore:
                 break
         cursor.close()
         return rows
+
+    def read_together(
+        self, positions: Sequence[tuple[str, int]], max_bytes: int
+    ) -> tuple[list[SharedRow], bool]:
+        """The next messages of several (destination, sequence that it has), in order, and whether that was all."""
+        rows: list[SharedRow] = []
+        size = 0
+        pointers = heapq.merge(*(self._pointers(name, after) for name, after in positions))
+        for message, group in groupby(pointers, key=itemgetter(0)):
+            if size >= max_bytes:
+                return rows, False
+            (record,) = self._db.execute("SELECT record FROM message WHERE id = ?", (message,)).fetchone()
+            rows.append(SharedRow(record, tuple((name, sequence) for _, name, sequence in group)))
+            size += len(record)
+        return rows, True
+
+    def _pointers(self, name: str, after: int) -> Iterator[tuple[int, str, int]]:
+        # Sequences and message numbers are given in the same order.
+        for message, sequence in self._db.execute(
+            "SELECT message, sequence FROM pointer WHERE destination = ? AND sequence > ? ORDER BY sequence",
+            (self._peers.get(name, -1), after),
+        ):
+            yield message, name, sequence
 
     def shift(self, by: float) -> None:
         """The wall clock was set by so many seconds: what waits has not waited any longer for it."""

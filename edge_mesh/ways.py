@@ -6,12 +6,13 @@ and what waits remain the lane's, between this node and each receiver: a gateway
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from edge_mesh import envelope, regions, relay
-from edge_mesh.lanes import DURABLE_BYTES, LIVE_BYTES, MAX_RECORDS, SendingLane, Stand, Traffic
+from edge_mesh.convoy import GATHER_SECONDS, Convoy
+from edge_mesh.lanes import DURABLE_BYTES, LIVE_BYTES, MAX_RECORDS, SendingLane, Stand, Step, Traffic
 from edge_mesh.link import DURABLE, LIVE, Sender
 
 _MAX_PLANS = 4096
@@ -43,19 +44,19 @@ class _Collected:
 
 
 class Way:
-    """To one node, or to some of one other region. ``gateway`` is who hands on; None where nobody has to."""
+    """To one node, or to some of one other region; what is put is counted in ``traffic``."""
 
-    def __init__(
-        self, stand: Stand, lanes: Sequence[SendingLane], gateway: str | None, traffic: Traffic
-    ) -> None:
+    def __init__(self, stand: Stand, lanes: tuple[SendingLane, ...], traffic: Traffic) -> None:
         self._stand = stand
         self._link = stand.link
-        self._lanes = tuple(lanes)
-        self.gateway = gateway
+        self.lanes = lanes
+        self.gateway: str | None = None
+        """Who hands on what is for several; None where nobody has to."""
         self._traffic = traffic
         self._live = _Collected()
         self._durable = _Collected()
         self._sender: Sender | None = None
+        self._convoy: Convoy | None = None
         for position, lane in enumerate(lanes):
             lane.way, lane.bit, lane.traffic = self, 1 << position, traffic
 
@@ -96,6 +97,16 @@ class Way:
         if durable.size >= DURABLE_BYTES or len(durable.records) >= MAX_RECORDS:
             self._flush_durable()
 
+    def resumed(self, lane: SendingLane) -> None:
+        """The lane is about to catch up: with others of its region, where there are any."""
+        if len(self.lanes) == 1:
+            return
+        convoy = self._convoy
+        if convoy is None or not convoy.gathers:
+            convoy = self._convoy = Convoy(self._stand.outbox, self._put)
+            self._stand.later(GATHER_SECONDS, convoy.depart)
+        convoy.join(lane)
+
     def leave(self, lane: SendingLane) -> None:
         """What was collected for the lane, and must arrive, will be read from the outbox."""
         self._durable.masks = [mask & ~lane.bit for mask in self._durable.masks]
@@ -114,13 +125,15 @@ class Way:
 
     def close(self) -> None:
         """The way is not used any more."""
+        if self._convoy is not None:
+            self._convoy.dissolve()
         if self._sender is not None:
             self._sender.stop()
 
     def _flush_live(self) -> None:
         records, masks = self._live.take()
         now, _ = self._stand.times()
-        receivers = [(lane, count) for lane in self._lanes if (count := _count(masks, lane.bit))]
+        receivers = [(lane, count) for lane in self.lanes if (count := _count(masks, lane.bit))]
         for lane, count in receivers:
             lane.sent += count
         if len(receivers) > 1 and self.gateway is not None:
@@ -135,7 +148,10 @@ class Way:
 
     def _flush_durable(self) -> None:
         records, masks = self._durable.take()
-        steps = [(lane, step) for lane in self._lanes if lane.pending and (step := lane.book_pending())]
+        steps = [(lane, step) for lane in self.lanes if lane.pending and (step := lane.book_pending())]
+        self._put(steps, records, masks)
+
+    def _put(self, steps: list[tuple[SendingLane, Step]], records: list[bytes], masks: list[int]) -> None:
         if len(steps) > 1 and self.gateway is not None:
             targets = [relay.Target(lane.receiver, step.after, step.first, lane.bit) for lane, step in steps]
             self._put_to_gateway(self.gateway, targets, records, masks)
@@ -160,7 +176,7 @@ class Way:
         frame = relay.encode(data, targets, records, masks)
         self._traffic.add(len(records), len(frame))
         key = stand.keys.relay(gateway, stand.node)
-        lanes = [lane for lane in self._lanes if lane.bit & everybody]
+        lanes = [lane for lane in self.lanes if lane.bit & everybody]
         if all(lane.light for lane in lanes):
             self._link.put_soon(key, frame, DURABLE)
             return
@@ -287,7 +303,7 @@ class Ways:
     def rebuild(self) -> None:
         """Choose the ways anew."""
         self.flush()
-        self.close()
+        former = {way.lanes: way for way in self._ways}
         self._plans.clear()
         self._ways.clear()
         self._way_to.clear()
@@ -301,16 +317,28 @@ class Ways:
             lanes = [node.lane for node in nodes]
             if region == self._region:
                 for lane in lanes:
-                    self._open(region, (lane,), None)
+                    self._open(former, region, (lane,), None)
                 continue
             gateway = regions.gateway(region, (node.name for node in nodes if node.alive))
             if gateway is not None:
                 self._gateways[region] = gateway
             for start in range(0, len(lanes), relay.MAX_TARGETS):
-                self._open(region, lanes[start : start + relay.MAX_TARGETS], gateway)
+                self._open(former, region, tuple(lanes[start : start + relay.MAX_TARGETS]), gateway)
 
-    def _open(self, region: str, lanes: Sequence[SendingLane], gateway: str | None) -> None:
-        way = Way(self._stand, lanes, gateway, self._traffic.setdefault(region, Traffic()))
+        for way in former.values():
+            way.close()
+
+    def _open(
+        self,
+        former: dict[tuple[SendingLane, ...], Way],
+        region: str,
+        lanes: tuple[SendingLane, ...],
+        gateway: str | None,
+    ) -> None:
+        way = former.pop(lanes, None)
+        if way is None:
+            way = Way(self._stand, lanes, self._traffic.setdefault(region, Traffic()))
+        way.gateway = gateway
         self._ways.append(way)
         self._way_to.update((lane.receiver, way) for lane in lanes)
 

@@ -56,6 +56,7 @@ class Bench:
             self.local,  # type: ignore[arg-type]
             durable,
             lambda: (1000.0, self.clock),
+            lambda seconds, call: None,
             1 << 20,
             1.0,
         )
