@@ -328,6 +328,14 @@ class Link(_Session):
         self._recipes.append(recipe)
         self._declared.append(recipe())
 
+    def far_ends(self) -> list[str]:
+        """The endpoints at the other ends of all links. Callable from any thread."""
+        session = self._session
+        try:
+            return [str(link.dst) for link in session.info.links()] if session is not None else []
+        except zenoh.ZError:
+            return []
+
     # -- sending ----------------------------------------------------------------------------------------
 
     def put_soon(self, key: str, payload: bytes, priority: zenoh.Priority) -> None:

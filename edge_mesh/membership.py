@@ -66,6 +66,12 @@ class Membership:
         else:
             tokens.pop(token.incarnation, None)
         if token.node == self._node:
+            if alive and token.incarnation > self._incarnation:
+                logger.warning(
+                    "another node calls itself %r, in region %s: it keeps out of the mesh as long as this one is there",
+                    self._node,
+                    token.region,
+                )
             return self._own_name(tokens, token.region)
         after = min(tokens, default=None)
         if after is None:

@@ -14,6 +14,7 @@ from edge_mesh import control, envelope
 from edge_mesh.arrivals import Arrivals
 from edge_mesh.boundary import Boundary
 from edge_mesh.clock import HybridClock
+from edge_mesh.endpoints import Endpoints
 from edge_mesh.gateway import Gateway
 from edge_mesh.heartbeat import Heartbeat
 from edge_mesh.history_query import HistoryQuery, HistoryResponder
@@ -38,6 +39,7 @@ _LINGER = 0.05
 _COMMIT_LINGER = 0.002
 """With ``durability: commit`` a near node's acknowledgement is faster than a disk, and saves writing at all."""
 _PRUNE_SECONDS = 5.0
+_LOOK_SECONDS = 6.0
 _REMEMBER_SECONDS = 60.0
 _RETAINED_ATTEMPTS = 5
 _RETRY_PAUSE = 0.3
@@ -459,7 +461,9 @@ class ZenohMesh:
 
     async def _tick_forever(self) -> None:
         settings = self._settings
+        endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
         next_ping = next_prune = next_remember = 0.0
+        next_look = time.monotonic() + _LOOK_SECONDS / 2
         while True:
             wall, clock = self._times()
             for peer in self._peers.values():
@@ -468,6 +472,9 @@ class ZenohMesh:
                 next_ping = clock + settings.ping_seconds
                 if not self.refused:
                     self._heartbeat.beat(clock)
+            if clock >= next_look:
+                next_look = clock + _LOOK_SECONDS
+                self._spawn(endpoints.check())
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
                 self._outbox.prune()

@@ -1,0 +1,83 @@
+"""An endpoint that cannot be reached is told, with the reason, once; a name or version that does not fit, too."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from edge_mesh.endpoints import Place, parse
+from edge_mesh.keys import Keys
+from edge_mesh.membership import Membership
+from edge_mesh.settings import MeshTls
+from tests.mesh.fakes import Meadow, free_port, joined, until
+from tests.net.certificates import LOCALHOST, Authority
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "place"),
+    [
+        ("tcp/127.0.0.1:7447", Place("tcp", "127.0.0.1", 7447)),
+        ("tls/broker.example:7447?so_rcvbuf=1#iface=eth0", Place("tls", "broker.example", 7447)),
+        ("tcp/[::1]:7447", Place("tcp", "::1", 7447)),
+        ("unixsock-stream/run/mesh.sock", None),
+        ("tcp/7447", None),
+    ],
+)
+def test_places_of_endpoints(endpoint: str, place: Place | None) -> None:
+    assert parse(endpoint) == place
+
+
+async def test_endpoint_that_nobody_listens_on(nodes: Meadow, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    a = await nodes.node("a", port)
+    told = f"the mesh endpoint tcp/127.0.0.1:{port} cannot be reached, trying again: connection refused"
+    await until(lambda: told in caplog.text)
+    b = await nodes.node("b", listen=(f"tcp/127.0.0.1:{port}",))
+    await joined(a, b)
+    await until(lambda: f"the mesh endpoint tcp/127.0.0.1:{port} can be reached" in caplog.text)
+    assert caplog.text.count("cannot be reached") == 1
+
+
+def tls_of(authority: Authority, trusted: Authority, name: str) -> MeshTls:
+    pair = authority.issue(name, *LOCALHOST)
+    return MeshTls(pair.certificate, pair.key, trusted.certificate)
+
+
+async def test_foreign_certificates_are_refused_and_told(
+    nodes: Meadow, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, foreign = Authority(tmp_path, "ours"), Authority(tmp_path, "foreign")
+    endpoint = f"tls/localhost:{free_port()}"
+    a = await nodes.node("a", listen=(endpoint,), tls=tls_of(ours, ours, "a"))
+    b = await nodes.node("b", listen=(), connect=(endpoint,), tls=tls_of(ours, ours, "b"))
+    await joined(a, b)
+    assert "cannot be reached" not in caplog.text
+    await nodes.node("c", listen=(), connect=(endpoint,), tls=tls_of(foreign, ours, "c"))
+    await until(lambda: "it does not accept the certificate of this node (" in caplog.text)
+    caplog.clear()
+    await nodes.node("d", listen=(), connect=(endpoint,), tls=tls_of(foreign, foreign, "d"))
+    await until(lambda: "its certificate is not accepted here: " in caplog.text)
+    assert a.sees("b")
+    assert b.sees("a")
+
+
+def test_who_has_the_name_first_is_told_of_the_other(caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys("t")
+    older, newer = Membership(keys, "twin", 1), Membership(keys, "twin", 2)
+    for member in (older, newer):
+        for incarnation in (1, 2):
+            member.token_changed(keys.token("r", "twin", incarnation), True)
+    assert (older.refused, newer.refused) == (False, True)
+    assert caplog.text.count("another node calls itself 'twin'") == 1
+
+
+def test_foreign_version_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys("t")
+    member = Membership(keys, "a", 1)
+    token = keys.token("r", "b", 5).replace("/v1/", "/v2/")
+    for _ in range(3):
+        assert member.token_changed(token, True) is None
+    assert caplog.text.count("node b speaks version 2 of the mesh protocol, this node 1") == 1
