@@ -25,12 +25,13 @@ from tests.bench.brokers import (
     Outcome,
     geomq,
     geomq_doors,
-    geomq_pair,
+    geomq_line,
     mosquitto,
     mosquitto_bridge,
     mosquitto_command,
     mosquitto_doors,
 )
+from tests.bench.drain import measure_drain
 from tests.bench.durability import committing, measure_durability
 from tests.bench.flood import measure_flood
 
@@ -96,12 +97,12 @@ def meshed_and_masked(folder: Path) -> AbstractContextManager[Broker]:
     return geomq(folder, mesh=MESH, plugins=MASK)
 
 
-def pair(folder: Path) -> AbstractContextManager[Broker]:
-    return geomq_pair(folder)
+def line(hops: int) -> Start:
+    return lambda folder: geomq_line(folder, hops)
 
 
-def bridge(qos: int) -> Start:
-    return lambda folder: mosquitto_bridge(folder, qos)
+def bridge(qos: int, hops: int = 1) -> Start:
+    return lambda folder: mosquitto_bridge(folder, qos, hops)
 
 
 def door(name: str) -> Start:
@@ -134,11 +135,22 @@ SCENARIOS = (
     Scenario("WebSocket, QoS 0, 10 x 10", "-x ws -p 10 -s 10 -n 50000", door("ws"), their_door("ws")),
     Scenario("WebSocket, QoS 1, 10 x 10", "-x ws -p 10 -s 10 -q 1 -n 10000", door("ws"), their_door("ws")),
     Scenario("WebSocket, connections, one after the other", "-x ws -c 100", door("ws"), their_door("ws")),
-    Scenario("node to node, QoS 0, 10 x 10", "-p 10 -s 10 -n 40000", pair, bridge(0), budget=3),
+    Scenario("node to node, QoS 0, 10 x 10", "-p 10 -s 10 -n 40000", line(1), bridge(0), budget=3),
     Scenario(
-        "node to node, QoS 1, 10 x 10, on disk", "-p 10 -s 10 -q 1 -n 15000", pair, bridge(1), budget=1.5
+        "node to node, QoS 1, 10 x 10, on disk", "-p 10 -s 10 -q 1 -n 15000", line(1), bridge(1), budget=1.5
     ),
-    Scenario("node to node, QoS 1, 1,000 messages/s", "-q 1 -n 3000 -r 1000", pair, bridge(1), True, 2.5),
+    *(
+        Scenario(
+            f"{hops} {'hop' if hops == 1 else 'hops'}, QoS {qos}, 1,000 messages/s",
+            f"-q {qos} -n 3000 -r 1000",
+            line(hops),
+            bridge(qos, hops),
+            True,
+            2.5 if hops == 1 else 0,
+        )
+        for hops in (1, 2, 3)
+        for qos in (0, 1)
+    ),
 )
 
 
@@ -302,6 +314,7 @@ def main() -> None:
         rest += measure_rules(program, folder, arguments.rounds)
         rest += ["", "| resident memory | at start | each of 1,000 idle connections |", "| --- | --- | --- |"]
         rest += measure_memory(program, folder)
+        rest += measure_drain(program, folder, put_load)
         rest += measure_durability(program, folder, arguments.rounds, put_load)
         rest += measure_flood(folder)
         print("\n".join(rest))

@@ -44,6 +44,11 @@ user {user}
 """
 # Its WebSocket listeners take no address to bind to; its user has to be one that can read the key.
 
+ROOMY: dict[str, Any] = {
+    "mqtt": {"queue_max_messages": 2_000_000, "queue_max_bytes": "4GB"},
+    "limits": {"queue_total_bytes": 0},
+}
+
 BRIDGE = """
 connection bridge
 address 127.0.0.1:{remote}
@@ -61,6 +66,22 @@ class Broker:
         self.publish_port = publish_port
         self.subscribe_port = subscribe_port
         self.processes = processes
+        self.ports: list[int] = []
+        """One of each process, where they are a line."""
+        self.mesh = self.namespace = ""
+        """Where the mesh of a line can be asked, and as what."""
+
+    def stop(self, number: int) -> None:
+        """End one of the processes."""
+        self.processes[number].terminate()
+        self.processes[number].wait(15)
+
+    def start_again(self, number: int) -> None:
+        """Start one of the processes again; does not wait until it answers."""
+        command = self.processes[number].args
+        self.processes[number] = psutil.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def cpu(self) -> float:
         """Processor seconds of all processes so far."""
@@ -146,15 +167,18 @@ def mosquitto(folder: Path, persistence: bool = False) -> Iterator[Broker]:
 
 
 @contextmanager
-def mosquitto_bridge(folder: Path, qos: int) -> Iterator[Broker]:
-    near, far = free_port(), free_port()
-    near_path, far_path = folder / f"near-{near}.conf", folder / f"far-{far}.conf"
-    far_path.write_text(MOSQUITTO.format(port=far))
-    near_path.write_text(MOSQUITTO.format(port=near) + BRIDGE.format(remote=far, qos=qos))
-    command = mosquitto_command()
-    with _running(
-        [([command, "-c", str(far_path)], far), ([command, "-c", str(near_path)], near)], near, far
-    ) as broker:
+def mosquitto_bridge(folder: Path, qos: int, hops: int = 1) -> Iterator[Broker]:
+    """A line of brokers, each bridged to the next one; published at one end, subscribed at the other."""
+    ports = [free_port() for _ in range(hops + 1)]
+    commands = []
+    for position, port in reversed(list(enumerate(ports))):
+        path = folder / f"bridged-{port}.conf"
+        text = MOSQUITTO.format(port=port)
+        if position < hops:
+            text += BRIDGE.format(remote=ports[position + 1], qos=qos)
+        path.write_text(text)
+        commands.append(([mosquitto_command(), "-c", str(path)], port))
+    with _running(commands, ports[0], ports[-1]) as broker:
         time.sleep(1.5)
         yield broker
 
@@ -225,20 +249,26 @@ def geomq(folder: Path, data: Path | None = None, **sections: Any) -> Iterator[B
 
 
 @contextmanager
-def geomq_pair(folder: Path, durability: str = "commit") -> Iterator[Broker]:
-    near, far, near_mesh, far_mesh = (free_port() for _ in range(4))
+def geomq_line(folder: Path, hops: int = 1, durability: str = "commit", **mesh: Any) -> Iterator[Broker]:
+    """A line of nodes, each connected to the one before; published at the last, subscribed at the first."""
+    ports = [free_port() for _ in range(hops + 1)]
+    mesh_ports = [free_port() for _ in ports]
     commands = []
-    for name, port, mesh in (
-        ("far", far, {"listen": [f"tcp/127.0.0.1:{far_mesh}"]}),
-        ("near", near, {"listen": [f"tcp/127.0.0.1:{near_mesh}"], "connect": [f"tcp/127.0.0.1:{far_mesh}"]}),
-    ):
+    for position, port in enumerate(ports):
+        endpoints = {"listen": [f"tcp/127.0.0.1:{mesh_ports[position]}"]}
+        if position:
+            endpoints["connect"] = [f"tcp/127.0.0.1:{mesh_ports[position - 1]}"]
         config = {
-            "node": {"name": name, "region": name, "data": f"data-{port}"},
+            "node": {"name": f"n{position}", "region": f"r{position}", "data": f"data-{port}"},
             "listeners": [{"bind": f"127.0.0.1:{port}"}],
             "durability": durability,
-            "mesh": {"enabled": True, "namespace": f"bench-{near}", **mesh},
+            "mesh": {"enabled": True, "namespace": f"bench-{ports[0]}", **endpoints, **mesh},
+            **ROOMY,
         }
         commands.append((_geomq_command(folder, config), port))
-    with _running(commands, near, far) as broker:
+    with _running(commands, ports[-1], ports[0]) as broker:
+        broker.ports = ports
+        broker.mesh = f"tcp/127.0.0.1:{mesh_ports[-1]}"
+        broker.namespace = f"bench-{ports[0]}"
         time.sleep(1.5)
         yield broker

@@ -7,22 +7,16 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from broker.message import Message
 from broker.ports import Credentials, SessionTerms
 from broker.store.database import Database
 from broker.store.group import Group
 from broker.subscriptions import Held
-from tests.bench.brokers import Broker, Outcome, geomq, mosquitto
+from tests.bench.brokers import ROOMY, Broker, Outcome, geomq, mosquitto
 
 Start = Callable[[Path], AbstractContextManager[Broker]]
 PutLoad = Callable[[Path, Broker, list[str]], Outcome]
-
-ROOMY: dict[str, Any] = {
-    "mqtt": {"queue_max_messages": 2_000_000, "queue_max_bytes": "4GB"},
-    "limits": {"queue_total_bytes": 0},
-}
 
 LOADS = (
     ("QoS 1, 10 x 10", "-k -p 10 -s 10 -q 1 -n 20000"),
