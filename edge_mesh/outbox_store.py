@@ -124,6 +124,8 @@ class OutboxStore:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             check(db)
+        db.execute("PRAGMA temp_store=MEMORY")
+        db.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
         db.execute("BEGIN IMMEDIATE")
         self._create(aside)
         self._load()
@@ -325,19 +327,19 @@ class OutboxStore:
 
     def _delete(self, where: str, arguments: tuple[object, ...]) -> int:
         """Delete pointers, and the messages that nobody waits for any more; how many pointers there were."""
-        identifiers = self._db.execute(f"SELECT message FROM pointer WHERE {where}", arguments).fetchall()
-        if not identifiers:
+        db = self._db
+        count = db.execute(f"INSERT INTO gone SELECT message FROM pointer WHERE {where}", arguments).rowcount
+        if not count:
             return 0
-        self._db.execute(f"DELETE FROM pointer WHERE {where}", arguments)
-        orphaned = "id = ? AND NOT EXISTS (SELECT 1 FROM pointer WHERE message = id)"
-        for identifier in identifiers:
-            row = self._db.execute(
-                f"SELECT LENGTH(record) FROM message WHERE {orphaned}", identifier
-            ).fetchone()
-            if row is not None:
-                self._db.execute("DELETE FROM message WHERE id = ?", identifier)
-                self._bytes -= row[0]
-        return len(identifiers)
+        db.execute(f"DELETE FROM pointer WHERE {where}", arguments)
+        db.execute("DELETE FROM gone WHERE id IN (SELECT message FROM pointer WHERE message = gone.id)")
+        (size,) = db.execute(
+            "SELECT COALESCE(SUM(LENGTH(record)), 0) FROM gone JOIN message USING (id)"
+        ).fetchone()
+        db.execute("DELETE FROM message WHERE id IN (SELECT id FROM gone)")
+        db.execute("DELETE FROM gone")
+        self._bytes -= size
+        return count
 
     def _touch(self, name: str, now: float) -> Ledger:
         """A destination's account, which is about to change."""
