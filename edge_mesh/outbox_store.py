@@ -6,6 +6,7 @@ message is stored once, with a pointer for each destination.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import logging
 import sqlite3
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS interest (
 """
 
 _FORMAT = 1
+_COUNTERS_SECONDS = 1.0
 _COUNTERS = ("accepted", "acknowledged", "expired", *REASONS)
 
 
@@ -90,6 +92,8 @@ class OutboxStore:
         self._ledgers: dict[str, Ledger] = {}
         self._touched: set[str] = set()
         self._saved: tuple[dict[str, int], dict[str, Ledger], int, int] = ({}, {}, 0, 0)
+        self._changes_before = 0
+        self._counted_at = 0.0
         self.known_peers: list[KnownPeer] = []
         """As of the opening."""
         self._db: sqlite3.Connection
@@ -172,6 +176,8 @@ class OutboxStore:
 
     def close(self) -> None:
         """Close the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._write_counters()
         self._db.close()
 
     # -- transactions -----------------------------------------------------------------------------------
@@ -179,11 +185,23 @@ class OutboxStore:
     def begin(self) -> None:
         """Begin a transaction; what is in memory is kept, too."""
         self._db.execute("BEGIN IMMEDIATE")
+        self._changes_before = self._db.total_changes
         ledgers = {name: copy(ledger) for name, ledger in self._ledgers.items()}
         self._saved = (dict(self._peers), ledgers, self._bytes, self._next_message)
 
     def commit(self) -> None:
-        """Make everything since ``begin`` last."""
+        """Make everything since ``begin`` last.
+
+        Where only counters changed, because everything was acknowledged in time, the disk is left alone but for
+        once in :data:`_COUNTERS_SECONDS`: a crash forgets what was both accepted and acknowledged since.
+        """
+        now = time.monotonic()
+        if self._db.total_changes != self._changes_before or now - self._counted_at >= _COUNTERS_SECONDS:
+            self._counted_at = now
+            self._write_counters()
+        self._db.execute("COMMIT")
+
+    def _write_counters(self) -> None:
         assignments = ", ".join(f"{counter} = ?" for counter in _COUNTERS)
         self._db.executemany(
             f"UPDATE peer SET {assignments} WHERE id = ?",
@@ -192,7 +210,6 @@ class OutboxStore:
                 for name in self._touched
             ],
         )
-        self._db.execute("COMMIT")
         self._touched.clear()
 
     def rollback(self) -> None:
@@ -200,7 +217,8 @@ class OutboxStore:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
             self._peers, self._ledgers, self._bytes, self._next_message = self._saved
-        self._touched.clear()
+        # Some may have been counted in transactions that left them to this one.
+        self._touched = set(self._ledgers)
 
     def ledgers(self) -> dict[str, Ledger]:
         """A copy of every destination's account."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_mesh.outbox import Outbox
-from edge_mesh.outbox_store import Entry, OutboxError, Row
+from edge_mesh.outbox_store import Entry, OutboxError, OutboxStore, Row
 from tests.mesh.fakes import until
 
 
@@ -152,3 +152,40 @@ async def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(OutboxError, match="cannot be opened"):
         Outbox(path, 1.0, 1)
+
+
+def test_what_is_acknowledged_in_time_costs_no_commit_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    store = OutboxStore(path)
+    store.begin()
+    store.add([Entry(b"m", 0.0, (("b", 1),))], 1.0, {"b": 1})
+    store.commit()
+    before = path.with_name("outbox.db-wal").stat().st_size
+    for number in range(2, 100):
+        store.begin()
+        store.add([Entry(b"m", 0.0, (("b", number),))], 1.0, {"b": number})
+        store.acknowledge("b", number)
+        store.commit()
+    assert path.with_name("outbox.db-wal").stat().st_size == before
+    assert store.ledgers()["b"].acknowledged == 99
+    store.close()
+    again = OutboxStore(path)
+    ledger = again.ledgers()["b"]
+    assert (ledger.accepted, ledger.acknowledged, ledger.queued) == (99, 99, 0)
+    again.close()
+
+
+def test_counters_survive_a_transaction_that_failed(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    store = OutboxStore(path)
+    for number in (1, 2, 3):
+        store.begin()
+        store.add([Entry(b"m", 0.0, (("b", number),))], 1.0, {"b": number})
+        if number == 2:
+            store.rollback()
+        else:
+            store.commit()
+    store.close()
+    again = OutboxStore(path)
+    assert (again.ledgers()["b"].accepted, again.ledgers()["b"].acknowledged) == (2, 2)
+    again.close()
