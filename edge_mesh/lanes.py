@@ -29,7 +29,7 @@ MAX_RECORDS = 1000
 _DIRECT_BYTES = 128 << 10
 """Up to so much on its way is put by the loop itself, which saves a thread's latency. Zenoh may drop it then:
 the receiver sees the gap."""
-READ_BYTES = 512 << 10
+READ_BYTES = 128 << 10
 
 Times = Callable[[], tuple[float, float]]
 """(wall-clock seconds, seconds of a clock that never jumps)."""
