@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from broker.message import Message
+from broker.message import Delivery, Message
 from broker.ports import Stored, StoredSession, StoredWill
 from broker.salvage import check, is_damage
 from broker.store import records
@@ -19,6 +19,8 @@ from broker.store.schema import COLUMNS, SchemaError, insert, migrate
 
 logger = logging.getLogger("geomq.store")
 
+_LOAD_BYTES = 1 << 20
+"""Payloads beyond which no further message is read at a time."""
 _SLICE = 500
 """Rows, or pages, that are freed at a time: nobody should wait for more."""
 _MANY_FREE = 1024
@@ -176,7 +178,8 @@ class Database:
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         if free > _MANY_FREE and free > pages // 4:
-            self._connection.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
+            # `execute` would take one step of it, which frees one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_SLICE})")
             return True
         return False
 
@@ -257,20 +260,22 @@ class Database:
     def load(self, request: Load, now: float) -> Stored:
         """The next deliveries of a session. sqlite3.Error where they cannot be read."""
         columns = ", ".join(f"m.{name}" for name in COLUMNS["message"].split(", "))
-        found = self._connection.execute(
+        rows = self._connection.execute(
             f"SELECT d.qos, d.retain, d.identifiers, d.number, d.sent, {columns}"  # noqa: S608 - names from here
             " FROM delivery d JOIN message m ON m.key = d.message"
             " WHERE d.session = ? AND d.number >= ? ORDER BY d.number LIMIT ?",
             (request.session, request.first, request.at_most),
-        ).fetchall()
-        return Stored(
-            [
-                ((records.message_of(rest), qos, bool(retain), identifiers, number), bool(sent))
-                for qos, retain, identifiers, number, sent, *rest in found
-            ],
-            len(found) < request.at_most,
-            now,
         )
+        found: list[tuple[Delivery, bool]] = []
+        size = 0
+        for qos, retain, identifiers, number, sent, *rest in rows:
+            message = records.message_of(rest)
+            found.append(((message, qos, bool(retain), identifiers, number), bool(sent)))
+            size += len(message.payload)
+            if size >= _LOAD_BYTES:
+                rows.close()
+                return Stored(found, False, now)
+        return Stored(found, len(found) < request.at_most, now)
 
 
 class _Along:
