@@ -18,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.salvage import check, is_damage, salvage, set_aside
+from broker.salvage import check, finish, is_damage, replace_damaged
 from edge_mesh.ledger import REASONS, Ledger
 
 logger = logging.getLogger("geomq.mesh.outbox")
@@ -100,27 +100,26 @@ class OutboxStore:
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                finish(path)
             try:
-                self._open(path, None)
+                self._open(path)
             except sqlite3.Error as error:
                 if path is None or not is_damage(error):
                     raise
                 self._db.close()
-                aside = set_aside(path)
-                self._open(path, aside)
+                aside = replace_damaged(path, error, _prepare, _fit)
+                self._open(path)
                 count = self._db.execute("SELECT COUNT(*) FROM message").fetchone()[0]
                 logger.error(
-                    "the outbox %s is damaged (%s): it is kept as %s; %d messages could be read from it",
+                    "the outbox %s was damaged: it is kept as %s; %d messages could be read",
                     path,
-                    error,
                     aside,
                     count,
                 )
         except (OSError, sqlite3.Error) as error:
             raise OutboxError(f"the outbox {path} cannot be opened: {error}") from error
 
-    def _open(self, path: Path | None, aside: Path | None) -> None:
-        """Open the database, with what is to be saved from one that was set aside."""
+    def _open(self, path: Path | None) -> None:
         self._db = db = sqlite3.connect(
             str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
         )
@@ -131,11 +130,11 @@ class OutboxStore:
         db.execute("PRAGMA temp_store=MEMORY")
         db.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
         db.execute("BEGIN IMMEDIATE")
-        self._create(aside)
+        self._create()
         self._load()
         db.execute("COMMIT")
 
-    def _create(self, aside: Path | None) -> None:
+    def _create(self) -> None:
         db = self._db
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version not in (0, _FORMAT):
@@ -143,11 +142,6 @@ class OutboxStore:
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA user_version={_FORMAT}")
-        if aside is not None:
-            salvage(aside, db)
-            db.execute("DELETE FROM pointer WHERE message NOT IN (SELECT id FROM message)")
-            db.execute("DELETE FROM pointer WHERE destination NOT IN (SELECT id FROM peer)")
-            db.execute("DELETE FROM message WHERE id NOT IN (SELECT message FROM pointer)")
         # A new file is a new epoch: receivers' marks of a lost one must not swallow what is sent now.
         db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (time.time_ns(),))
         db.execute("INSERT INTO meta VALUES ('run', 1) ON CONFLICT DO UPDATE SET value = value + 1")
@@ -398,3 +392,13 @@ class OutboxStore:
             "DELETE FROM interest WHERE peer = ? AND topic_filter = ?",
             [(name, topic_filter) for topic_filter in removed],
         )
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+
+
+def _fit(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM pointer WHERE message NOT IN (SELECT id FROM message)")
+    connection.execute("DELETE FROM pointer WHERE destination NOT IN (SELECT id FROM peer)")
+    connection.execute("DELETE FROM message WHERE id NOT IN (SELECT message FROM pointer)")

@@ -10,6 +10,7 @@ from typing import IO, Annotated
 
 import typer
 
+from broker import salvage
 from broker.cli.common import fail, load_config
 from broker.datafolder import DataFolder, FolderError
 from broker.store.database import StoreError
@@ -65,16 +66,24 @@ def _summary(rows: dict[str, int]) -> str:
 
 @app.command()
 def check(config: ConfigOption = None, data: DataOption = None) -> None:
-    """Tell what the database holds and whether it is sound; exit code 1 where it is not. The node may be running."""
-    path = _folder(config, data) / DATABASE
-    with _told(), reading(path) as connection:
-        found = problems(connection)
-        if not found:
-            print(f"{path} is sound: {_summary(counts(connection))}")
-            return
-    fail(
-        "\n".join([f"{path} is damaged; its node sets it aside and saves what it can when it starts", *found])
-    )
+    """Tell what the databases hold, and whether they are sound: exit code 1 where one is not. The node may run."""
+    folder = _folder(config, data)
+    damaged: list[str] = []
+    with _told():
+        with reading(folder / DATABASE) as connection:
+            found = {folder / DATABASE: problems(connection)}
+            summary = "" if found[folder / DATABASE] else _summary(counts(connection))
+        found |= {path: salvage.problems_of(path) for name in _OTHERS if (path := folder / name).is_file()}
+    for path, lines in found.items():
+        if lines:
+            damaged += [
+                f"{path} is damaged; its node sets it aside and saves what it can when it starts",
+                *lines,
+            ]
+        else:
+            print(f"{path} is sound" + (f": {summary}" if path.name == DATABASE else ""))
+    if damaged:
+        fail("\n".join(damaged))
 
 
 @app.command()
@@ -114,7 +123,12 @@ def _writing(file: Path | None) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     with file.open("x", encoding="utf-8") as out:
-        yield out
+        try:
+            yield out
+            out.flush()
+        except OSError as error:
+            file.unlink()
+            fail(f"{file}: {error.strerror}")
 
 
 @app.command("import")

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from broker.salvage import salvage, set_aside
+from broker import salvage
 from broker.store.schema import migrate
 
 logger = logging.getLogger("geomq.store")
@@ -16,30 +16,23 @@ _TOLD = {"retained": "retained messages", "session": "sessions", "delivery": "qu
 
 
 def replace_damaged(path: Path, error: sqlite3.Error) -> None:
-    """Set a damaged database aside, and put a new one in its place."""
-    aside = set_aside(path)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        migrate(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        salvage(aside, connection)
-        _make_consistent(connection)
+    """Set a damaged database aside, and put a new one in its place; OSError or sqlite3.Error where it cannot be."""
+    aside = salvage.replace_damaged(path, error, _prepare, _make_consistent)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         counts = [
             f"{connection.execute(f'SELECT count(*) FROM {table}').fetchone()[0]} {name}"  # noqa: S608
             for table, name in _TOLD.items()
         ]
-        connection.execute("COMMIT")
-    logger.error(
-        "%s is damaged (%s): it is kept as %s; what could be read from it: %s",
-        path,
-        error,
-        aside,
-        ", ".join(counts),
-    )
+    logger.error("%s was damaged: it is kept as %s; what could be read: %s", path, aside, ", ".join(counts))
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    migrate(connection)
 
 
 def _make_consistent(connection: sqlite3.Connection) -> None:
-    """Drop what belongs to something that could not be read."""
+    """Rows that belong to rows that could not be read mean nothing."""
     for table in ("subscription", "delivery", "incoming", "releasing"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT key FROM session)")  # noqa: S608
     connection.execute("DELETE FROM delivery WHERE message NOT IN (SELECT key FROM message)")

@@ -91,8 +91,13 @@ def insert(table: str, how: str = "REPLACE") -> str:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a database to this version; SchemaError where it is of a later one."""
+    """Bring a database to this version.
+
+    SchemaError where it is of a later one, sqlite3.DatabaseError where it has tables and no version.
+    """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if not version and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        raise sqlite3.DatabaseError("its schema has no version")
     if version > VERSION:
         raise SchemaError(f"schema version {version} is newer than this GeoMQ knows ({VERSION}): update it")
     for step, script in enumerate(MIGRATIONS[version:], version + 1):

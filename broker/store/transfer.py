@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from broker import salvage
 from broker.store.database import Database
 from broker.store.schema import COLUMNS, TABLES, VERSION, insert
 
@@ -58,9 +59,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def problems(connection: sqlite3.Connection) -> list[str]:
     """What does not fit together, one line each; none where all is well."""
-    found = [
-        f"SQLite: {line}" for (line,) in connection.execute("PRAGMA integrity_check(20)") if line != "ok"
-    ]
+    found = salvage.problems(connection)
     if found:
         return found
     for what, rows in _PROBLEMS.items():
@@ -100,13 +99,16 @@ def back_up(source: Path, target: Path) -> None:
 
 
 def exported(connection: sqlite3.Connection) -> Iterator[str]:
-    """Everything as JSON lines: a head, then a row each. Bytes are in base64."""
+    """Everything as JSON lines: a head, a row each, and an end with their number. Bytes are in base64."""
     yield json.dumps({"format": FORMAT, "schema": VERSION})
+    rows = 0
     for table in TABLES:
         names = COLUMNS[table].split(", ")
         for row in connection.execute(f"SELECT {COLUMNS[table]} FROM {table}"):  # noqa: S608
             values = {name: _told(value) for name, value in zip(names, row, strict=True)}
             yield json.dumps({"table": table} | values, ensure_ascii=False)
+            rows += 1
+    yield json.dumps({"end": rows})
 
 
 def _told(value: Any) -> Any:
@@ -123,7 +125,6 @@ def bring_in(lines: Iterable[str], path: Path, replace: bool = False) -> dict[st
     TransferError where the lines are not such, or where the database holds something and ``replace`` is not said.
     """
     Database(path).close()
-    numbered = enumerate(lines, 1)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         if any(counts(connection).values()):
@@ -131,18 +132,36 @@ def bring_in(lines: Iterable[str], path: Path, replace: bool = False) -> dict[st
                 raise TransferError(f"{path} is not empty: say --replace to give up what it holds")
             for table in TABLES:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608
-        _check_head(next(numbered, (1, ""))[1])
-        for number, line in numbered:
-            try:
-                _bring_in_row(connection, json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, sqlite3.Error) as error:
-                raise TransferError(f"line {number} cannot be understood: {error!r}") from None
+        _bring_in_rows(connection, iter(lines))
         found = problems(connection)
         if found:
             raise TransferError(f"what is told does not fit together: {'; '.join(found)}")
         result = counts(connection)
         connection.execute("COMMIT")
         return result
+
+
+def _bring_in_rows(connection: sqlite3.Connection, lines: Iterator[str]) -> None:
+    kinds = salvage.kinds_of(connection)
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            if number == 1:
+                _check_head(line)
+                continue
+            row = json.loads(line)
+            if "end" in row:
+                if row["end"] != number - 2:
+                    raise TransferError(f"{number - 2} rows are there of {row['end']}")
+                return
+            _bring_in_row(connection, row, kinds)
+    except UnicodeDecodeError as error:
+        raise TransferError(f"line {number + 1} or one soon after is not UTF-8: {error.reason}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, sqlite3.Error) as error:
+        raise TransferError(f"line {number} cannot be understood: {error!r}") from None
+    if not number:
+        _check_head("")
+    raise TransferError("the last line, which tells how many rows there are, is missing: the file was cut")
 
 
 def _check_head(line: str) -> None:
@@ -157,9 +176,15 @@ def _check_head(line: str) -> None:
         )
 
 
-def _bring_in_row(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+def _bring_in_row(
+    connection: sqlite3.Connection, row: dict[str, Any], kinds: dict[str, dict[str, tuple[type, ...]]]
+) -> None:
     table = row.pop("table")
     names = COLUMNS[table].split(", ")
     if set(row) != set(names):
         raise ValueError(f"a row of {table} has {', '.join(names)}")
-    connection.execute(insert(table, "ABORT"), [_understood(row[name]) for name in names])
+    values = [_understood(row[name]) for name in names]
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, bool) or not isinstance(value, kinds[table][name]):
+            raise ValueError(f"{name} of {table} cannot be {value!r}")
+    connection.execute(insert(table, "ABORT"), values)

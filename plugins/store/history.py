@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from broker.message import Message
 from broker.protocol.topics import matches
-from broker.salvage import check, is_damage, salvage, set_aside
+from broker.salvage import check, finish, is_damage, replace_damaged
 
 logger = logging.getLogger("geomq.history")
 
@@ -88,20 +88,19 @@ class History:
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            finish(self._path)
             return self._opened()
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise
-            aside = set_aside(self._path)
+            aside = replace_damaged(self._path, error, _prepare, _fit)
             db = self._opened()
-            db.execute("BEGIN")
-            salvage(aside, db)
-            db.execute("DELETE FROM message WHERE topic NOT IN (SELECT id FROM topic)")
             (count,) = db.execute("SELECT COUNT(*) FROM message").fetchone()
-            db.execute("COMMIT")
             logger.error(
-                "the history %s is damaged (%s): it is kept as %s; %d messages could be read from it",
-                *(self._path, error, aside, count),
+                "the history %s was damaged: it is kept as %s; %d messages could be read",
+                self._path,
+                aside,
+                count,
             )
             return db
 
@@ -326,3 +325,11 @@ def _topics_like(db: sqlite3.Connection, topic_filter: str) -> Iterator[tuple[st
         yield from db.execute(
             "SELECT name, id FROM topic WHERE name >= ? AND name < ?", (literal, literal + "\U0010ffff")
         )
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+
+
+def _fit(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM message WHERE topic NOT IN (SELECT id FROM topic)")

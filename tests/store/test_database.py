@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker import salvage
 from broker.message import Message
 from broker.ports import Credentials, SessionTerms
 from broker.store.database import Database, StoreError
@@ -259,3 +261,94 @@ def test_no_more_is_read_at_a_time_than_has_room(tmp_path: Path) -> None:
             found += [delivery[4] for delivery, _ in stored.deliveries]
             complete = stored.complete
         assert found == list(range(1, 21))
+
+
+def damage(path: Path, *places: float) -> bytes:
+    """Overwrite a page at each of these parts of a file; the whole, as it is then."""
+    data = bytearray(path.read_bytes())
+    for place in places:
+        at = max(4096, int(len(data) * place) // 4096 * 4096)
+        data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    return bytes(data)
+
+
+def queued(database: Database) -> int:
+    return sum(session.queued for session in database.sessions())
+
+
+def test_what_lies_between_damaged_pages_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    with closing(Database(path)) as database:
+        database.write(owing(3, 4000))
+    damage(path, 0.2, 0.8)
+    with closing(Database(path)) as database:
+        assert queued(database) > 3 * 3500
+
+
+@pytest.mark.parametrize("where", ["retained", "subscription"])
+def test_text_that_is_none_is_damage(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "broker.db"
+    with closing(Database(path)) as database:
+        database.write(owing(3, 10))
+        database.write(retaining([kept("a"), kept("b")]))
+    column, one = ("topic", "topic = 'a'") if where == "retained" else ("topic_filter", "session = 1")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE {where} SET {column} = CAST(x'ff' AS TEXT) WHERE {one}")
+    with closing(Database(path)) as database:
+        assert len(list(database.retained())) + sum(len(s.subscriptions) for s in database.sessions()) == 4
+        assert queued(database) == 30
+    assert len(list(tmp_path.glob("broker.db.damaged-*[0-9]"))) == 1
+
+
+def test_tables_without_a_version_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "broker.db"
+    with closing(Database(path)) as database:
+        database.write(owing(3, 10))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    with closing(Database(path)) as database:
+        assert queued(database) == 30
+
+
+def test_salvage_that_was_killed_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "broker.db"
+    with closing(Database(path)) as database:
+        database.write(owing(3, 2000))
+    damaged = damage(path, 0.5)
+    for moment in ("_salvage", "_sync", "_set_aside"):
+
+        def killed(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(salvage, moment, killed)
+            with pytest.raises(KeyboardInterrupt):
+                Database(path)
+        assert path.read_bytes() == damaged, f"nothing is lost when {moment} is not reached"
+    # As if killed between the two renamings.
+    with closing(Database(path)) as database:
+        before = queued(database)
+    path.rename(tmp_path / "broker.db.salvaged")
+    (tmp_path / "broker.db-wal").write_bytes(b"of the damaged one")
+    with closing(Database(path)) as database:
+        assert queued(database) == before > 4000
+
+
+def test_salvage_without_room_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "broker.db"
+    with closing(Database(path)) as database:
+        database.write(owing(3, 2000))
+    damaged = damage(path, 0.5)
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(salvage.shutil, "copyfile", full)
+        with pytest.raises(StoreError, match="No space left on device; nothing was changed"):
+            Database(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["broker.db"]
+    assert path.read_bytes() == damaged
+    with closing(Database(path)) as database:
+        assert queued(database) > 4000

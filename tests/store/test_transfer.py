@@ -13,6 +13,7 @@ import pytest
 
 from broker.store.database import Database
 from broker.store.transfer import TransferError, bring_in, counts, exported, problems, reading
+from edge_mesh.outbox_store import OutboxStore
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
 from tests.store.test_database import kept, owing
 
@@ -41,8 +42,9 @@ def filled(tmp_path: Path) -> Path:
 def test_what_is_written_out_is_read_in(filled: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.jsonl"
     assert geomq("export", out, "--data", filled).returncode == 0
-    head, *rows = map(json.loads, out.read_text().splitlines())
+    head, *rows, end = map(json.loads, out.read_text().splitlines())
     assert head == {"format": "geomq-export-1", "schema": 2}
+    assert end == {"end": len(rows)}
     assert {row["table"] for row in rows} >= {"session", "delivery", "message", "retained", "mark"}
     again = tmp_path / "again"
     done = geomq("import", out, "--data", again)
@@ -57,13 +59,41 @@ def test_what_is_written_out_is_read_in(filled: Path, tmp_path: Path) -> None:
     assert "File exists" in geomq("export", out, "--data", filled).stderr, "nothing is written over"
 
 
+HEAD = '{"format": "geomq-export-1", "schema": 2}'
+
+
+def test_file_that_was_cut_changes_nothing(filled: Path) -> None:
+    path = filled / "broker.db"
+    with reading(path) as connection:
+        lines = list(exported(connection))
+    for cut in range(1, len(lines)):
+        with pytest.raises(TransferError, match="the file was cut"):
+            bring_in(lines[:cut], path, replace=True)
+    with pytest.raises(TransferError, match=f"{len(lines) - 3} rows are there of {len(lines) - 2}"):
+        bring_in([*lines[:5], *lines[6:]], path, replace=True)
+    with reading(path) as connection:
+        assert list(exported(connection)) == lines
+
+
+def test_file_that_is_no_text(filled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "strange.jsonl"
+    file.write_bytes(HEAD.encode() + b"\n\xff\xfe\n")
+    done = geomq("import", file, "--data", filled, "--replace")
+    assert done.returncode == 1
+    assert "not UTF-8" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
         ("nonsense", "line 2 cannot be understood"),
         ('{"table": "unknown"}', "line 2 cannot be understood"),
         ('{"table": "incoming", "session": 1}', "a row of incoming has session, packet_id"),
-        ('{"table": "incoming", "session": 1, "packet_id": null}', "NOT NULL"),
+        ('{"table": "incoming", "session": 1, "packet_id": null}', "packet_id of incoming cannot be None"),
+        ('{"table": "incoming", "session": 1, "packet_id": "7"}', "packet_id of incoming cannot be '7'"),
+        ('{"table": "incoming", "session": 1, "packet_id": true}', "packet_id of incoming cannot be True"),
+        ('{"table": "incoming", "session": 1, "packet_id": ' + "9" * 30 + "}", "line 2 cannot be understood"),
         ('{"table": "delivery", "session": 1, "number": 1, "message": 1, "qos": 1, "retain": 0,'
          ' "identifiers": {"base64": ""}, "size": 1, "sent": 0}', "1 queued messages of unknown sessions"),
     ],
@@ -73,7 +103,7 @@ def test_bad_lines_change_nothing(filled: Path, line: str, says: str) -> None:
     with reading(path) as connection:
         before = counts(connection)
     with pytest.raises(TransferError, match=says):
-        bring_in(['{"format": "geomq-export-1", "schema": 2}', line], path, replace=True)
+        bring_in([HEAD, line, '{"end": 1}'], path, replace=True)
     with pytest.raises(TransferError, match="line 1"):
         bring_in([], path, replace=True)
     with pytest.raises(TransferError, match="schema 99"):
@@ -98,6 +128,25 @@ def test_check_tells_what_is_wrong(filled: Path, tmp_path: Path) -> None:
     data[4096 : 4096 * 4] = b"\xff" * (4096 * 3)
     path.write_bytes(data)
     assert geomq("check", "--data", filled).returncode == 1
+
+
+def test_check_looks_at_texts_and_at_the_other_databases(filled: Path) -> None:
+    path = filled / "broker.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE retained SET topic = CAST(x'ff' AS TEXT)")
+    bad = geomq("check", "--data", filled)
+    assert bad.returncode == 1
+    assert "Could not decode to UTF-8" in bad.stderr
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM retained")
+    OutboxStore(filled / "outbox.db").close()
+    assert "outbox.db is sound" in geomq("check", "--data", filled).stdout
+    data = bytearray((filled / "outbox.db").read_bytes())
+    data[4096:12288] = b"\xff" * 8192
+    (filled / "outbox.db").write_bytes(data)
+    bad = geomq("check", "--data", filled)
+    assert (bad.returncode, "outbox.db is damaged" in bad.stderr) == (1, True)
+    assert "broker.db is sound" in bad.stdout
 
 
 def test_backup_of_a_running_node(tmp_path: Path) -> None:
