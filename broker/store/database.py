@@ -40,6 +40,8 @@ class Database:
 
     def __init__(self, path: Path, synchronous: str = "full") -> None:
         self.path = path
+        if path.is_file() and not path.stat().st_size:
+            logger.error("%s was there, and is empty: what it held is lost", path)
         try:
             finish(path)
             self._connection = _opened(path, synchronous)
@@ -259,6 +261,14 @@ class Database:
 
     def load(self, request: Load, now: float) -> Stored:
         """The next deliveries of a session. sqlite3.Error where they cannot be read."""
+        try:
+            return self._load_at_once(request, now)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            return self._load_one_by_one(request, now, error)
+
+    def _load_at_once(self, request: Load, now: float) -> Stored:
         columns = ", ".join(f"m.{name}" for name in COLUMNS["message"].split(", "))
         rows = self._connection.execute(
             f"SELECT d.qos, d.retain, d.identifiers, d.number, d.sent, {columns}"  # noqa: S608 - names from here
@@ -276,6 +286,40 @@ class Database:
                 rows.close()
                 return Stored(found, False, now)
         return Stored(found, len(found) < request.at_most, now)
+
+    def _load_one_by_one(self, request: Load, now: float, error: sqlite3.Error) -> Stored:
+        """What can be read although some of it cannot."""
+        found: list[tuple[Delivery, bool]] = []
+        first, lost = request.first, 0
+        while True:
+            rows = self._connection.execute(
+                "SELECT qos, retain, identifiers, number, sent, message FROM delivery"
+                " WHERE session = ? AND number >= ? ORDER BY number LIMIT ?",
+                (request.session, first, request.at_most),
+            ).fetchall()
+            for qos, retain, identifiers, number, sent, key in rows:
+                message = self._message(key)
+                if message is None:
+                    lost += 1
+                else:
+                    found.append(((message, qos, bool(retain), identifiers, number), bool(sent)))
+            complete = len(rows) < request.at_most
+            if found or complete:
+                logger.error(
+                    "%s is damaged (%s): %d of %d messages for a session cannot be read; the node saves what it can "
+                    "when it is started again",
+                    *(self.path, error, lost, lost + len(found)),
+                )
+                return Stored(found, complete, now)
+            first = rows[-1][3] + 1
+
+    def _message(self, key: int) -> Message | None:
+        query = f"SELECT {COLUMNS['message']} FROM message WHERE key = ?"  # noqa: S608 - names from here
+        try:
+            row = self._connection.execute(query, (key,)).fetchone()
+        except sqlite3.Error:
+            return None
+        return records.message_of(row) if row is not None else None
 
 
 class _Along:

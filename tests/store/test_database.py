@@ -352,3 +352,30 @@ def test_salvage_without_room_changes_nothing(tmp_path: Path, monkeypatch: pytes
     assert path.read_bytes() == damaged
     with closing(Database(path)) as database:
         assert queued(database) > 4000
+
+
+def test_damage_that_is_met_while_running_hides_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "broker.db"
+    with closing(Database(path)) as database:
+        database.write(owing(1, 1000))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("UPDATE message SET topic = CAST(x'ff' AS TEXT) WHERE key % 2 OR key <= 300")
+        found: list[int] = []
+        complete = False
+        while not complete:
+            stored = database.load(Load(1, found[-1] + 1 if found else 0, 100, print), 0.0)
+            found += [delivery[4] for delivery, _ in stored.deliveries]
+            complete = stored.complete
+        assert len(found) == 350
+        assert "messages for a session cannot be read" in caplog.text
+
+
+def test_file_that_became_empty_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "broker.db"
+    Database(path).close()
+    assert not caplog.text
+    path.write_bytes(b"")
+    Database(path).close()
+    assert "was there, and is empty" in caplog.text
