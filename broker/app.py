@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import ipaddress
 import logging
-import signal
 import sqlite3
 import sys
 import time
@@ -36,6 +34,7 @@ from broker.ports import Authority, Stage
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
+    from broker.store.room import DiskRoom
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
@@ -71,6 +70,7 @@ class Node:
         self._listeners: list[Listener] = []
         self._folder: DataFolder | None = None
         self._store: StoreWriter | None = None
+        self._room: DiskRoom | None = None
         self._marks: dict[str, tuple[int, int]] = {}
         self._journal = AuditLog()
         self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
@@ -110,15 +110,17 @@ class Node:
         if self.config.durability != "commit":
             return
         from broker.store.database import Database, StoreError
+        from broker.store.room import DiskRoom, with_room
         from broker.store.writer import StoreWriter
 
         path = self.config.node.data / "broker.db"
         try:
-            database = await asyncio.to_thread(Database, path, self.config.synchronous)
+            database = await with_room(path.parent, lambda: Database(path, self.config.synchronous))
         except StoreError as error:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
         self._store.told = self.engine.flush
+        self._room = DiskRoom(path.parent, self.config.limits.disk_reserve)
         try:
             await self._recover(self._store, path)
             self._marks = self._store.marks()
@@ -128,8 +130,10 @@ class Node:
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:
         """Take back what earlier processes kept, before the first client can come."""
+        from broker.store.room import with_room
+
         engine = self.engine
-        await asyncio.to_thread(store.settle)
+        await with_room(path.parent, store.settle)
         retained = engine.restore(store.retained(), time.time())
         total = store.count_sessions()
         now = self._loop.time()
@@ -272,9 +276,21 @@ class Node:
         # Behind whatever else has arrived by then.
         self._loop.call_soon(lambda: self.engine.take_turns(self._loop.time()))
 
+    def _note_room(self, short: bool) -> None:
+        assert self._store is not None
+        self._store.short = short
+        if short:
+            logger.error(
+                "the disk of %s is nearly full: what has to be kept is refused", self.config.node.data
+            )
+        else:
+            logger.warning("the disk of %s has room again", self.config.node.data)
+
     def _refresh(self) -> None:
         """Take in what has changed on disk."""
         self._journal.tick()
+        if self._room is not None and self._room.look():
+            self._note_room(self._room.short)
         changed = [gate for gate in self._gates if gate.refresh()]
         if changed:
             self.engine.rights.changed()
@@ -445,40 +461,3 @@ def _why_not(bind: str, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"cannot listen on {bind}: ports below 1024 need privileges"
     return f"cannot listen on {bind}: {error.strerror or error}"
-
-
-async def run_node(config: NodeConfig) -> None:
-    """Run a node until SIGTERM or SIGINT, or until cancelled. StartError where it cannot start."""
-    node = Node(config)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    await node.start()
-    _collect_rarely()
-    name, region = config.node.name, config.node.region
-    for place in node.places:
-        logger.info("node %s in region %s serves MQTT on %s", name, region, place)
-    try:
-        await stopping.wait()
-    finally:
-        logger.info("node %s stops", name)
-        await node.stop()
-
-
-def _collect_rarely() -> None:
-    """Have the garbage collector look at what is new, not at all sessions and messages again and again.
-
-    A full collection of 100,000 objects takes tens of milliseconds, in which nobody is served. Nearly all that
-    the broker lets go of is freed at once, by its reference count.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 1000)
-
-
-def run(config: NodeConfig) -> None:
-    """Run a node on its own event loop until it is told to stop. StartError where it cannot start."""
-    import uvloop
-
-    uvloop.run(run_node(config))

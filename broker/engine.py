@@ -225,13 +225,15 @@ class Engine:
 
     def is_refused_by_disk(self, session: Session, packet: Publish, route: Route) -> bool:
         """Whether a message above QoS 0 needs a disk that takes nothing at the moment."""
-        if self.store is None or not self.store.failing:
+        store, mesh = self.store, self.mesh
+        if (store is None or not store.failing) and (mesh is None or not mesh.failing):
             return False
         return (
             packet.retain
             or (packet.qos == 2 and session.disk is not None)
             or any(receiver.session.disk is not None for receiver in route.receivers)
             or bool(route.groups)
+            or (mesh is not None and bool(route.nodes) and mesh.has_to_keep(route.nodes))
         )
 
     def restore(self, messages: Iterable[Message], now: float) -> int:

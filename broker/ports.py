@@ -72,6 +72,13 @@ class Mesh(Protocol):
         ``on_safe`` is then not called.
         """
 
+    @property
+    def failing(self) -> bool:
+        """Whether the disk does not take what has to wait for other nodes."""
+
+    def has_to_keep(self, nodes: tuple[str, ...]) -> bool:
+        """Whether a message above QoS 0 for these nodes has to wait on disk, because one of them is away."""
+
     def stamp(self) -> int:
         """A new hybrid logical clock stamp, greater than every one seen so far."""
 
@@ -317,10 +324,12 @@ class SessionStore(Protocol):
 class Store(Protocol):
     """What outlives the process. All calls are made on the event loop and return at once."""
 
-    failing: bool
-    """Whether the disk does not take what it should."""
     owes: bool
     """Whether something was handed over that a publisher has to wait for; whoever sees to that clears it."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the disk does not take what it should, or soon will not."""
 
     @property
     def behind(self) -> bool:

@@ -245,6 +245,15 @@ class ZenohMesh:
         self._outbox.add(entries, on_safe if waiting else None, urgent=not everybody_there)
         return waiting
 
+    @property
+    def failing(self) -> bool:
+        """See the port."""
+        return self._running and self._outbox.failing
+
+    def has_to_keep(self, nodes: tuple[str, ...]) -> bool:
+        """See the port."""
+        return self._running and not self._ways.plan(nodes).everybody_there
+
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
         return self._clock.stamp(time.time())

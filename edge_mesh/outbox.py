@@ -72,6 +72,8 @@ class Outbox:
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
         self.known_peers = self._store.known_peers
+        self.failing = False
+        """Whether the disk did not take the last group; it is tried again."""
         self._ledgers = self._store.ledgers()
         self._acknowledged: dict[str, int] = {}
         self._tickets: deque[_Ticket] = deque()
@@ -228,12 +230,14 @@ class Outbox:
             except sqlite3.Error as error:
                 self._store.rollback()
                 self._after.clear()
+                self.failing = True
                 if not failed:
                     logger.error("the outbox %s cannot be written, trying again: %s", self._where, error)
                     failed = True
                 if self._stopping:
                     return False
                 time.sleep(_RETRY_SECONDS)
+        self.failing = False
         if failed:
             logger.warning("the outbox %s can be written again", self._where)
         self._ledgers = self._store.ledgers()

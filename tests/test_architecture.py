@@ -107,7 +107,7 @@ def importers(library: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("library", "only"),
-    [("zenoh", "edge_mesh.link"), ("wasmtime", "plugins.host.engine"), ("uvloop", "broker.app")],
+    [("zenoh", "edge_mesh.link"), ("wasmtime", "plugins.host.engine"), ("uvloop", "broker.process")],
 )
 def test_one_door_to_each_library(library: str, only: str) -> None:
     assert importers(library) == {only}

@@ -59,7 +59,7 @@ def main() -> None:
 def run(config: ConfigOption = None) -> None:
     """Run a node: MQTT on 127.0.0.1:1883 unless the configuration says otherwise."""
     from broker.app import StartError
-    from broker.app import run as run_app
+    from broker.process import run as run_app
 
     settings = load_config(config)
     logging.basicConfig(

@@ -79,6 +79,12 @@ class LimitsSection(Section):
     ban_time: Duration = Field(
         60.0, description="How long an address or a user is locked out. Answer: CONNACK 0x8A, 5 below MQTT 5."
     )
+    disk_reserve: Size = Field(
+        16 << 20,
+        ge=0,
+        description="Free space below which MQTT 5 publishers at QoS 1 and 2 get 0x97 where something has to be kept;"
+        " at most a twentieth of the file system is held back.",
+    )
     overload_memory: Size = Field(
         0, ge=0, description="Resident memory above which new clients get 0x89 and publishers are paused."
     )

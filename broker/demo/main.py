@@ -56,7 +56,8 @@ def run_demo(nodes: int) -> int:
 
 def _run_single(console: Console) -> None:
     """One broker, as `config/single.yaml` has it."""
-    from broker.app import StartError, run
+    from broker.app import StartError
+    from broker.process import run
 
     config = load(CONFIG / "single.yaml", os.environ)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -47,7 +47,10 @@ class GatheringStore:
 
     def __init__(self, next_session: int) -> None:
         self.group = Group()
-        self.failing = False
+        self.failed = False
+        """Whether the last group could not be written."""
+        self.short = False
+        """Whether the disk is nearly full, and should be spared."""
         self.owes = False
         self._young: dict[_Name, Delivery] = {}
         self._fresh: list[_Name] = []
@@ -59,6 +62,11 @@ class GatheringStore:
         self._next_session = next_session
         self._at_disk: Group | None = None
         self._delay = inf
+
+    @property
+    def failing(self) -> bool:
+        """See the port."""
+        return self.failed or self.short
 
     # -- to be said by the class that derives ------------------------------------------------------------
 

@@ -166,18 +166,18 @@ class StoreWriter(GatheringStore):
             try:
                 self._database.write(group)
             except sqlite3.Error as error:
-                if not self.failing:
+                if not self.failed:
                     logger.error(
                         "%s cannot be written: %s; it is tried again each second", self._database.path, error
                     )
-                self.failing = True
+                self.failed = True
                 if self._stopping:
                     self._give_up(group)
                     return False
                 time.sleep(_RETRY)
                 continue
-            if self.failing:
-                self.failing = False
+            if self.failed:
+                self.failed = False
                 logger.warning("%s can be written again", self._database.path)
             return True
 

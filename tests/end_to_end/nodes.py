@@ -68,7 +68,7 @@ class NodeProcess:
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
         path = self.folder / "node.yaml"
         path.write_text(yaml.safe_dump(self.config))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GEOMQ_")}
@@ -80,6 +80,10 @@ class NodeProcess:
                 stdout=log,
                 stderr=log,
             )
+        if wait:
+            self.wait_until_it_accepts()
+
+    def wait_until_it_accepts(self) -> None:
         wait_for(self._accepts, f"node {self.name} accepts connections")
 
     @property

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -63,3 +66,95 @@ def test_full_disk_loses_nothing_that_was_acknowledged(node: NodeProcess) -> Non
     for client in (sleeper, awake, publisher, fresh, old):
         client.close()
     assert node.stop() == 0
+
+
+class SmallDisk:
+    """A file system of 40 MB, and something else that fills it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filling = folder / "filling"
+
+    def fill(self, left: int) -> None:
+        """Leave so many bytes, or less."""
+        found = os.statvfs(self.folder)
+        with self._filling.open("ab") as file:
+            file.write(bytes(max(0, found.f_bavail * found.f_frsize - left)))
+
+    def clear(self) -> None:
+        self._filling.unlink()
+
+    def node(self) -> NodeProcess:
+        """A node with its data here, and its log elsewhere."""
+        name = f"disk-{uuid.uuid4().hex[:8]}"
+        node = NodeProcess(self.folder.parent, "node", name, mesh={"enabled": False})
+        node.config["node"]["data"] = str(self.folder / "data")
+        return node
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system of its own may not be mounted here")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_publishers_are_told_before_the_disk_is_full(disk: SmallDisk) -> None:
+    """A twentieth is held back, in which what is under way finds room: nobody hangs."""
+    node = disk.node()
+    node.start()
+    sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    sleeper.subscribe("kept/#", 1)
+    sleeper.close()
+    lone = Client(node, "lone", paho.MQTTv5)
+    first = lone.publish("kept/1", b"first", 1)
+    wait_for(lambda: lone.reasons.get(first) == 0, "there is room")
+    disk.fill(left=1 << 20)
+    wait_for(lambda: "is nearly full" in node.log.read_text(), "the node notices")
+    refused = lone.publish("kept/2", b"refused", 1)
+    wait_for(lambda: lone.reasons.get(refused) == 0x97, "the client is told at once")
+    retained = lone.publish("state", b"retained", 1, retain=True)
+    wait_for(lambda: lone.reasons.get(retained) == 0x97, "retained messages have to be kept, too")
+    unkept = lone.publish("nobody/listens", b"", 1)
+    wait_for(lambda: lone.reasons.get(unkept) in (0, 0x10), "what needs no room goes through")
+    disk.clear()
+    wait_for(lambda: "has room again" in node.log.read_text(), "and notices again")
+    last = lone.publish("kept/3", b"last", 1)
+    wait_for(lambda: lone.reasons.get(last) == 0, "as if nothing had been")
+    sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    wait_for(lambda: len(sleeper.received) >= 2, "what was acknowledged")
+    assert sleeper.received == [("kept/1", b"first"), ("kept/3", b"last")]
+    for client in (sleeper, lone):
+        client.close()
+    assert node.stop() == 0
+
+
+def test_node_waits_for_room_to_start(disk: SmallDisk) -> None:
+    node = disk.node()
+    node.start()
+    sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    sleeper.subscribe("kept/#", 1)
+    sleeper.close()
+    publisher = Client(node, "publisher")
+    sent = publisher.publish("kept/1", b"kept", 1)
+    wait_for(lambda: sent in publisher.acknowledged, "acknowledged")
+    assert node.stop() == 0
+    disk.fill(left=0)
+    node.start(wait=False)
+    wait_for(lambda: "waits for room before it lets clients in" in node.log.read_text(), "it says so")
+    disk.clear()
+    node.wait_until_it_accepts()
+    sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    wait_for(lambda: sleeper.received == [("kept/1", b"kept")], "nothing is lost")
+    sleeper.close()
+    disk.fill(left=0)
+    assert node.stop() == 0
+    node.start(wait=False)
+    wait_for(lambda: node.log.read_text().count("waits for room") == 2, "it waits again")
+    assert node.stop() == 0, "and can be told to stop meanwhile"
