@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -78,8 +79,9 @@ class SmallDisk:
     def fill(self, left: int) -> None:
         """Leave so many bytes, or less."""
         found = os.statvfs(self.folder)
-        with self._filling.open("ab") as file:
-            file.write(bytes(max(0, found.f_bavail * found.f_frsize - left)))
+        with contextlib.suppress(OSError), self._filling.open("ab", buffering=0) as file:
+            for _ in range((found.f_bavail * found.f_frsize - left) // 4096):
+                file.write(bytes(4096))
 
     def clear(self) -> None:
         self._filling.unlink()
