@@ -35,9 +35,9 @@ _EARLY_CHANGES = 1000
 class LocalInterest:
     """What this node's sessions hold, and what of it is told: never more than ``max_filters``.
 
-    Past that, filters are widened until a quarter of the bound is free; they are narrowed again only so far
-    that half of it stays free. In between lie as many changes as pay for looking at all that is told, and
-    what hovers at the bound does not flap.
+    Past that, filters are widened until a sixteenth of the bound is free, a quarter where that takes no
+    shorter prefixes; they are narrowed again only so far that half of it stays free. In between lie as many
+    changes as pay for looking at all that is told, and what hovers at the bound does not flap.
     """
 
     def __init__(self, incarnation: int, max_filters: int = MAX_FILTERS) -> None:
@@ -48,7 +48,8 @@ class LocalInterest:
         self.digest = 0
         """Of what has been told up to the version."""
         self._most = max_filters
-        self._widened_to = max_filters - max_filters // 4
+        self._least_room = max_filters // 16
+        self._room = max_filters // 4
         self._narrowed_to = max_filters // 2
         self._held: set[str] = set()
         self._holders: dict[str, int] = {}
@@ -116,9 +117,10 @@ class LocalInterest:
     # -- widening and narrowing ----------------------------------------------------------------------------
 
     def _keep_bound(self) -> None:
-        if len(self._told) <= self._most:
+        beyond = len(self._told) - self._most
+        if beyond <= 0:
             return
-        for wide in widen(self._told, len(self._told) - self._widened_to):
+        for wide in widen(self._told, beyond + self._least_room, beyond + self._room):
             # Two of them may overlap: `+/b/#` covers `a/b/#`.
             if not self._told.covers(wide):
                 self._enforce(wide)

@@ -46,33 +46,46 @@ class _Branch:
         return "/".join(reversed(names))
 
 
-def widen(topic_filters: Iterable[str], excess: int) -> list[str]:
-    """Filters with ``#`` such that ``excess`` fewer are left when each stands for all that it covers.
+def widen(topic_filters: Iterable[str], needed: int, wanted: int) -> list[str]:
+    """Filters with ``#`` such that ``needed`` fewer are left when each stands for all that it covers.
 
     No filter may cover another one. Those that save most and match least beyond what they stand for are
-    taken first. Where saving so much would take a prefix without any name (``#``, ``+/#``) it is less.
+    taken first. Up to ``wanted`` more are saved by prefixes no shorter than those that were needed. Where
+    even what is needed would take a prefix without any name (``#``, ``+/#``) it is less.
     """
     branches = _grow(topic_filters)
+    chosen: dict[_Branch, None] = {}
+    saved = _choose(branches, needed, chosen)
+    if chosen:
+        lightest = min(branch.weight for branch in chosen)
+        _choose([branch for branch in branches if branch.weight >= lightest], wanted - saved, chosen)
+    return [branch.widened() for branch in chosen]
+
+
+def _choose(branches: Iterable[_Branch], excess: int, chosen: dict[_Branch, None]) -> int:
+    """Add the best prefixes to those that are chosen; returns how many filters they save."""
+    if excess <= 0:
+        return 0
     heap = [
         (-branch.worth(excess), number, branch)
         for number, branch in enumerate(branches)
         if branch.is_named and branch.count > 1
     ]
     heapq.heapify(heap)
-    chosen: dict[_Branch, None] = {}
-    while excess > 0 and heap:
+    saved = 0
+    while saved < excess and heap:
         worth, number, branch = heapq.heappop(heap)
         if branch.count < 2:
             continue
         # What was chosen since may have left less to save; worth never rises.
-        current = -branch.worth(excess)
+        current = -branch.worth(excess - saved)
         if current > worth:
             heapq.heappush(heap, (current, number, branch))
             continue
-        excess -= branch.count - 1
+        saved += branch.count - 1
         _cut(branch, chosen)
         chosen[branch] = None
-    return [branch.widened() for branch in chosen]
+    return saved
 
 
 def _grow(topic_filters: Iterable[str]) -> list[_Branch]:

@@ -69,10 +69,10 @@ def test_told_is_sound_bounded_and_exact_where_there_is_room(moves: list[tuple[i
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.sets(FILTERS, max_size=25), st.integers(1, 20))
-def test_widened_filters_save_what_they_are_for(found: set[str], excess: int) -> None:
+@given(st.sets(FILTERS, max_size=25), st.integers(1, 20), st.integers(0, 20))
+def test_widened_filters_save_what_they_are_for(found: set[str], excess: int, more: int) -> None:
     topic_filters = {item for item in found if not any(covers(other, item) for other in found - {item})}
-    wide = widen(topic_filters, excess)
+    wide = widen(topic_filters, excess, excess + more)
     left = FilterSet(topic_filters)
     for item in wide:
         assert any(name not in {"+", "#"} for name in item.split("/"))
@@ -87,11 +87,12 @@ def test_widened_filters_save_what_they_are_for(found: set[str], excess: int) ->
 def test_prefixes_that_save_much_and_match_little_come_first() -> None:
     many = [f"plant/7/line/{number}" for number in range(100)]
     few = [f"plant/8/{number}" for number in range(5)]
-    assert widen(many + few, 50) == ["plant/7/line/#"]
-    assert widen(["a/b/c", "a/b/+/d", "x/y"], 1) == ["a/b/#"]
-    assert set(widen(many + few, 103)) == {"plant/7/line/#", "plant/8/#"}
-    assert widen(many + few, 104) == ["plant/#"]
-    assert widen(["a", "b", "+/c"], 2) == []
+    assert widen(many + few, 50, 50) == ["plant/7/line/#"]
+    assert widen(["a/b/c", "a/b/+/d", "x/y"], 1, 9) == ["a/b/#"]
+    assert set(widen(many + few, 103, 103)) == {"plant/7/line/#", "plant/8/#"}
+    assert widen(many + few, 104, 104) == ["plant/#"]
+    assert widen(many + few, 3, 103) == ["plant/7/line/#"], "room alone is no reason for less exactness"
+    assert widen(["a", "b", "+/c"], 2, 2) == []
 
 
 def test_only_where_nothing_else_helps_everything_is_asked_for() -> None:
