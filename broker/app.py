@@ -399,6 +399,7 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
         scouting_address=mesh.scouting_address,
         retention_seconds=mesh.retention,
         outbox_bytes=mesh.outbox_bytes,
+        max_filters=mesh.max_filters,
         durability=config.durability,
         compression=mesh.compression,
         lease_seconds=mesh.lease,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
 
 from edge_mesh.envelope import MAX_SEQUENCE
 
-_ACK = Struct("<BBxxxxxxQQ")
-_PING = Struct("<BxxxxxxxdQQ")
+_ACK = Struct("<BB6sQQ")
+_PING = Struct("<B7sdQQQ")
 _PONG = Struct("<Bxxxxxxxd")
 
 _KIND_ACK = 1
@@ -30,20 +31,24 @@ class Ack(NamedTuple):
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return _ACK.pack(_KIND_ACK, self.again, self.epoch, self.mark)
+        return _ACK.pack(_KIND_ACK, self.again, bytes(6), self.epoch, self.mark)
 
 
 class Ping(NamedTuple):
-    """Asks for a pong, and tells which version of the sender's interest the receiver should know."""
+    """Asks for a pong, and tells which version of the sender's interest the receiver should know, and how."""
 
     sent_at: float
     """On a clock of the sender's choice; comes back in the pong."""
     incarnation: int
     interest_version: int
+    interest_digest: int
+    """Of the filters told up to that version (:func:`edge_mesh.filter_set.digest`)."""
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return _PING.pack(_KIND_PING, self.sent_at, self.incarnation, self.interest_version)
+        return _PING.pack(
+            _KIND_PING, bytes(7), self.sent_at, self.incarnation, self.interest_version, self.interest_digest
+        )
 
 
 class Pong(NamedTuple):
@@ -61,15 +66,29 @@ def decode(data: bytes) -> Ack | Ping | Pong:
     kind = data[0] if data else 0
     try:
         if kind == _KIND_ACK:
-            _, again, epoch, mark = _ACK.unpack(data)
-            if max(epoch, mark) >= MAX_SEQUENCE:
-                raise ControlError("these are not sequences")
-            return Ack(epoch, mark, bool(again))
+            return _decode_ack(data)
         if kind == _KIND_PING:
-            _, sent_at, incarnation, version = _PING.unpack(data)
-            return Ping(sent_at, incarnation, version)
+            return _decode_ping(data)
         if kind == _KIND_PONG:
             return Pong(_PONG.unpack(data)[1])
     except struct_error:
         raise ControlError(f"{len(data)} bytes are not a frame of kind {kind}") from None
     raise ControlError(f"unknown kind {kind}")
+
+
+def _decode_ack(data: bytes) -> Ack:
+    _, again, zeros, epoch, mark = _ACK.unpack(data)
+    if again > 1 or any(zeros):
+        raise ControlError("an acknowledgement says what is not known")
+    if max(epoch, mark) >= MAX_SEQUENCE:
+        raise ControlError("these are not sequences")
+    return Ack(epoch, mark, bool(again))
+
+
+def _decode_ping(data: bytes) -> Ping:
+    _, zeros, sent_at, incarnation, version, digest = _PING.unpack(data)
+    if any(zeros) or not isfinite(sent_at):
+        raise ControlError("a ping says what is not known")
+    if max(incarnation, version) >= MAX_SEQUENCE:
+        raise ControlError("this is not a version")
+    return Ping(sent_at, incarnation, version, digest)

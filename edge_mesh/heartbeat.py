@@ -41,7 +41,8 @@ class Heartbeat:
 
     def beat(self, clock: float) -> None:
         """Ping every living node; ``clock`` is in seconds of a clock that does not jump."""
-        ping = Ping(clock, self._interest.incarnation, self._interest.version).encode()
+        interest = self._interest
+        ping = Ping(clock, interest.incarnation, interest.version, interest.digest).encode()
         for peer in self._peers.values():
             if peer.alive:
                 self._link.put_soon(self._keys.control(peer.name, self._name), ping, CONTROL)

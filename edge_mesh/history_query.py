@@ -12,7 +12,7 @@ from typing import Protocol
 from broker.message import Message
 from edge_mesh import answers, envelope
 from edge_mesh.boundary import Boundary, may_leave
-from edge_mesh.interest import is_travelling
+from edge_mesh.filter_set import is_travelling
 from edge_mesh.keys import Keys
 from edge_mesh.link import Query, Replies
 

@@ -1,222 +1,68 @@
 """Which topics a node wants: told as a versioned set of filters, heard with gaps noticed; pure.
 
-Filters that another one covers are left out: a node that holds ``a/#`` and ``a/b`` tells only ``a/#``.
-Filters that begin with ``$`` never travel: what they name is each node's own.
+Filters that another one covers are left out: a node that holds ``a/#`` and ``a/b`` tells only ``a/#``. Past a
+bound filters are widened to prefixes. Filters that begin with ``$`` never travel: what they name is each
+node's own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from itertools import islice
 
+from edge_mesh.filter_set import DIGESTS, FilterSet, bare_filter, digest, is_travelling
+from edge_mesh.interest_change import Change, Delta, InterestError, decode_change
+from edge_mesh.widening import widen
 
-class _Level:
-    __slots__ = ("children", "topic_filter")
+__all__ = [
+    "MAX_FILTERS",
+    "Change",
+    "FilterSet",
+    "InterestError",
+    "LocalInterest",
+    "RemoteInterest",
+    "bare_filter",
+    "decode_change",
+    "is_travelling",
+]
 
-    def __init__(self) -> None:
-        self.children: dict[str, _Level] = {}
-        self.topic_filter: str | None = None
-
-
-class FilterSet:
-    """Topic filters as a tree of their levels: covering and matching without looking at all of them."""
-
-    __slots__ = ("_root", "_size")
-
-    def __init__(self, topic_filters: Iterable[str] = ()) -> None:
-        self._root = _Level()
-        self._size = 0
-        for topic_filter in topic_filters:
-            self.add(topic_filter)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[str]:
-        return self._under(self._root)
-
-    def __contains__(self, topic_filter: str) -> bool:
-        path = self._path(topic_filter)
-        return path is not None and path[-1].topic_filter is not None
-
-    def add(self, topic_filter: str) -> bool:
-        """True when it was not there."""
-        level = self._root
-        for name in topic_filter.split("/"):
-            child = level.children.get(name)
-            if child is None:
-                child = level.children[name] = _Level()
-            level = child
-        if level.topic_filter is not None:
-            return False
-        level.topic_filter = topic_filter
-        self._size += 1
-        return True
-
-    def discard(self, topic_filter: str) -> bool:
-        """True when it was there."""
-        path = self._path(topic_filter)
-        if path is None or path[-1].topic_filter is None:
-            return False
-        path[-1].topic_filter = None
-        self._size -= 1
-        names = topic_filter.split("/")
-        for depth in range(len(names), 0, -1):
-            level = path[depth]
-            if level.children or level.topic_filter is not None:
-                break
-            del path[depth - 1].children[names[depth - 1]]
-        return True
-
-    def matches(self, topic: str) -> bool:
-        """Whether any filter matches the topic."""
-        return self._covers(topic.split("/"))
-
-    def covers(self, topic_filter: str) -> bool:
-        """Whether another filter matches every topic that this one matches."""
-        return self._covers(topic_filter.split("/"), topic_filter)
-
-    def covered_by(self, topic_filter: str) -> list[str]:
-        """The other filters that match nothing but what this one matches."""
-        found: list[str] = []
-        levels = [self._root]
-        names = topic_filter.split("/")
-        for name in names:
-            if name == "#":
-                for level in levels:
-                    found.extend(self._under(level))
-                break
-            if name == "+":
-                levels = [child for level in levels for key, child in level.children.items() if key != "#"]
-            else:
-                levels = [child for level in levels if (child := level.children.get(name)) is not None]
-        else:
-            found = [level.topic_filter for level in levels if level.topic_filter is not None]
-        return [other for other in found if other != topic_filter]
-
-    def _covers(self, names: list[str], itself: str | None = None) -> bool:
-        levels = [self._root]
-        # A wildcard at the first level matches no topic that begins with $ [MQTT-4.7.2-1].
-        wildcards = not names[0].startswith("$")
-        for name in names:
-            following: list[_Level] = []
-            for level in levels:
-                children = level.children
-                if wildcards:
-                    rest = children.get("#")
-                    if rest is not None and rest.topic_filter != itself:
-                        return True
-                    any_name = children.get("+")
-                    # `+` stands for one level: it covers a name and `+`, never `#`.
-                    if any_name is not None and name not in {"#", "+"}:
-                        following.append(any_name)
-                exact = children.get(name)
-                if exact is not None:
-                    following.append(exact)
-            if not following:
-                return False
-            levels = following
-            wildcards = True
-        for level in levels:
-            if level.topic_filter is not None and level.topic_filter != itself:
-                return True
-            # `a/#` matches `a`, too.
-            rest = level.children.get("#")
-            if rest is not None and rest.topic_filter != itself:
-                return True
-        return False
-
-    def _path(self, topic_filter: str) -> list[_Level] | None:
-        path = [self._root]
-        for name in topic_filter.split("/"):
-            child = path[-1].children.get(name)
-            if child is None:
-                return None
-            path.append(child)
-        return path
-
-    @staticmethod
-    def _under(level: _Level) -> Iterator[str]:
-        stack = [level]
-        while stack:
-            level = stack.pop()
-            if level.topic_filter is not None:
-                yield level.topic_filter
-            stack.extend(level.children.values())
-
-
-class Change(NamedTuple):
-    """From one version of a node's interest to the next. As a snapshot: from nothing."""
-
-    incarnation: int
-    """Which life of the node counts the versions."""
-    version: int
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-
-    def encode(self) -> bytes:
-        """As JSON."""
-        return json.dumps(
-            {
-                "incarnation": self.incarnation,
-                "version": self.version,
-                "added": self.added,
-                "removed": self.removed,
-            }
-        ).encode()
-
-
-class InterestError(ValueError):
-    """The bytes are not a change of interest."""
-
-
-def decode_change(data: bytes) -> Change:
-    """InterestError where the bytes are not what :meth:`Change.encode` makes."""
-    try:
-        fields = json.loads(data)
-        change = Change(
-            fields["incarnation"], fields["version"], tuple(fields["added"]), tuple(fields["removed"])
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InterestError(f"not a change of interest: {error!r}") from None
-    if type(change.incarnation) is not int or type(change.version) is not int:
-        raise InterestError("incarnation and version must be numbers")
-    if not all(isinstance(item, str) and is_travelling(item) for item in change.added + change.removed):
-        raise InterestError("not all of it are topic filters that travel")
-    return change
-
-
-def is_travelling(topic_filter: str) -> bool:
-    """Whether a filter may be told to other nodes: well formed, and not of the ``$`` topics."""
-    if not topic_filter or topic_filter[0] == "$" or "\0" in topic_filter:
-        return False
-    *upper, last = topic_filter.split("/")
-    return all("#" not in name and (name == "+" or "+" not in name) for name in upper) and (
-        last in {"#", "+"} or ("#" not in last and "+" not in last)
-    )
-
-
-def bare_filter(topic_filter: str) -> str:
-    """The filter of a shared subscription without its group; any other as it is."""
-    if not topic_filter.startswith("$share/"):
-        return topic_filter
-    parts = topic_filter.split("/", 2)
-    return parts[2] if len(parts) == 3 else topic_filter
+MAX_FILTERS = 10_000
+_EARLY_LETTERS = 1 << 20
+"""Letters of the filters in changes that wait for the snapshot that they build upon."""
+_EARLY_CHANGES = 1000
 
 
 class LocalInterest:
-    """What this node's sessions hold, and what of it is told."""
+    """What this node's sessions hold, and what of it is told: never more than ``max_filters``.
 
-    def __init__(self, incarnation: int) -> None:
+    Past that, filters are widened until a sixteenth of the bound is free, a quarter where that takes no
+    shorter prefixes; they are narrowed again only so far that half of it stays free. In between lie as many
+    changes as pay for looking at all that is told, and what hovers at the bound does not flap.
+    """
+
+    def __init__(self, incarnation: int, max_filters: int = MAX_FILTERS) -> None:
+        if max_filters < 1:
+            raise ValueError("max_filters: at least one filter has to be told")
         self.incarnation = incarnation
         self.version = 0
+        self.digest = 0
+        """Of what has been told up to the version."""
+        self._most = max_filters
+        self._least_room = max_filters // 16
+        self._room = max_filters // 4
+        self._narrowed_to = max_filters // 2
         self._held: set[str] = set()
         self._holders: dict[str, int] = {}
+        # What is held, and the widened filters: what is told are those of it that no other one covers.
         self._all = FilterSet()
-        self._told: set[str] = set()
-        self._added: set[str] = set()
-        self._removed: set[str] = set()
+        self._told = FilterSet()
+        # One that another covers stays, for the day when that one goes. First whose turn to be narrowed is next.
+        self._widened: dict[str, None] = {}
+        self._removals = 0
+        self._delta = Delta()
+
+    def __len__(self) -> int:
+        return len(self._told)
 
     def add(self, topic_filter: str) -> bool:
         """A filter is held now; True when there is something to tell."""
@@ -225,12 +71,10 @@ class LocalInterest:
             return False
         self._held.add(topic_filter)
         self._holders[bare] = self._holders.get(bare, 0) + 1
-        if not self._all.add(bare) or self._all.covers(bare):
+        if not self._all.add(bare) or self._told.covers(bare):
             return False
         self._tell(bare)
-        for covered in self._all.covered_by(bare):
-            if covered in self._told:
-                self._untell(covered)
+        self._keep_bound()
         return self.changed
 
     def remove(self, topic_filter: str) -> bool:
@@ -243,46 +87,108 @@ class LocalInterest:
         if self._holders[bare]:
             return False
         del self._holders[bare]
-        self._all.discard(bare)
-        if bare not in self._told:
-            return False
-        self._untell(bare)
-        for covered in self._all.covered_by(bare):
-            if not self._all.covers(covered):
-                self._tell(covered)
+        if bare not in self._widened:
+            self._retire(bare)
+        if self._widened:
+            self._narrow(bare)
+        self._keep_bound()
         return self.changed
 
     @property
     def changed(self) -> bool:
         """Whether there is something that has not been told."""
-        return bool(self._added or self._removed)
+        return bool(self._delta)
 
     def take_change(self) -> Change:
-        """The changes since the last call, as the next version."""
+        """The next version: what has changed since the last call, or as much of it as goes into one message.
+
+        What is added goes before what is removed, so that nothing is missing in between.
+        """
         self.version += 1
-        change = Change(self.incarnation, self.version, tuple(self._added), tuple(self._removed))
-        self._added.clear()
-        self._removed.clear()
-        return change
+        added, removed = self._delta.take()
+        self.digest = (self.digest + digest(added) - digest(removed)) % DIGESTS
+        return Change(self.incarnation, self.version, added, removed)
 
     def snapshot(self) -> Change:
         """Everything that has been told, as one change from nothing."""
-        told = self._told - self._added | self._removed
-        return Change(self.incarnation, self.version, tuple(told), ())
+        told = tuple(item for item in self._told if item not in self._delta.added)
+        return Change(self.incarnation, self.version, told + tuple(self._delta.removed), ())
+
+    # -- widening and narrowing ----------------------------------------------------------------------------
+
+    def _keep_bound(self) -> None:
+        beyond = len(self._told) - self._most
+        if beyond <= 0:
+            return
+        for wide in widen(self._told, beyond + self._least_room, beyond + self._room):
+            # Two of them may overlap: `+/b/#` covers `a/b/#`.
+            if not self._told.covers(wide):
+                self._enforce(wide)
+        if len(self._told) > self._most:
+            self._enforce("#")
+
+    def _enforce(self, wide: str) -> None:
+        self._widened[wide] = None
+        self._all.add(wide)
+        self._tell(wide)
+
+    def _narrow(self, removed: str) -> None:
+        """A held filter is gone: tell more exactly what there is room for now."""
+        for wide in list(self._all.covering(removed)):
+            if wide in self._widened and len(self._beneath(wide, 2)) < 2:
+                self._release(wide)
+        if len(self._holders) <= self._narrowed_to:
+            for wide in list(self._widened):
+                self._release(wide)
+            return
+        self._removals += 1
+        if self._removals > self._most // 8:
+            self._removals = 0
+            self._narrow_some()
+
+    def _narrow_some(self) -> None:
+        """Narrow what fits, looking at no more filters than may be told; the next call goes on from there."""
+        steps = self._most
+        for wide in list(self._widened):
+            room = self._narrowed_to - len(self._told)
+            if room <= 0 or steps <= 0:
+                break
+            beneath = self._beneath(wide, room + 2) if wide in self._told else []
+            steps -= 1 + len(beneath)
+            if beneath and len(beneath) - 1 <= room:
+                self._release(wide)
+            else:
+                del self._widened[wide]
+                self._widened[wide] = None
+
+    def _beneath(self, wide: str, most: int) -> list[str]:
+        """What would be told without a widened filter; no more than ``most``."""
+        return list(islice(self._all.covered_by(wide), most))
+
+    def _release(self, wide: str) -> None:
+        """Widen no longer."""
+        del self._widened[wide]
+        if wide not in self._holders:
+            self._retire(wide)
+
+    def _retire(self, topic_filter: str) -> None:
+        """Take a filter out of force, and tell what only it covered."""
+        self._all.discard(topic_filter)
+        if not self._told.discard(topic_filter):
+            return
+        self._delta.remove(topic_filter)
+        for covered in self._all.covered_by(topic_filter):
+            if not self._all.covers(covered):
+                self._told.add(covered)
+                self._delta.add(covered)
 
     def _tell(self, topic_filter: str) -> None:
+        """Tell a filter, and no longer what it covers."""
+        for covered in list(self._told.covered_by(topic_filter)):
+            self._told.discard(covered)
+            self._delta.remove(covered)
         self._told.add(topic_filter)
-        if topic_filter in self._removed:
-            self._removed.discard(topic_filter)
-        else:
-            self._added.add(topic_filter)
-
-    def _untell(self, topic_filter: str) -> None:
-        self._told.discard(topic_filter)
-        if topic_filter in self._added:
-            self._added.discard(topic_filter)
-        else:
-            self._removed.add(topic_filter)
+        self._delta.add(topic_filter)
 
 
 class RemoteInterest:
@@ -291,9 +197,9 @@ class RemoteInterest:
     def __init__(self, topic_filters: Iterable[str] = ()) -> None:
         self.incarnation = 0
         self.version = 0
+        self.digest = 0
         self._filters = FilterSet(topic_filters)
-        # Changes that came before the snapshot that they build upon.
-        self._early: list[Change] = []
+        self._early = _EarlyChanges()
 
     def __len__(self) -> int:
         return len(self._filters)
@@ -309,30 +215,89 @@ class RemoteInterest:
         """Whether nothing is missing up to this version."""
         return self.incarnation == incarnation and self.version >= version
 
+    def differs(self, incarnation: int, version: int, expected: int) -> bool:
+        """Whether this version is the one that is known here, and known wrongly: with another digest."""
+        return (self.incarnation, self.version) == (incarnation, version) and self.digest != expected
+
     def apply_snapshot(self, snapshot: Change) -> tuple[list[str], list[str]]:
-        """(added, removed): what has to change here to know what the snapshot says."""
-        if self.is_current(snapshot.incarnation, snapshot.version):
+        """(added, removed): what has to change here to know what the snapshot says.
+
+        Changes that came before it and follow it are applied, too. An older snapshot than what is known
+        changes nothing.
+        """
+        if self.incarnation == snapshot.incarnation and self.version > snapshot.version:
             return [], []
         before = set(self._filters)
         self._filters = FilterSet(snapshot.added)
         self.incarnation = snapshot.incarnation
         self.version = snapshot.version
-        early, self._early = self._early, []
-        for change in early:
-            if change.incarnation == self.incarnation and change.version > self.version:
-                self.apply(change)
+        self.digest = digest(self._filters)
+        self._apply_early(Delta())
         after = set(self._filters)
         return list(after - before), list(before - after)
 
     def apply(self, change: Change) -> tuple[list[str], list[str]] | None:
-        """(added, removed), or None where a change before this one is missing: ask for a snapshot."""
+        """(added, removed), or None where a change before this one is missing: ask for a snapshot.
+
+        Until it comes the change is kept, and applied in its turn.
+        """
         if self.is_current(change.incarnation, change.version):
             return [], []
         if change.incarnation != self.incarnation or change.version != self.version + 1:
-            if len(self._early) < 1000:
-                self._early.append(change)
+            self._early.keep(change)
             return None
+        delta = Delta()
+        self._apply_next(change, delta)
+        self._apply_early(delta)
+        return list(delta.added), list(delta.removed)
+
+    def _apply_early(self, delta: Delta) -> None:
+        while (change := self._early.take(self.incarnation, self.version + 1)) is not None:
+            self._apply_next(change, delta)
+
+    def _apply_next(self, change: Change, delta: Delta) -> None:
         self.version = change.version
         added = [topic_filter for topic_filter in change.added if self._filters.add(topic_filter)]
         removed = [topic_filter for topic_filter in change.removed if self._filters.discard(topic_filter)]
-        return added, removed
+        self.digest = (self.digest + digest(added) - digest(removed)) % DIGESTS
+        for topic_filter in added:
+            delta.add(topic_filter)
+        for topic_filter in removed:
+            delta.remove(topic_filter)
+
+
+class _EarlyChanges:
+    """Changes of one life of a node that came before those that they follow. What is too much is not kept.
+
+    Nothing is lost with it: the snapshot that was asked for is newer, or the next ping shows the gap.
+    """
+
+    def __init__(self) -> None:
+        self._incarnation = 0
+        self._changes: dict[int, Change] = {}
+        self._letters = 0
+
+    def keep(self, change: Change) -> None:
+        """Only those of the incarnation that was heard last are kept."""
+        if change.incarnation != self._incarnation:
+            self._incarnation = change.incarnation
+            self._changes.clear()
+            self._letters = 0
+        if (
+            change.version not in self._changes
+            and len(self._changes) < _EARLY_CHANGES
+            and self._letters + change.letters <= _EARLY_LETTERS
+        ):
+            self._changes[change.version] = change
+            self._letters += change.letters
+
+    def take(self, incarnation: int, version: int) -> Change | None:
+        """The change that makes this version, if it is here; those before it are of no use any more."""
+        if incarnation != self._incarnation:
+            return None
+        for old in [known for known in self._changes if known < version]:
+            self._letters -= self._changes.pop(old).letters
+        change = self._changes.pop(version, None)
+        if change is not None:
+            self._letters -= change.letters
+        return change

@@ -8,16 +8,22 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from broker.ports import LocalNode
-from edge_mesh.interest import InterestError, LocalInterest, decode_change
+from edge_mesh.control import Ping
+from edge_mesh.interest import LocalInterest
+from edge_mesh.interest_change import Change, InterestError, decode_change, join_snapshot, snapshot_parts
 from edge_mesh.keys import Keys
-from edge_mesh.link import Link, Query
+from edge_mesh.link import Link, Query, Replies
 from edge_mesh.outbox import Outbox
 from edge_mesh.peers import Peer
 
 logger = logging.getLogger("geomq.mesh.interest")
 
-_TIMEOUT = 5.0
+_TIMEOUT = 120.0
+"""A snapshot takes this long at most, over a slow link; without any part of it for the time below, it is over."""
+_SILENCE = 5.0
 _RETRY_PAUSE = 0.3
+_REPAIR_PAUSE = 10.0
+"""Snapshots of a node whose digest differs again and again are asked for this seldom."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -56,12 +62,13 @@ class InterestSync:
 
     def _announce(self) -> None:
         self._due = False
-        if self._local.changed:
+        while self._local.changed:
             self._link.announce(self._keys.interest(self._name), self._local.take_change().encode())
 
     def answer(self, query: Query) -> None:
         """Another node asks for the snapshot."""
-        query.reply(self._local.snapshot().encode())
+        for part in snapshot_parts(self._local.snapshot()):
+            query.reply(part)
         query.finish()
 
     def hear(self, peer: Peer, payload: bytes) -> None:
@@ -80,6 +87,18 @@ class InterestSync:
         else:
             self._apply(peer, *result)
 
+    def compare(self, peer: Peer, ping: Ping, now: float) -> None:
+        """Another node says what should be known of its interest; ``now`` never jumps, in seconds."""
+        if not peer.alive or ping.incarnation != peer.incarnation:
+            return
+        known = peer.interest
+        if not known.is_current(ping.incarnation, ping.interest_version):
+            self.fetch(peer)
+        elif known.differs(*ping[1:]) and now >= peer.next_repair and not peer.fetching_interest:
+            peer.next_repair = now + _REPAIR_PAUSE
+            logger.warning("the interest of node %s is known wrongly here: asking for all of it", peer.name)
+            self.fetch(peer)
+
     def fetch(self, peer: Peer) -> None:
         """Ask for a living node's snapshot until it comes."""
         if not peer.fetching_interest:
@@ -89,20 +108,31 @@ class InterestSync:
     async def _fetch(self, peer: Peer) -> None:
         try:
             while peer.alive:
-                replies = self._link.ask(self._keys.query(peer.name, "interest"), b"", _TIMEOUT)
-                await replies.finished
-                for _, payload in replies.answers:
-                    snapshot = decode_change(payload)
-                    if snapshot.incarnation == peer.incarnation:
-                        self._apply(peer, *peer.interest.apply_snapshot(snapshot))
-                        return
+                snapshot = await self._ask(peer)
+                if snapshot is not None and snapshot.incarnation == peer.incarnation:
+                    self._apply(peer, *peer.interest.apply_snapshot(snapshot))
+                    return
                 await asyncio.sleep(_RETRY_PAUSE)
         except InterestError as error:
             logger.warning("the interest of node %s cannot be read: %s", peer.name, error)
         finally:
             peer.fetching_interest = False
 
+    async def _ask(self, peer: Peer) -> Change | None:
+        """A node's snapshot; None where it did not come whole."""
+        replies = self._link.ask(self._keys.query(peer.name, "interest"), b"", _TIMEOUT)
+        await _until_silent(replies)
+        return join_snapshot([payload for _, payload in replies.answers])
+
     def _apply(self, peer: Peer, added: list[str], removed: list[str]) -> None:
         if added or removed:
             self._node.remote_interest(peer.name, added, removed)
             self._outbox.save_interest(peer.name, added, removed)
+
+
+async def _until_silent(replies: Replies) -> None:
+    """Wait until the answer is complete, or nothing more has come of it for a while."""
+    heard = -1
+    while not replies.finished.done() and heard != len(replies.answers):
+        heard = len(replies.answers)
+        await asyncio.wait([replies.finished], timeout=_SILENCE)

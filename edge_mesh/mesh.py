@@ -68,7 +68,7 @@ class ZenohMesh:
         self._history_query = history_query
         self._clock = HybridClock(settings.max_clock_ahead)
         self._incarnation = time.time_ns()
-        self._interest = LocalInterest(self._incarnation)
+        self._interest = LocalInterest(self._incarnation, settings.max_filters)
         self._membership = Membership(self._keys, self._name, self._incarnation)
         self._boundary = Boundary(pipeline, self._interested, self.stamp)
         self._durable = settings.durability == "commit"
@@ -137,7 +137,8 @@ class ZenohMesh:
         self._recall_peers()
         for topic_filter in self._node.local_filters():
             self._interest.add(topic_filter)
-        self._interest.take_change()
+        while self._interest.changed:
+            self._interest.take_change()
         for message in self._node.retained_messages():
             self._clock.observe(message.stamp, time.time())
         self._running = True
@@ -450,12 +451,7 @@ class ZenohMesh:
             self._link.put_soon(
                 self._keys.control(peer.name, self._name), control.Pong(frame.sent_at).encode(), CONTROL
             )
-            if (
-                peer.alive
-                and frame.incarnation == peer.incarnation
-                and not peer.interest.is_current(frame.incarnation, frame.interest_version)
-            ):
-                self._interest_sync.fetch(peer)
+            self._interest_sync.compare(peer, frame, peer.heard_at)
         else:
             peer.round_trip = max(0.0, time.monotonic() - frame.sent_at)
 

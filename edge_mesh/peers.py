@@ -20,6 +20,7 @@ class Peer:
         "interest",
         "lane",
         "name",
+        "next_repair",
         "region",
         "round_trip",
         "seen_at",
@@ -41,6 +42,8 @@ class Peer:
         """When it last said anything to this node, or joined: seconds of the event loop's clock."""
         self.round_trip: float | None = None
         self.fetching_interest = False
+        self.next_repair = 0.0
+        """Not before then (of the event loop's clock) is its interest asked for again because it differs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_mesh.interest import MAX_FILTERS
+
 
 @dataclass(frozen=True, slots=True)
 class MeshTls:
@@ -59,6 +61,8 @@ class MeshSettings:
     """How long the durable lane waits for an acknowledgement before it asks for one."""
     window_bytes: int = 4 << 20
     """Bytes on their way to one node and not acknowledged; what is beyond waits in the outbox."""
+    max_filters: int = MAX_FILTERS
+    """How many topic filters are told to other nodes; what is beyond is widened to prefixes."""
 
     def __post_init__(self) -> None:
         """ValueError names the setting that is not usable."""
@@ -66,5 +70,7 @@ class MeshSettings:
             raise ValueError(f"mode: {self.mode!r} is not one of router, peer, client")
         if self.durability not in ("commit", "memory"):
             raise ValueError(f"durability: {self.durability!r} is not one of commit, memory")
+        if self.max_filters < 1:
+            raise ValueError("max_filters: at least one filter has to be told")
         if self.durability == "commit" and self.data_dir is None:
             raise ValueError("data_dir: durability 'commit' needs a folder for the outbox")

@@ -132,6 +132,11 @@ class MeshSection(Section):
         7 * 24 * 3600.0, description="How long messages wait for a node that is away."
     )
     outbox_bytes: Size = Field(1 << 30, description="The bound of what waits for other nodes on disk.")
+    max_filters: int = Field(
+        10_000,
+        ge=1,
+        description="How many topic filters other nodes are told; what is beyond is widened to prefixes.",
+    )
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
     compression: bool = Field(True, description="Whether links compress.")
     tls: MeshTlsSection | None = Field(None, description="Certificates for tls and quic endpoints.")

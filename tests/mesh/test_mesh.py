@@ -98,6 +98,38 @@ async def test_lost_interest_change_is_noticed(nodes: Meadow) -> None:
     await until(lambda: a.node.interest.get("b") == {"lost/#"}, "the next ping shows the gap")
 
 
+async def test_interest_that_is_known_wrongly_is_repaired(
+    nodes: Meadow, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["kept/#"])
+    await joined(a, b)
+    b.node.filters.append("right/#")
+    b.mesh._interest.add("right/#")
+    change = b.mesh._interest.take_change()
+    # As if something on the way, or in memory, had made another change of it.
+    a.mesh._on_interest((a.mesh._keys.interest("b"), change._replace(added=("wrong/#",)).encode()))
+    assert a.node.interest["b"] == {"kept/#", "wrong/#"}
+    await until(lambda: a.node.interest["b"] == {"kept/#", "right/#"}, "the next ping's digest shows it")
+    assert caplog.text.count("known wrongly here") == 1
+
+
+async def test_very_many_filters_are_told_in_parts_and_widened(nodes: Meadow) -> None:
+    long = "x" * 1000
+    filters = [f"site/{number}/{long}" for number in range(300)]
+    a = await nodes.node("a", filters=["site/+/y"])
+    b = await nodes.node("b", a, filters=filters, max_filters=350)
+    await until(lambda: a.node.interest.get("b") == set(filters), "the snapshot came in parts")
+    for number in range(60):
+        b.subscribe(f"site/7/{number}")
+    await until(lambda: "site/7/#" in a.node.interest["b"], "the narrowest prefix that helps is widened")
+    assert len(a.node.interest["b"]) <= 350
+    assert f"site/8/{long}" in a.node.interest["b"]
+    a.publish("site/7/unwanted", b"", 1)
+    a.publish("site/7/5", b"5", 1)
+    await until(lambda: b.node.payloads() == [b"", b"5"], "what else is in the prefix crosses, too")
+
+
 async def test_clean_leave_is_noticed_and_what_comes_later_waits(nodes: Meadow) -> None:
     a = await nodes.node("a")
     b = await nodes.node("b", a, filters=["t"])

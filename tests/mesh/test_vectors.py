@@ -1,0 +1,113 @@
+"""The test vectors of docs/mesh-protocol.md: what is written there is what is sent and what is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.message import Message
+from edge_mesh import control, envelope
+from edge_mesh.control import Ack, Ping, Pong
+from edge_mesh.envelope import ANSWER, DURABLE, LIVE
+from edge_mesh.filter_set import digest
+from edge_mesh.interest_change import Change, decode_change, join_snapshot, snapshot_parts
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "mesh-protocol.md"
+ROW = re.compile(r"^\| ([^|`]+) \| `((?:[0-9a-f]{2})+)` \|$", re.MULTILINE)
+NOW = 1000.0
+
+
+def vectors(section: str) -> dict[str, bytes]:
+    """Name -> bytes of the table under a heading of the document."""
+    _, _, rest = DOCUMENT.read_text().partition(f"\n### {section}\n")
+    table = re.split(r"\n##+ ", rest, maxsplit=1)[0]
+    return {name: bytes.fromhex(data) for name, data in ROW.findall(table)}
+
+
+CONTROL: dict[str, Ack | Ping | Pong] = {
+    "acknowledgement": Ack(5, 1_099_511_627_777, False),
+    "acknowledgement, again": Ack(5, 6, True),
+    "ping": Ping(1.5, 255, 7, digest(["a/b", "c/#"])),
+    "pong": Pong(1.5),
+}
+RECORDS = {
+    "QoS 0": Message("a/b", b"hi", 0),
+    "QoS 1": Message("a/b", b"hi", 1),
+    "QoS 2": Message("a/b", b"hi", 2),
+    "retained": Message("a/b", b"hi", 0, retain=True),
+    "properties": Message("a/b", b"hi", 0, properties=b"\x01\x01"),
+    "expiry": Message("a/b", b"hi", 0, expires_at=1010.0),
+    "stamp": Message("a/b", b"hi", 0, stamp=65537),
+    "origin": Message("a/b", b"hi", 0, origin="n2"),
+    "all of them": Message("ä", b"", 1, True, b"\x01\x01", 1010.0, "", "n2", 65537),
+}
+ENVELOPES: dict[str, tuple[int, list[str], dict[str, int]]] = {
+    "live": (LIVE, ["QoS 0", "QoS 0"], {}),
+    "durable": (DURABLE, ["QoS 1"], {"epoch": 5, "after": 7, "first": 9}),
+    "part 2 of an answer of 2": (ANSWER, [], {"after": 2, "first": 2}),
+}
+
+
+def test_control_frames_are_as_documented() -> None:
+    documented = vectors("Control frames")
+    assert set(documented) == set(CONTROL)
+    for name, frame in CONTROL.items():
+        assert frame.encode() == documented[name], name
+        assert control.decode(documented[name]) == frame, name
+
+
+def test_records_are_as_documented() -> None:
+    documented = vectors("Records")
+    assert set(documented) == set(RECORDS)
+    for name, message in RECORDS.items():
+        assert envelope.encode_record(message, message.origin) == documented[name], name
+        data = envelope.encode(LIVE, "n1", [documented[name]], NOW)
+        (found,) = envelope.decode_records(data, envelope.decode_header(data), NOW)
+        assert fields(found) == {**fields(message), "origin": message.origin or "n1"}, name
+
+
+def test_envelopes_are_as_documented() -> None:
+    documented = vectors("Envelopes")
+    records = vectors("Records")
+    assert set(documented) == set(ENVELOPES)
+    for name, (kind, contents, numbers) in ENVELOPES.items():
+        data = envelope.encode(kind, "n1", [records[item] for item in contents], NOW, **numbers)
+        assert data == documented[name], name
+        header = envelope.decode_header(data)
+        asked = (numbers.get("epoch", 0), numbers.get("after", 0), numbers.get("first", 0))
+        assert header[:7] == (kind, "n1", *asked, len(contents), NOW), name
+        assert [found.payload for found in envelope.decode_records(data, header, NOW)] == [b"hi"] * len(
+            contents
+        )
+
+
+def test_interest_is_as_documented() -> None:
+    documented = vectors("Interest's messages")
+    change = Change(255, 7, ("a/b",), ("c/#",))
+    assert change.encode() == documented["change"]
+    assert decode_change(documented["change"]) == change
+    snapshot = Change(255, 7, ("a/b", "c/#"), ())
+    assert list(snapshot_parts(snapshot)) == [documented["part 1 of a snapshot of 1"]]
+    assert join_snapshot([documented["part 1 of a snapshot of 1"]]) == snapshot
+    assert digest(["c/#", "a/b"]).to_bytes(8, "little") == documented["digest of a/b and c/#"]
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("acknowledgement, again", at) for at in range(1, 8)] + [("ping", at) for at in range(1, 8)],
+)
+def test_unused_bytes_are_zero(name: str, at: int) -> None:
+    """What a later version may put there is not taken for what this one means."""
+    data = bytearray(vectors("Control frames")[name])
+    data[at] += 1
+    with pytest.raises(control.ControlError):
+        control.decode(bytes(data))
+
+
+def fields(message: Message) -> dict[str, Any]:
+    """All that travels of a message."""
+    names = ("topic", "payload", "qos", "retain", "properties", "expires_at", "publisher", "origin", "stamp")
+    return {name: getattr(message, name) for name in names}
