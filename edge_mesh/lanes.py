@@ -69,6 +69,8 @@ class SendingLane:
         self.alive = False
         self.sent = 0
         """Messages put, on either lane; counts what was sent again."""
+        self.sent_bytes = 0
+        """Bytes of their envelopes, before compression."""
         self.live_dropped = 0
         self._live: list[bytes] = []
         self._live_bytes = 0
@@ -123,7 +125,9 @@ class SendingLane:
         records, self._live = self._live, []
         self._live_bytes = 0
         self.sent += len(records)
-        self._link.put_soon(self._live_key, envelope.encode(envelope.LIVE, self._node, records, now), LIVE)
+        data = envelope.encode(envelope.LIVE, self._node, records, now)
+        self.sent_bytes += len(data)
+        self._link.put_soon(self._live_key, data, LIVE)
 
     def _flush_durable(self) -> None:
         records, self._records = self._records, []
@@ -152,6 +156,7 @@ class SendingLane:
         self._inflight.append((last, size))
         self._inflight_bytes += size
         self.sent += len(records)
+        self.sent_bytes += len(data)
         self._put(data, last)
 
     def _put(self, data: bytes, last: int) -> None:

@@ -23,6 +23,7 @@ from edge_mesh.link import CONTROL, Link, MeshError, Query
 from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Entry, OutboxError
+from edge_mesh.outbox_watch import OutboxWatch
 from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
 from edge_mesh.settings import MeshSettings
@@ -77,6 +78,7 @@ class ZenohMesh:
         self._running = False
         self._refused_stamps: set[str] = set()
         self._outbox: Outbox
+        self._watch: OutboxWatch
         self._link: Link
         self._stand: Stand
         self._retained: RetainedSync
@@ -147,6 +149,7 @@ class ZenohMesh:
         except OutboxError as error:
             raise MeshError(str(error)) from None
         self._outbox.start(self._loop)
+        self._watch = OutboxWatch(self._outbox)
 
     def _recall_peers(self) -> None:
         """The nodes known before this one was stopped: what is for them is queued from the start."""
@@ -191,6 +194,19 @@ class ZenohMesh:
         for peer in self._peers.values():
             peer.lane.close()
         await self._outbox.close()
+
+    async def reconfigure(self, settings: MeshSettings) -> None:
+        """Go on with other settings: all but ``node``, ``data_dir``, ``namespace`` and ``durability`` may differ.
+
+        Where the link has to be opened anew it is as if it had been cut. MeshError where that fails: then nothing
+        has changed.
+        """
+        old = self._settings
+        if settings.link != old.link:
+            token = self._keys.token(settings.region, self._name, self._incarnation)
+            await self._link.reopen(settings, token)
+        self._settings = settings
+        self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
 
     # -- the engine's port ------------------------------------------------------------------------------
 
@@ -273,7 +289,15 @@ class ZenohMesh:
             interests=len(peer.interest),
             round_trip_ms=round(peer.round_trip * 1000, 3) if peer.round_trip is not None else None,
             ledger=ledger.as_dict(),
+            version=peer.version,
+            clock_difference=peer.clock_difference,
+            rates=peer.rates_by_name(),
+            backlog_age=round(self._outbox.backlog_age(peer.name), 1),
         )
+
+    def outbox_status(self) -> dict[str, Any]:
+        """See :meth:`edge_mesh.outbox_watch.OutboxWatch.status`."""
+        return self._watch.status(self._settings)
 
     # -- nodes come and go ------------------------------------------------------------------------------
 
@@ -414,6 +438,9 @@ class ZenohMesh:
             header = envelope.decode_header(payload)
             if header.kind != kind or header.sender != sender:
                 raise envelope.EnvelopeError(f"kind {header.kind} of {header.sender!r} is on the wrong lane")
+            peer = self._peers.get(sender)
+            if peer is not None:
+                peer.received_bytes += len(payload)
             if kind == envelope.DURABLE:
                 lane = self._receiving_lane(sender)
                 self._unsettled.add(lane)
@@ -421,7 +448,6 @@ class ZenohMesh:
             else:
                 messages = envelope.decode_records(payload, header, time.time())
                 self._arrived += messages
-                peer = self._peers.get(sender)
                 if peer is not None:
                     peer.live_received += len(messages)
         except envelope.EnvelopeError as error:
@@ -465,7 +491,9 @@ class ZenohMesh:
                 peer.lane.acknowledge(frame)
         elif isinstance(frame, control.Ping):
             self._link.put_soon(
-                self._keys.control(peer.name, self._name), control.Pong(frame.sent_at).encode(), CONTROL
+                self._keys.control(peer.name, self._name),
+                control.Pong(frame.sent_at, time.time(), self._settings.version).encode(),
+                CONTROL,
             )
             if (
                 peer.alive
@@ -474,7 +502,7 @@ class ZenohMesh:
             ):
                 self._interest_sync.fetch(peer)
         else:
-            peer.round_trip = max(0.0, time.monotonic() - frame.sent_at)
+            peer.pong(*frame, self._times())
 
     # -- time -------------------------------------------------------------------------------------------
 
@@ -493,6 +521,8 @@ class ZenohMesh:
             wall, clock = self._times()
             for peer in self._peers.values():
                 peer.lane.tick()
+                lane = self._receiving.get(peer.name)
+                peer.measure(lane.received if lane else 0, clock)
             if clock >= next_ping:
                 next_ping = clock + settings.ping_seconds
                 if not self.refused:
@@ -500,6 +530,7 @@ class ZenohMesh:
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
                 self._outbox.prune()
+                self._watch.look(self._settings, self._peers)
                 self._forget_long_gone(wall)
             if clock >= next_remember:
                 next_remember = clock + _REMEMBER_SECONDS

@@ -73,6 +73,9 @@ class Outbox:
         """Every sequence of this run is greater."""
         self.known_peers = self._store.known_peers
         self._ledgers = self._store.ledgers()
+        self._oldest = self._store.oldest()
+        self.bytes = self._store.bytes
+        """The size of what waits, as of the last commit."""
         self._acknowledged: dict[str, int] = {}
         self._tickets: deque[_Ticket] = deque()
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
@@ -98,6 +101,11 @@ class Outbox:
                 logger.error("the outbox %s did not close within %g s", self._where, _CLOSE_SECONDS)
                 return
         self._store.close()
+
+    def set_bounds(self, retention: float, capacity: int) -> None:
+        """Bound what waits otherwise from now on; what is beyond goes with the next commit."""
+        self._retention = retention
+        self._capacity = capacity
 
     # -- messages ---------------------------------------------------------------------------------------
 
@@ -147,11 +155,21 @@ class Outbox:
         jump, self._offset = offset - self._offset, offset
         if abs(jump) >= _JUMP:
             self._commands.put(lambda: self._store.shift(jump))
-        self._commands.put(lambda: self._store.prune(now, self._retention))
+        self._commands.put(lambda: self._prune(now))
 
     def ledger(self, name: str) -> Ledger:
         """A destination's account as of the last commit."""
         return self._ledgers.get(name) or Ledger()
+
+    def backlog_age(self, name: str) -> float:
+        """Seconds for which the oldest message has waited for a destination, as of the last :meth:`prune`."""
+        oldest = self._oldest.get(name)
+        return 0.0 if oldest is None else max(0.0, self._wall() - oldest)
+
+    @property
+    def overflowed(self) -> int:
+        """Messages that were dropped because the outbox was full, for all destinations that are known."""
+        return sum(ledger.overflow for ledger in self._ledgers.values())
 
     # -- peers ------------------------------------------------------------------------------------------
 
@@ -178,6 +196,10 @@ class Outbox:
             on_safe()
 
     # -- the writer's thread ----------------------------------------------------------------------------
+
+    def _prune(self, now: float) -> None:
+        self._store.prune(now, self._retention)
+        self._oldest = self._store.oldest()
 
     def _run(self) -> None:
         try:
@@ -222,6 +244,7 @@ class Outbox:
         if failed:
             logger.warning("the outbox %s can be written again", self._where)
         self._ledgers = self._store.ledgers()
+        self.bytes = self._store.bytes
         after, self._after = self._after, []
         if after and self._loop is not None:
             # A loop that is closed has nobody left who waits.

@@ -7,6 +7,9 @@ from typing import Any
 
 from edge_mesh.interest import RemoteInterest
 from edge_mesh.lanes import SendingLane
+from edge_mesh.rates import Rates
+
+_RATES = ("messages_sent", "bytes_sent", "messages_received", "bytes_received")
 
 
 class Peer:
@@ -14,6 +17,7 @@ class Peer:
 
     __slots__ = (
         "alive",
+        "clock_difference",
         "fetching_interest",
         "heard_at",
         "incarnation",
@@ -21,10 +25,13 @@ class Peer:
         "lane",
         "live_received",
         "name",
+        "rates",
+        "received_bytes",
         "region",
         "round_trip",
         "seen_at",
         "since",
+        "version",
     )
 
     def __init__(
@@ -42,7 +49,30 @@ class Peer:
         self.heard_at = 0.0
         """When it last said anything to this node, or joined: seconds of the event loop's clock."""
         self.round_trip: float | None = None
+        self.clock_difference: float | None = None
+        """Seconds by which its wall clock is ahead of this node's; known to half the round trip."""
+        self.version = ""
+        """Its GeoMQ version, once it has answered a ping."""
+        self.received_bytes = 0
+        """Bytes of the envelopes that came from it, as they were before compression."""
+        self.rates = Rates(len(_RATES))
         self.fetching_interest = False
+
+    def pong(self, sent_at: float, wall: float, version: str, now: tuple[float, float]) -> None:
+        """It has answered a ping; ``now`` is (wall-clock seconds, seconds of the clock of ``sent_at``)."""
+        self.round_trip = max(0.0, now[1] - sent_at)
+        self.clock_difference = wall - (now[0] - self.round_trip / 2)
+        self.version = version
+
+    def measure(self, durable_received: int, clock: float) -> None:
+        """Bring the rates up to date; ``clock`` as in :meth:`edge_mesh.rates.Rates.update`."""
+        lane = self.lane
+        received = self.live_received + durable_received
+        self.rates.update((lane.sent, lane.sent_bytes, received, self.received_bytes), clock)
+
+    def rates_by_name(self) -> dict[str, float]:
+        """The rates for JSON."""
+        return {name: round(rate, 1) for name, rate in zip(_RATES, self.rates.per_second, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +96,14 @@ class PeerStatus:
     """How many topic filters it announced."""
     round_trip_ms: float | None
     ledger: dict[str, Any]
+    version: str
+    """Its GeoMQ version; empty as long as it has answered nothing."""
+    clock_difference: float | None
+    """Seconds by which its wall clock is ahead of this node's."""
+    rates: dict[str, float]
+    """Messages and bytes a second, sent to it and received from it."""
+    backlog_age: float
+    """For how many seconds the oldest message in the outbox has waited for it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

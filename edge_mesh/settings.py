@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -31,6 +31,8 @@ class MeshSettings:
     region: str
     data_dir: Path | None = None
     """Where the outbox lies; may be None when ``durability`` is ``memory``."""
+    version: str = ""
+    """The version of GeoMQ, told to other nodes."""
     namespace: str = "geomq"
     """The first part of every key: meshes with different namespaces do not see each other."""
     mode: str = "router"
@@ -59,6 +61,11 @@ class MeshSettings:
     """How long the durable lane waits for an acknowledgement before it asks for one."""
     window_bytes: int = 4 << 20
     """Bytes on their way to one node and not acknowledged; what is beyond waits in the outbox."""
+
+    @property
+    def link(self) -> MeshSettings:
+        """What the link between the nodes depends on: the settings without those that only bound the outbox."""
+        return replace(self, retention_seconds=0.0, outbox_bytes=0)
 
     def __post_init__(self) -> None:
         """ValueError names the setting that is not usable."""
