@@ -42,6 +42,7 @@ PURE = [
     "broker.handshake",
     "broker.engine",
     "broker.limits",
+    "broker.new_limits",
     "broker.stats",
     "broker.ports",
     "edge_mesh.envelope",
@@ -50,6 +51,9 @@ PURE = [
     "edge_mesh.clock",
     "edge_mesh.ledger",
     "edge_mesh.control",
+    "edge_mesh.alarms",
+    "edge_mesh.rates",
+    "edge_mesh.link_config",
     "plugins.host.frame",
     "plugins.host.breaker",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,8 +17,9 @@ import typer
 
 from broker import __version__
 from broker.cli import acl, store, users
-from broker.cli.common import fail, load_config
+from broker.cli.common import fail, load_config, read_config
 from broker.config import NodeConfig
+from broker.datafolder import FolderError, owner
 
 if TYPE_CHECKING:
     from edge_mesh.history_query import HistoryAnswer
@@ -68,9 +71,21 @@ def run(config: ConfigOption = None) -> None:
         stream=sys.stderr,
     )
     try:
-        run_app(settings)
+        run_app(settings, lambda: read_config(config))
     except StartError as error:
         fail(str(error))
+
+
+@app.command()
+def reload(config: ConfigOption = None) -> None:
+    """Have the node that runs with this configuration read it again; the node's log tells what came of it."""
+    folder = load_config(config).node.data
+    try:
+        os.kill(owner(folder), signal.SIGHUP)
+    except FolderError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"the node cannot be told: {error.strerror}")
 
 
 @app.command()
