@@ -37,8 +37,6 @@ _COMMIT_LINGER = 0.002
 """With ``durability: commit`` a near node's acknowledgement is faster than a disk, and saves writing at all."""
 _PRUNE_SECONDS = 5.0
 _REMEMBER_SECONDS = 60.0
-_RETAINED_ATTEMPTS = 5
-_RETRY_PAUSE = 0.3
 
 
 class ZenohMesh:
@@ -76,7 +74,6 @@ class ZenohMesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._running = False
-        self._refused_stamps: set[str] = set()
         self._outbox: Outbox
         self._watch: OutboxWatch
         self._link: Link
@@ -114,7 +111,7 @@ class ZenohMesh:
             node=self._node,
             boundary=self._boundary,
             wall=time.time,
-            observe=self._observe,
+            clock=self._clock,
         )
         self._interest_sync = InterestSync(
             name=self._name,
@@ -261,7 +258,9 @@ class ZenohMesh:
 
     def peers(self) -> list[PeerStatus]:
         """The other nodes, living and remembered, by name."""
-        return [self._status_of(peer) for _, peer in sorted(self._peers.items())]
+        return [
+            peer.status(self._receiving.get(name), self._outbox) for name, peer in sorted(self._peers.items())
+        ]
 
     @property
     def refused(self) -> bool:
@@ -272,28 +271,6 @@ class ZenohMesh:
     def kept_back(self) -> int:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
-
-    def _status_of(self, peer: Peer) -> PeerStatus:
-        lane = self._receiving.get(peer.name)
-        ledger = self._outbox.ledger(peer.name)
-        return PeerStatus(
-            name=peer.name,
-            region=peer.region,
-            alive=peer.alive,
-            since=peer.since,
-            backlog=ledger.queued,
-            sent=peer.lane.sent,
-            received=peer.live_received + (lane.received if lane else 0),
-            duplicates=lane.duplicates if lane else 0,
-            live_dropped=peer.lane.live_dropped,
-            interests=len(peer.interest),
-            round_trip_ms=round(peer.round_trip * 1000, 3) if peer.round_trip is not None else None,
-            ledger=ledger.as_dict(),
-            version=peer.version,
-            clock_difference=peer.clock_difference,
-            rates=peer.rates_by_name(),
-            backlog_age=round(self._outbox.backlog_age(peer.name), 1),
-        )
 
     def outbox_status(self) -> dict[str, Any]:
         """See :meth:`edge_mesh.outbox_watch.OutboxWatch.status`."""
@@ -345,7 +322,7 @@ class ZenohMesh:
     def _meet(self, peer: Peer) -> None:
         peer.lane.resume()
         self._interest_sync.fetch(peer)
-        self._spawn(self._fetch_retained(peer, peer.incarnation))
+        self._spawn(self._retained.fetch(peer, peer.incarnation))
 
     def _left(self, seen: Seen) -> None:
         peer = self._peers.get(seen.node)
@@ -401,26 +378,6 @@ class ZenohMesh:
         else:
             self._spawn(self._retained.answer(query))
 
-    async def _fetch_retained(self, peer: Peer, incarnation: int) -> None:
-        for _ in range(_RETAINED_ATTEMPTS):
-            if not peer.alive or peer.incarnation != incarnation or await self._retained.fetch(peer.name):
-                return
-            await asyncio.sleep(_RETRY_PAUSE)
-        logger.warning("the retained messages of node %s did not come whole", peer.name)
-
-    def _observe(self, message: Message) -> bool:
-        """Follow the clock of a retained message; False, with a warning a node, where it is too far ahead."""
-        if self._clock.observe(message.stamp, time.time()):
-            return True
-        if message.origin not in self._refused_stamps:
-            self._refused_stamps.add(message.origin)
-            logger.error(
-                "the clock of node %s is more than %g s ahead: its retained messages are not kept",
-                message.origin,
-                self._settings.max_clock_ahead,
-            )
-        return False
-
     # -- what other nodes send --------------------------------------------------------------------------
 
     def _on_live(self, item: tuple[str, bytes]) -> None:
@@ -465,7 +422,7 @@ class ZenohMesh:
         if self._arrived:
             batch, self._arrived = self._arrived, []
             for message in batch:
-                if message.retain and not self._observe(message):
+                if message.retain and not self._retained.observe(message):
                     message.retain = False
             try:
                 self._node.deliver_from_mesh(batch)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_mesh.interest import RemoteInterest
-from edge_mesh.lanes import SendingLane
+from edge_mesh.lanes import ReceivingLane, SendingLane
+from edge_mesh.outbox import Outbox
 from edge_mesh.rates import Rates
 
 _RATES = ("messages_sent", "bytes_sent", "messages_received", "bytes_received")
@@ -70,9 +71,27 @@ class Peer:
         received = self.live_received + durable_received
         self.rates.update((lane.sent, lane.sent_bytes, received, self.received_bytes), clock)
 
-    def rates_by_name(self) -> dict[str, float]:
-        """The rates for JSON."""
-        return {name: round(rate, 1) for name, rate in zip(_RATES, self.rates.per_second, strict=True)}
+    def status(self, receiving: ReceivingLane | None, outbox: Outbox) -> PeerStatus:
+        """All that is to be told about it; ``receiving`` is the durable lane from it, once there is one."""
+        ledger = outbox.ledger(self.name)
+        return PeerStatus(
+            name=self.name,
+            region=self.region,
+            alive=self.alive,
+            since=self.since,
+            backlog=ledger.queued,
+            sent=self.lane.sent,
+            received=self.live_received + (receiving.received if receiving else 0),
+            duplicates=receiving.duplicates if receiving else 0,
+            live_dropped=self.lane.live_dropped,
+            interests=len(self.interest),
+            round_trip_ms=round(self.round_trip * 1000, 3) if self.round_trip is not None else None,
+            ledger=ledger.as_dict(),
+            version=self.version,
+            clock_difference=self.clock_difference,
+            rates={name: round(rate, 1) for name, rate in zip(_RATES, self.rates.per_second, strict=True)},
+            backlog_age=round(outbox.backlog_age(self.name), 1),
+        )
 
 
 @dataclass(frozen=True, slots=True)

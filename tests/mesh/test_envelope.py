@@ -106,7 +106,10 @@ def test_answers_come_in_parts() -> None:
     assert answers.is_complete([decode_header(part) for part in answers.parts("node", [], NOW)])
 
 
-@pytest.mark.parametrize("frame", [Ack(5, 6, True), Ack(0, 0, False), Ping(1.5, 7, 8), Pong(2.5, 1e9, "0.1.0"), Pong(2.5, -1.0, "")])
+@pytest.mark.parametrize(
+    "frame",
+    [Ack(5, 6, True), Ack(0, 0, False), Ping(1.5, 7, 8), Pong(2.5, 1e9, "0.1.0"), Pong(2.5, -1.0, "")],
+)
 def test_control_frames(frame: Ack | Ping | Pong) -> None:
     data = frame.encode()
     assert control.decode(data) == frame
