@@ -43,6 +43,8 @@ PURE = [
     "broker.engine",
     "broker.limits",
     "broker.new_limits",
+    "broker.observe.mesh_topics",
+    "broker.cli.mesh_figures",
     "broker.stats",
     "broker.ports",
     "edge_mesh.envelope",
