@@ -343,7 +343,11 @@ class ZenohMesh:
     def _forget_long_gone(self, now: float) -> None:
         oldest = now - self._settings.retention_seconds
         for peer in [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]:
-            logger.warning("node %s has been away for too long and is forgotten", peer.name)
+            logger.warning(
+                "node %s has been away for too long and is forgotten, with %d messages for it",
+                peer.name,
+                self._outbox.ledger(peer.name).queued,
+            )
             del self._peers[peer.name]
             peer.lane.close()
             self._outbox.forget_peer(peer.name)
