@@ -389,6 +389,7 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
         scouting_address=mesh.scouting_address,
         retention_seconds=mesh.retention,
         outbox_bytes=mesh.outbox_bytes,
+        outbox_full=mesh.outbox_full,
         durability=config.durability,
         compression=mesh.compression,
         lease_seconds=mesh.lease,

@@ -72,6 +72,13 @@ class Mesh(Protocol):
         ``on_safe`` is then not called.
         """
 
+    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+        """Whether a message above QoS 0 would have to wait for one of these nodes and there is no room for it.
+
+        ``retain`` as for :meth:`forward`. A message that is handed over all the same is taken, but its ``on_safe``
+        waits until there is room.
+        """
+
     def stamp(self) -> int:
         """A new hybrid logical clock stamp, greater than every one seen so far."""
 

@@ -26,6 +26,7 @@ from edge_mesh.outbox_store import Entry, OutboxError
 from edge_mesh.outbox_watch import OutboxWatch
 from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
+from edge_mesh.room import Room
 from edge_mesh.settings import MeshSettings
 from edge_mesh.status_query import answer_status
 
@@ -76,6 +77,7 @@ class ZenohMesh:
         self._running = False
         self._outbox: Outbox
         self._watch: OutboxWatch
+        self._room: Room
         self._link: Link
         self._stand: Stand
         self._retained: RetainedSync
@@ -147,6 +149,7 @@ class ZenohMesh:
             raise MeshError(str(error)) from None
         self._outbox.start(self._loop)
         self._watch = OutboxWatch(self._outbox)
+        self._room = Room(self._outbox, self._peers, settings)
 
     def _recall_peers(self) -> None:
         """The nodes known before this one was stopped: what is for them is queued from the start."""
@@ -165,8 +168,11 @@ class ZenohMesh:
         link.subscribe(keys.durable(name, "*"), self._on_durable)
         link.subscribe(keys.control(name, "*"), self._on_control)
         link.subscribe(keys.all_interest, self._on_interest)
-        link.answer(keys.query(name, "interest"), self._on_interest_query)
-        link.answer(keys.query(name, "retained"), self._on_retained_query)
+        link.answer(keys.query(name, "interest"), self._unless_refused(self._interest_sync.answer))
+        link.answer(
+            keys.query(name, "retained"),
+            self._unless_refused(lambda query: self._spawn(self._retained.answer(query))),
+        )
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
@@ -176,6 +182,9 @@ class ZenohMesh:
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
+
+    def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
+        return lambda query: query.finish() if self.refused else answer(query)
 
     async def stop(self) -> None:
         """Leave the mesh; what waits for other nodes stays in the outbox."""
@@ -202,7 +211,7 @@ class ZenohMesh:
         if settings.link != old.link:
             token = self._keys.token(settings.region, self._name, self._incarnation)
             await self._link.reopen(settings, token)
-        self._settings = settings
+        self._settings = self._room.settings = settings
         self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
 
     # -- the engine's port ------------------------------------------------------------------------------
@@ -246,9 +255,16 @@ class ZenohMesh:
                 everybody_there = everybody_there and all(peers[name].alive for name, _ in targets)
         if not entries:
             return False
-        waiting = waiting and self._durable
+        tight = not everybody_there and self._room.tight
+        waiting = waiting and (self._durable or tight)
+        if tight and on_safe is not None:
+            on_safe = self._room.hold(on_safe)
         self._outbox.add(entries, on_safe if waiting else None, urgent=not everybody_there)
         return waiting
+
+    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+        """See :meth:`broker.ports.Mesh.refuses`."""
+        return self._room.refuses(nodes, retain)
 
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
@@ -361,26 +377,12 @@ class ZenohMesh:
         if peer is not None:
             self._interest_sync.hear(peer, payload)
 
-    def _on_interest_query(self, query: Query) -> None:
-        if self.refused:
-            query.finish()
-        else:
-            self._interest_sync.answer(query)
-
     def _announce_soon(self) -> None:
         if self._running and not self.refused:
             self._interest_sync.announce_soon()
 
     def _interested(self, topic: str) -> tuple[str, ...]:
         return tuple(name for name, peer in self._peers.items() if peer.interest.matches(topic))
-
-    # -- retained messages ------------------------------------------------------------------------------
-
-    def _on_retained_query(self, query: Query) -> None:
-        if self.refused:
-            query.finish()
-        else:
-            self._spawn(self._retained.answer(query))
 
     # -- what other nodes send --------------------------------------------------------------------------
 
@@ -484,6 +486,7 @@ class ZenohMesh:
                 peer.lane.tick()
                 lane = self._receiving.get(peer.name)
                 peer.measure(lane.received if lane else 0, clock)
+            self._room.look()
             if clock >= next_ping:
                 next_ping = clock + settings.ping_seconds
                 if not self.refused:

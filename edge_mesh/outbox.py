@@ -76,6 +76,7 @@ class Outbox:
         self._oldest = self._store.oldest()
         self.bytes = self._store.bytes
         """The size of what waits, as of the last commit."""
+        self._added = self._group_added = self._committed = 0
         self._acknowledged: dict[str, int] = {}
         self._tickets: deque[_Ticket] = deque()
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
@@ -115,8 +116,9 @@ class Outbox:
         ``urgent`` where no acknowledgement is to be expected soon: the next commit does not linger.
         """
         now = self._wall()
-        store, acknowledged = self._store, self._acknowledged
-        self._commands.put(lambda: store.add(entries, now, acknowledged))
+        size = sum(len(entry.record) for entry in entries)
+        self._added += size
+        self._commands.put(lambda: self._add(entries, now, size))
         if on_safe is not None:
             needs: dict[str, int] = {}
             for entry in entries:
@@ -167,6 +169,11 @@ class Outbox:
         return 0.0 if oldest is None else max(0.0, self._wall() - oldest)
 
     @property
+    def uncommitted(self) -> int:
+        """The size of what was added since the last commit, whether or not it will have to wait."""
+        return self._added - self._committed
+
+    @property
     def overflowed(self) -> int:
         """Messages that were dropped because the outbox was full, for all destinations that are known."""
         return sum(ledger.overflow for ledger in self._ledgers.values())
@@ -197,6 +204,10 @@ class Outbox:
 
     # -- the writer's thread ----------------------------------------------------------------------------
 
+    def _add(self, entries: Sequence[Entry], now: float, size: int) -> None:
+        self._store.add(entries, now, self._acknowledged)
+        self._group_added += size
+
     def _prune(self, now: float) -> None:
         self._store.prune(now, self._retention)
         self._oldest = self._store.oldest()
@@ -226,6 +237,7 @@ class Outbox:
         while True:
             try:
                 self._store.begin()
+                self._group_added = 0
                 for command in group:
                     if command is not None:
                         command()
@@ -245,6 +257,7 @@ class Outbox:
             logger.warning("the outbox %s can be written again", self._where)
         self._ledgers = self._store.ledgers()
         self.bytes = self._store.bytes
+        self._committed += self._group_added
         after, self._after = self._after, []
         if after and self._loop is not None:
             # A loop that is closed has nobody left who waits.

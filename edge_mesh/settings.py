@@ -47,6 +47,8 @@ class MeshSettings:
     """How long messages above QoS 0 wait for a node that is away, and how long such a node is remembered."""
     outbox_bytes: int = 1 << 30
     """The bound of the outbox: beyond it the oldest messages of the longest queue are dropped and counted."""
+    outbox_full: str = "drop_oldest"
+    """``refuse``: publishers above QoS 0 are refused near the bound where a message has to wait for a node."""
     durability: str = "commit"
     """``commit``: a message is safe once it is on disk. ``memory``: nothing is written, nobody waits."""
     compression: bool = True
@@ -65,7 +67,7 @@ class MeshSettings:
     @property
     def link(self) -> MeshSettings:
         """What the link between the nodes depends on: the settings without those that only bound the outbox."""
-        return replace(self, retention_seconds=0.0, outbox_bytes=0)
+        return replace(self, retention_seconds=0.0, outbox_bytes=0, outbox_full="drop_oldest")
 
     def __post_init__(self) -> None:
         """ValueError names the setting that is not usable."""
@@ -73,5 +75,7 @@ class MeshSettings:
             raise ValueError(f"mode: {self.mode!r} is not one of router, peer, client")
         if self.durability not in ("commit", "memory"):
             raise ValueError(f"durability: {self.durability!r} is not one of commit, memory")
+        if self.outbox_full not in ("drop_oldest", "refuse"):
+            raise ValueError(f"outbox_full: {self.outbox_full!r} is not one of drop_oldest, refuse")
         if self.durability == "commit" and self.data_dir is None:
             raise ValueError("data_dir: durability 'commit' needs a folder for the outbox")

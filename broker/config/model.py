@@ -132,6 +132,12 @@ class MeshSection(Section):
         7 * 24 * 3600.0, description="How long messages wait for a node that is away."
     )
     outbox_bytes: Size = Field(1 << 30, description="The bound of what waits for other nodes on disk.")
+    outbox_full: Literal["drop_oldest", "refuse"] = Field(
+        "drop_oldest",
+        description="What happens at the bound. drop_oldest: the oldest messages of the longest queue are dropped. "
+        "refuse: from 90 % on, publishers above QoS 0 whose message would wait for a node that is away get 0x97 in "
+        "MQTT 5, and are not acknowledged below until there is room; the rest is dropped as with drop_oldest.",
+    )
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
     compression: bool = Field(True, description="Whether links compress.")
     tls: MeshTlsSection | None = Field(None, description="Certificates for tls and quic endpoints.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, free_port, wait_for
@@ -103,3 +106,47 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
         result = geomq_mesh(node, command)
         assert result.returncode == 1
         assert result.stderr.startswith("geomq: no node answers at tcp/127.0.0.1:")
+
+
+def test_publishers_are_told_that_the_outbox_is_full(two: tuple[NodeProcess, NodeProcess]) -> None:
+    near, far = two
+    subscriber = Client(far, "subscriber", clean_session=False)
+    subscriber.subscribe("t", 1)
+    told = Client(near, "told", paho.MQTTv5)
+    untold = Client(near, "untold")
+
+    def crossed() -> bool:
+        told.publish("t", b"warm")
+        return bool(subscriber.received)
+
+    wait_for(crossed, "a message crosses")
+    far.stop()
+    wait_for(lambda: "node far of region far is gone" in near.log.read_text(), "the node is gone")
+    near.config["mesh"].update(outbox_full="refuse", outbox_bytes=200_000)
+    (near.folder / "node.yaml").write_text(json.dumps(near.config))
+    os.kill(near.pid, signal.SIGHUP)
+    wait_for(lambda: "changed: mesh.outbox_bytes" in near.log.read_text(), "the file is read")
+
+    mids = []
+    for _ in range(25):
+        # A chunk is taken or refused as a whole: small ones, as the bound is small.
+        mids += [told.publish("t", bytes(1000), 1) for _ in range(10)]
+        wait_for(lambda: told.acknowledged.issuperset(mids), "everything is answered")
+    refused = [mid for mid in mids if told.reasons[mid] == 0x97]
+    accepted = [mid for mid in mids if told.reasons[mid] == 0]
+    assert mids == accepted + refused
+    assert len(accepted) >= 170
+    assert refused
+    mid = untold.publish("t", b"held", 1)
+    other = told.publish("nobody", b"free", 1)
+    wait_for(lambda: told.reasons.get(other) == 0x10, "others are not concerned")
+    wait_for(lambda: asked(near, "ledger")[0]["queued"] == len(accepted) + 1, "it is in the outbox")
+    assert mid not in untold.acknowledged
+
+    far.start()
+    back = Client(far, "subscriber", clean_session=False)
+    wait_for(lambda: b"held" in back.payloads(), "everything has crossed")
+    wait_for(lambda: mid in untold.acknowledged, "there is room again")
+    assert len(back.received) == len(accepted) + 1
+    for client in (subscriber, told, untold, back):
+        client.close()

@@ -92,3 +92,49 @@ async def test_node_that_is_refused_stays_so(nodes: Meadow) -> None:
     await first.mesh.stop()
     await until(lambda: not second.mesh.refused, "the name is free")
     await until(lambda: watcher.sees("twin"))
+
+
+async def test_full_outbox_refuses_what_would_wait(nodes: Meadow) -> None:
+    a = await nodes.node("a", outbox_bytes=20_000, outbox_full="refuse")
+    b = await nodes.node("b", a, filters=["t"])
+    c = await nodes.node("c", a, filters=["u"])
+    await joined(a, b, c)
+    await b.mesh.stop()
+    await until(lambda: a.sees("c"), "b is gone")
+    taken = 0
+    while not a.mesh.refuses(("b",), retain=False):
+        a.publish("t", b"%d" % taken + bytes(1000), qos=1)
+        taken += 1
+    assert taken == 18, "what has not been committed counts, too"
+    assert a.mesh.refuses(("c", "b"), retain=False)
+    assert a.mesh.refuses((), retain=True)
+    assert not a.mesh.refuses(("c",), retain=False)
+    assert not a.mesh.refuses(("nobody",), retain=False)
+    await until(lambda: a.safe == taken, "what was taken is safe")
+    await until(lambda: a.mesh.outbox_status()["bytes"] > 18_000)
+    assert a.mesh.refuses(("b",), retain=False)
+
+    a.publish("t", b"held", qos=1)
+    await until(lambda: a.peer("b").backlog == taken + 1)
+    a.publish("u", b"free", qos=1)
+    await until(lambda: a.safe == taken + 1, "what only living nodes want is not held")
+    again = await nodes.again(b)
+    await until(lambda: len(again.node.delivered) == taken + 1)
+    assert a.peer("b").ledger["dropped"]["overflow"] == 0
+    await until(lambda: a.safe == taken + 2, "there is room: who was held is acknowledged")
+    assert not a.mesh.refuses(("b",), retain=False)
+
+
+async def test_who_was_held_goes_on_when_nobody_is_refused_any_more(nodes: Meadow) -> None:
+    a = await nodes.node("a", outbox_bytes=2000, outbox_full="refuse")
+    b = await nodes.node("b", a, filters=["t"])
+    await joined(a, b)
+    await b.mesh.stop()
+    await until(lambda: a.sees(), "b is gone")
+    a.publish("t", bytes(1850), qos=1)
+    await until(lambda: a.safe == 1, "there was room for the first")
+    a.publish("t", b"held", qos=1)
+    await until(lambda: a.peer("b").backlog == 2)
+    assert a.safe == 1
+    await reconfigure(a, outbox_full="drop_oldest")
+    await until(lambda: a.safe == 2)
