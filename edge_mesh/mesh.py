@@ -347,7 +347,7 @@ class ZenohMesh:
         logger.warning("node %s of region %s is gone", peer.name, peer.region)
         peer.alive = False
         peer.since = peer.seen_at = time.time()
-        peer.round_trip = None
+        peer.round_trip = peer.clock_difference = None
         peer.lane.pause()
         self._outbox.remember_peer(peer.name, peer.region)
 
