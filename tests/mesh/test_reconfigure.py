@@ -138,3 +138,18 @@ async def test_who_was_held_goes_on_when_nobody_is_refused_any_more(nodes: Meado
     assert a.safe == 1
     await reconfigure(a, outbox_full="drop_oldest")
     await until(lambda: a.safe == 2)
+
+
+async def test_who_waits_for_room_waits_without_a_disk_too(nodes: Meadow) -> None:
+    a = await nodes.node("a", outbox_bytes=2000, outbox_full="refuse", durability="memory")
+    b = await nodes.node("b", a, filters=["t"], durability="memory")
+    await joined(a, b)
+    await b.mesh.stop()
+    await until(lambda: a.sees(), "b is gone")
+    assert not a.publish("t", bytes(1850), qos=1)
+    assert a.publish("t", b"held", qos=1)
+    await until(lambda: a.peer("b").backlog == 2)
+    assert a.safe == 0
+    again = await nodes.again(b)
+    await until(lambda: len(again.node.delivered) == 2)
+    await until(lambda: a.safe == 1)
