@@ -23,6 +23,12 @@ class Admission:
         self.overloaded = False
         """Set while the node has more to do than it can; new clients are asked to come later."""
 
+    def change(self, limits: Limits, now: float) -> None:
+        """Go on with other bounds; the rates begin anew."""
+        self._limits = limits
+        self._rate = Bucket(limits.connection_rate, now) if limits.connection_rate else None
+        self._rates.clear()
+
     @property
     def half_open(self) -> int:
         """Connections that have not been accepted yet."""

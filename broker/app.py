@@ -9,7 +9,6 @@ import logging
 import sqlite3
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,18 @@ from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.access import AccessSection
 from broker.config.model import MeshSection
+from broker.configured import listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace
-from broker.limits import Limits
-from broker.net.door import Door
 from broker.net.listener import Listener
-from broker.net.tls import TlsError, TlsFiles, TlsListener
+from broker.net.tls import TlsError, TlsListener
+from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
 from broker.observe.sys_topics import SysTopics, resident_memory
 from broker.overload import Overload
 from broker.ports import Authority, Stage
+from broker.reload import compare
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
@@ -91,7 +91,7 @@ class Node:
             self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
-                _limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
+                node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
             )
             self.engine.turns.wake = self._take_turns_soon
             await self._open_store()
@@ -204,9 +204,9 @@ class Node:
         try:
             listener = Listener(
                 self.engine,
-                _door(settings, self.engine.limits),
+                listener_door(settings, self.engine.limits),
                 settings.address,
-                TlsListener(_tls_files(settings)) if settings.tls is not None else None,
+                TlsListener(listener_files(settings)) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
                 int(settings.mode, 8),
             )
@@ -298,6 +298,36 @@ class Node:
             if listener.tls is not None:
                 listener.tls.refresh()
 
+    async def reconfigure(self, new: NodeConfig) -> None:
+        """Take over what of another configuration can hold at once; the log tells what, and what cannot."""
+        change = compare(self.config, new)
+        if change.waiting:
+            logger.warning("only a restart changes %s", ", ".join(change.waiting))
+        if self._mesh is not None:
+            from edge_mesh.link import MeshError
+
+            try:
+                await self._mesh.reconfigure(mesh_settings(change.config))
+            except MeshError as error:
+                logger.error("the configuration stays as it was: %s", error)
+                return
+        self.config = change.config
+        self._take_limits(change.config)
+        logging.getLogger().setLevel(change.config.log.level.upper())
+        logger.info("the configuration was read again; changed: %s", ", ".join(change.live) or "nothing")
+
+    def _take_limits(self, config: NodeConfig) -> None:
+        limits = node_limits(config)
+        if limits != self.engine.limits:
+            changes = [(self.engine.limits, limits)]
+            for listener, settings in zip(self._listeners, config.listeners, strict=True):
+                own = listener_limits(settings, limits)
+                if own is not None and listener.door.limits is not None:
+                    changes.append((listener.door.limits, own))
+                    listener.door.limits = own
+            change_limits(self.engine, changes, self._loop.time())
+        self._overload.change(config.limits.overload_memory, config.limits.overload_lag)
+
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
         for listener in self._listeners:
@@ -335,6 +365,7 @@ class Node:
             "subscriptions": engine.subscriptions.count,
             "retained": len(engine.retained),
             "counters": engine.stats.as_dict(),
+            "mesh": None,
             "peers": [],
             "regions": [],
             "handed_on": 0,
@@ -344,6 +375,9 @@ class Node:
             "history": None,
         }
         if self._mesh is not None:
+            from edge_mesh.keys import PROTOCOL_VERSION
+
+            status["mesh"] = {"protocol": PROTOCOL_VERSION, "outbox": self._mesh.outbox_status()}
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
             status["regions"] = [region.as_dict() for region in self._mesh.regions()]
             status["handed_on"] = self._mesh.handed_on
@@ -356,32 +390,6 @@ class Node:
         return status
 
 
-def _door(settings: ListenerSettings, limits: Limits) -> Door:
-    own = settings.limits.model_dump(exclude_none=True) if settings.limits is not None else {}
-    return Door(
-        settings.label,
-        settings.mount_point,
-        settings.max_connections,
-        settings.tls.identity if settings.tls is not None else "none",
-        settings.type in ("ws", "wss"),
-        settings.path,
-        tuple(settings.origins),
-        replace(limits, **own) if own else None,
-    )
-
-
-def _tls_files(settings: ListenerSettings) -> TlsFiles:
-    tls = settings.tls
-    assert tls is not None
-    names = {name: (pair.certificate, pair.key) for name, pair in tls.names.items()}
-    return TlsFiles(tls.certificate, tls.key, names, tls.ca, tls.crl, tls.client_certificate, tls.minimum)
-
-
-def _limits(config: NodeConfig) -> Limits:
-    known = dict(config.limits) | dict(config.mqtt)
-    return Limits(**{name: known[name] for name in Limits.__slots__})
-
-
 def mesh_settings(config: NodeConfig) -> MeshSettings:
     """The configuration as the mesh takes it."""
     from edge_mesh.settings import MeshSettings
@@ -391,6 +399,7 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
         node=config.node.name,
         region=config.node.region,
         data_dir=config.node.data,
+        version=__version__,
         namespace=mesh.namespace,
         mode=mesh.mode,
         listen=tuple(mesh.listen),
@@ -400,6 +409,7 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
         retention_seconds=mesh.retention,
         outbox_bytes=mesh.outbox_bytes,
         max_filters=mesh.max_filters,
+        outbox_full=mesh.outbox_full,
         durability=config.durability,
         compression=mesh.compression,
         lease_seconds=mesh.lease,

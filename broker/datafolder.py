@@ -12,6 +12,19 @@ class FolderError(Exception):
     """Why the folder cannot be used, in words for the operator."""
 
 
+def owner(path: Path) -> int:
+    """The process that has taken a folder; FolderError where none has."""
+    try:
+        with (path / "lock").open(encoding="ascii") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read())
+    except (OSError, ValueError):
+        pass
+    raise FolderError(f"no node runs that has the folder {path}")
+
+
 class DataFolder:
     """The folder of everything that outlives the process.
 

@@ -17,6 +17,11 @@ class Overload:
         self._delay = 0.0
         self.active = False
 
+    def change(self, memory: int, lag: float) -> None:
+        """Go on with other marks."""
+        self._memory = memory
+        self._lag = lag
+
     def update(self, delay: float, resident: int) -> bool:
         """Take the newest measurements; whether the node is overloaded.
 

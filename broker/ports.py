@@ -79,6 +79,13 @@ class Mesh(Protocol):
     def has_to_keep(self, nodes: tuple[str, ...]) -> bool:
         """Whether a message above QoS 0 for these nodes has to wait on disk, because one of them is away."""
 
+    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+        """Whether a message above QoS 0 would have to wait for one of these nodes and there is no room for it.
+
+        ``retain`` as for :meth:`forward`. A message that is handed over all the same is taken, but its ``on_safe``
+        waits until there is room.
+        """
+
     def stamp(self) -> int:
         """A new hybrid logical clock stamp, greater than every one seen so far."""
 

@@ -7,30 +7,40 @@ import contextlib
 import gc
 import logging
 import signal
+from collections.abc import Callable
 
 from broker.app import Node
 from broker.config import NodeConfig
+from broker.reload import Reloader
 
 logger = logging.getLogger("geomq")
 
 
-async def run_node(config: NodeConfig) -> None:
-    """Run a node until SIGTERM or SIGINT, or until cancelled. StartError where it cannot start."""
+async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
+    """Run a node until SIGTERM or SIGINT, or until cancelled; on SIGHUP ``read`` its configuration again.
+
+    StartError where it cannot start.
+    """
     node = Node(config)
+    reloader = Reloader(read, node.reconfigure)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reloader.ask)
     if not await _started(node, stopping):
         return
     _collect_rarely()
     name, region = config.node.name, config.node.region
     for place in node.places:
         logger.info("node %s in region %s serves MQTT on %s", name, region, place)
+    reloading = loop.create_task(reloader.run())
     try:
         await stopping.wait()
     finally:
         logger.info("node %s stops", name)
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
         await node.stop()
 
 
@@ -60,8 +70,8 @@ def _collect_rarely() -> None:
     gc.set_threshold(50_000, 50, 1000)
 
 
-def run(config: NodeConfig) -> None:
+def run(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
     """Run a node on its own event loop until it is told to stop. StartError where it cannot start."""
     import uvloop
 
-    uvloop.run(run_node(config))
+    uvloop.run(run_node(config, read))

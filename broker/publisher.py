@@ -192,6 +192,8 @@ class Publisher(Outlet):
         engine = self.engine
         if packet.retain and packet.payload and not engine.has_room(route.topic, len(packet.payload)):
             return False
+        if engine.mesh is not None and engine.mesh.refuses(route.nodes, packet.retain):
+            return False
         return not engine.is_refused_by_disk(session, packet, route)
 
     def _refuse_payload(self, packet: packets.Publish, now: float) -> None:

@@ -9,7 +9,7 @@ from broker.protocol.packets import Publish
 WORDS = {
     Reason.NOT_AUTHORIZED: "not allowed to publish this",
     Reason.TOPIC_NAME_INVALID: "the topic has too many characters or levels",
-    Reason.QUOTA_EXCEEDED: "there is no room for another retained message",
+    Reason.QUOTA_EXCEEDED: "there is no room for this message",
     Reason.PAYLOAD_FORMAT_INVALID: "the payload is no UTF-8",
 }
 

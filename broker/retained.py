@@ -28,6 +28,11 @@ class Retained:
     def __len__(self) -> int:
         return len(self._messages)
 
+    def change_bounds(self, capacity: int, max_bytes: int) -> None:
+        """Hold at most so many messages and payload bytes from now on, 0 bytes for no bound; nothing is removed."""
+        self._capacity = capacity
+        self._max_bytes = max_bytes
+
     def put(self, message: Message, now: float) -> bool:
         """Store a message, or delete the topic's where the payload is empty; ``now`` in wall-clock seconds.
 

@@ -20,6 +20,8 @@ class Received(NamedTuple):
     messages: int
     duplicates: int
     """Messages that it sent again and that were already here."""
+    size: int
+    """Bytes of envelopes, before compression."""
 
 
 class Arrivals:
@@ -36,6 +38,7 @@ class Arrivals:
         self._lanes: dict[str, ReceivingLane] = {}
         self._unsettled: set[ReceivingLane] = set()
         self._live: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         self._arrived: list[Message] = []
 
     def take(self, item: tuple[str, bytes], kind: int) -> None:
@@ -48,6 +51,7 @@ class Arrivals:
             header = envelope.decode_header(payload)
             if header.kind != kind or header.sender != sender:
                 raise envelope.EnvelopeError(f"kind {header.kind} of {header.sender!r} is on the wrong lane")
+            self._sizes[sender] = self._sizes.get(sender, 0) + len(payload)
             if kind == envelope.DURABLE:
                 lane = self._lane(sender)
                 self._unsettled.add(lane)
@@ -77,9 +81,9 @@ class Arrivals:
 
     def of(self, sender: str) -> Received:
         """What came of a node since this one was started."""
-        live = self._live.get(sender, 0)
+        live, size = self._live.get(sender, 0), self._sizes.get(sender, 0)
         lane = self._lanes.get(sender)
-        return Received(live + lane.received, lane.duplicates) if lane else Received(live, 0)
+        return Received(live + lane.received, lane.duplicates, size) if lane else Received(live, 0, size)
 
     def _lane(self, sender: str) -> ReceivingLane:
         lane = self._lanes.get(sender)

@@ -13,7 +13,7 @@ class HybridClock:
     """``max_ahead`` is in seconds: stamps further in the future are not followed."""
 
     def __init__(self, max_ahead: float = 3600.0) -> None:
-        self._max_ahead = max_ahead
+        self.max_ahead = max_ahead
         self._last = 0
 
     def stamp(self, now: float) -> int:
@@ -27,7 +27,7 @@ class HybridClock:
         Whoever follows a clock that is a year ahead makes it everyone's clock: such a stamp is refused.
         """
         if stamp > self._last:
-            if stamp > int((now + self._max_ahead) * 1000) << COUNTER_BITS:
+            if stamp > int((now + self.max_ahead) * 1000) << COUNTER_BITS:
                 return False
             self._last = stamp
         return True

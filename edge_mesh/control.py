@@ -11,7 +11,8 @@ from edge_mesh.envelope import MAX_SEQUENCE
 
 _ACK = Struct("<BB6sQQ")
 _PING = Struct("<B7sdQQQ")
-_PONG = Struct("<Bxxxxxxxd")
+_PONG = Struct("<BB6sdd")
+_ZEROS = bytes(6)
 
 _KIND_ACK = 1
 _KIND_PING = 2
@@ -55,10 +56,15 @@ class Pong(NamedTuple):
     """The answer to a ping."""
 
     sent_at: float
+    wall: float
+    """The answering node's wall clock, seconds."""
+    version: str
+    """The GeoMQ version of the answering node; ASCII, what is beyond 255 characters is cut off."""
 
     def encode(self) -> bytes:
         """The frame's bytes."""
-        return _PONG.pack(_KIND_PONG, self.sent_at)
+        version = self.version.encode("ascii", "replace")[:255]
+        return _PONG.pack(_KIND_PONG, len(version), _ZEROS, self.sent_at, self.wall) + version
 
 
 def decode(data: bytes) -> Ack | Ping | Pong:
@@ -70,7 +76,7 @@ def decode(data: bytes) -> Ack | Ping | Pong:
         if kind == _KIND_PING:
             return _decode_ping(data)
         if kind == _KIND_PONG:
-            return Pong(_PONG.unpack(data)[1])
+            return _decode_pong(data)
     except struct_error:
         raise ControlError(f"{len(data)} bytes are not a frame of kind {kind}") from None
     raise ControlError(f"unknown kind {kind}")
@@ -92,3 +98,15 @@ def _decode_ping(data: bytes) -> Ping:
     if max(incarnation, version) >= MAX_SEQUENCE:
         raise ControlError("this is not a version")
     return Ping(sent_at, incarnation, version, digest)
+
+
+def _decode_pong(data: bytes) -> Pong:
+    _, length, zeros, sent_at, wall = _PONG.unpack_from(data)
+    version = data[_PONG.size :]
+    if len(version) != length:
+        raise ControlError(f"{len(data)} bytes are not a pong with {length} characters of a version")
+    if zeros != _ZEROS or not (isfinite(sent_at) and isfinite(wall)):
+        raise ControlError("a pong has times and nothing else in its head")
+    if not (version.isascii() and version.decode("ascii").isprintable()):
+        raise ControlError("a version is of printable characters")
+    return Pong(sent_at, wall, version.decode("ascii"))

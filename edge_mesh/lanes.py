@@ -127,6 +127,8 @@ class SendingLane:
         """Messages put, on either lane, alone or by way of a gateway; counts what was sent again."""
         self.traffic = Traffic()
         """Where puts are counted: that of the receiver's region."""
+        self.sent_bytes = 0
+        """Bytes of their records, before compression."""
         self.live_dropped = 0
         self.last = stand.outbox.first_sequence
         """The sequence of the newest message."""
@@ -217,6 +219,7 @@ class SendingLane:
         self._inflight.append((last, size))
         self._inflight_bytes += size
         self.sent += count
+        self.sent_bytes += size
         return Step(after, first, count)
 
     # -- the receiver's answers -------------------------------------------------------------------------

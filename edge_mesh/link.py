@@ -18,11 +18,16 @@ from typing import Any
 
 import zenoh
 
+from edge_mesh.link_config import client_values, explain, node_values, short
 from edge_mesh.settings import MeshSettings, MeshTls
 
 logger = logging.getLogger("geomq.mesh.link")
 
 CLOSE_SECONDS = 5.0
+_REOPEN_PAUSE = 0.3
+"""Seconds between two sessions: a router that is back sooner may not be told what its neighbours had declared
+(see :meth:`Link.redeclare`)."""
+_REOPEN_RETRY = 1.0
 _BURST = 256
 """How many received items are handled before the loop may look at its other duties."""
 _INBOX_BYTES = 64 << 20
@@ -129,6 +134,7 @@ class _Session:
         self.after_burst: Callable[[], None] = _nothing
         """Called each time a burst of received items has been handled."""
         self._sender: Sender | None = None
+        self._asked: set[Replies] = set()
 
     async def _open(self, config: zenoh.Config) -> None:
         self._session = await asyncio.to_thread(zenoh.open, config)
@@ -137,6 +143,9 @@ class _Session:
     async def close(self) -> None:
         """Close the session; gives up waiting after :data:`CLOSE_SECONDS`."""
         self._closed = True
+        await self._close()
+
+    async def _close(self) -> None:
         session, self._session = self._session, None
         if self._sender is not None:
             self._sender.stop()
@@ -165,6 +174,8 @@ class _Session:
         if session is None or self._sender is None:
             replies.finish(None)
             return replies
+        self._asked.add(replies)
+        replies.finished.add_done_callback(lambda _: self._asked.discard(replies))
 
         def on_reply(reply: zenoh.Reply) -> None:
             sample = reply.ok
@@ -238,9 +249,9 @@ class QueryClient(_Session):
     async def open(self, connect: tuple[str, ...], tls: MeshTls | None, timeout: float) -> None:
         """Connect to one of the endpoints; MeshError where none answers within ``timeout`` seconds."""
         try:
-            await self._open(make_client_config(connect, tls, timeout))
+            await self._open(_config(client_values(connect, tls, timeout)))
         except zenoh.ZError as error:
-            raise MeshError(f"no node answers at {', '.join(connect)}: {_short(str(error))}") from None
+            raise MeshError(f"no node answers at {', '.join(connect)}: {short(str(error))}") from None
 
 
 class Link(_Session):
@@ -249,6 +260,7 @@ class Link(_Session):
     def __init__(self, settings: MeshSettings, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._settings = settings
+        self._living: dict[str, Callable[[tuple[str, bool]], None]] = {}
         self._recipes: list[Callable[[], Any]] = []
         self._declared: list[Any] = []
         self._token: zenoh.LivelinessToken | None = None
@@ -257,9 +269,55 @@ class Link(_Session):
     async def open(self) -> None:
         """Open the session; MeshError says what is wrong, as a taken port."""
         try:
-            await self._open(make_config(self._settings))
+            await self._open(_config(node_values(self._settings)))
         except zenoh.ZError as error:
             raise MeshError(explain(str(error), self._settings)) from None
+
+    async def reopen(self, settings: MeshSettings, token_key: str) -> None:
+        """Close the session and open one with other settings, for Zenoh takes none while a session is open.
+
+        For those that subscribe and watch it is as if the link had been cut: every token goes, and comes again.
+        MeshError where the new settings cannot be used; then the session has the old ones again.
+        """
+        self._lose_everybody()
+        has_token = self._token is not None
+        old_settings, old_key = self._settings, self._token_key
+        self.withdraw_token()
+        await self._close()
+        await asyncio.sleep(_REOPEN_PAUSE)
+        failure: MeshError | None = None
+        self._settings = settings
+        try:
+            await self.open()
+        except MeshError as error:
+            failure = error
+            self._settings, token_key = old_settings, old_key
+            await self._open_at_last()
+        self._declared = [recipe() for recipe in self._recipes]
+        if has_token:
+            self.declare_token(token_key)
+        if failure is not None:
+            raise failure
+
+    async def _open_at_last(self) -> None:
+        """Open the session with settings that were good before: what is in the way has to go away some time."""
+        while True:
+            try:
+                await self.open()
+                return
+            except MeshError as error:
+                logger.error("trying again: %s", error)
+                await asyncio.sleep(_REOPEN_RETRY)
+
+    def _lose_everybody(self) -> None:
+        """What the session received and nobody has seen yet is forgotten; what it was asked has no answer."""
+        self._inbox.clear()
+        self._inbox_bytes = 0
+        for replies in list(self._asked):
+            replies.finish(None)
+        living, self._living = self._living, {}
+        for key, receive in living.items():
+            receive((key, False))
 
     # -- declaring --------------------------------------------------------------------------------------
 
@@ -273,17 +331,30 @@ class Link(_Session):
                 return
             self._push(receive, (str(sample.key_expr), payload), len(payload))
 
-        session = self._open_session
-        self._declare(lambda: session.declare_subscriber(key, on_sample))
+        self._declare(lambda: self._open_session.declare_subscriber(key, on_sample))
 
     def watch_tokens(self, key: str, receive: Callable[[tuple[str, bool]], None]) -> None:
         """``receive((key, alive))`` on the loop for every liveliness token that is there, comes or goes."""
 
-        def on_sample(sample: zenoh.Sample) -> None:
-            self._push(receive, (str(sample.key_expr), sample.kind == zenoh.SampleKind.PUT), 0)
+        def tell(token: tuple[str, bool]) -> None:
+            name, alive = token
+            if alive:
+                self._living[name] = receive
+            else:
+                self._living.pop(name, None)
+            receive(token)
 
-        liveliness = self._open_session.liveliness()
-        self._declare(lambda: liveliness.declare_subscriber(key, on_sample, history=True))
+        def watch() -> Any:
+            session = self._open_session
+
+            def on_sample(sample: zenoh.Sample) -> None:
+                # A session that is being closed may still tell of nodes, which nobody would take back later.
+                if session is self._session:
+                    self._push(tell, (str(sample.key_expr), sample.kind == zenoh.SampleKind.PUT), 0)
+
+            return session.liveliness().declare_subscriber(key, on_sample, history=True)
+
+        self._declare(watch)
 
     def declare_token(self, key: str) -> None:
         """Be alive under this key."""
@@ -299,14 +370,15 @@ class Link(_Session):
 
     def answer(self, key: str, receive: Callable[[Query], None]) -> None:
         """``receive(query)`` on the loop for every question that is asked under this key."""
-        sender = self._sender
-        assert sender is not None
 
-        def on_query(query: zenoh.Query) -> None:
-            self._push(receive, Query(query, key, sender), 0)
+        def offer() -> Any:
+            sender = self._sender
+            assert sender is not None
+            return self._open_session.declare_queryable(
+                key, lambda query: self._push(receive, Query(query, key, sender), 0)
+            )
 
-        session = self._open_session
-        self._declare(lambda: session.declare_queryable(key, on_query))
+        self._declare(offer)
 
     def redeclare(self) -> None:
         """Declare everything anew, the token last.
@@ -368,101 +440,14 @@ DURABLE = zenoh.Priority.DATA_LOW
 CONTROL = zenoh.Priority.INTERACTIVE_LOW
 
 
-def make_config(settings: MeshSettings) -> zenoh.Config:
-    """The session's configuration; MeshError where Zenoh does not take a setting."""
-    values: dict[str, Any] = {
-        "mode": settings.mode,
-        "listen/endpoints": list(settings.listen),
-        "listen/exit_on_failure": True,
-        "listen/timeout_ms": 0,
-        "connect/endpoints": list(settings.connect),
-        # Without time limit and in the background: a node may start long before its neighbours.
-        "connect/timeout_ms": -1,
-        "connect/exit_on_failure": False,
-        "connect/retry": {"period_init_ms": 200, "period_max_ms": 2000, "period_increase_factor": 1.5},
-        # Half a second by default in which opening waits for whoever scouting finds; they come all the same.
-        "scouting/delay": 0,
-        "scouting/multicast/enabled": settings.scouting,
-        "scouting/multicast/address": settings.scouting_address,
-        # By default routers do not connect to routers that scouting found.
-        "scouting/multicast/autoconnect": {
-            "router": ["router", "peer"],
-            "peer": ["router", "peer"],
-            "client": ["router"],
-        },
-        "scouting/multicast/autoconnect_strategy": {
-            "router": {"to_router": "greater-zid", "to_peer": "always"},
-            "peer": {"to_router": "always", "to_peer": "greater-zid"},
-        },
-        "transport/link/tx/lease": int(settings.lease_seconds * 1000),
-        # Two batches of 64 KB are the default: too few for bursts of envelopes.
-        "transport/link/tx/queue/size/data": 16,
-        "transport/link/tx/queue/size/data_low": 8,
-        "transport/link/tx/queue/congestion_control/drop/wait_before_drop": 200,
-        "transport/link/tx/queue/congestion_control/drop/max_wait_before_drop_fragments": 2000,
-        # A slow link is not a broken one; broken ones are found by the lease.
-        "transport/link/tx/queue/congestion_control/block/wait_before_close": 30_000_000,
-        "transport/unicast/compression/enabled": settings.compression,
-        "transport/shared_memory/enabled": False,
-    }
-    if settings.tls is not None:
-        values.update(_tls_values(settings.tls))
-    return _config(values)
-
-
-def make_client_config(connect: tuple[str, ...], tls: MeshTls | None, timeout: float) -> zenoh.Config:
-    """For a short-lived session to ask a node something."""
-    values: dict[str, Any] = {
-        "mode": "client",
-        "connect/endpoints": list(connect),
-        "connect/timeout_ms": int(timeout * 1000),
-        "connect/exit_on_failure": True,
-        "scouting/multicast/enabled": False,
-        "transport/shared_memory/enabled": False,
-    }
-    if tls is not None:
-        values.update(_tls_values(tls))
-    return _config(values)
-
-
-def _tls_values(tls: MeshTls) -> dict[str, Any]:
-    root = "transport/link/tls/"
-    return {
-        root + "root_ca_certificate": str(tls.ca),
-        root + "listen_certificate": str(tls.certificate),
-        root + "listen_private_key": str(tls.key),
-        root + "connect_certificate": str(tls.certificate),
-        root + "connect_private_key": str(tls.key),
-        root + "enable_mtls": tls.mutual,
-        root + "verify_name_on_connect": tls.verify_name,
-    }
-
-
 def _config(values: dict[str, Any]) -> zenoh.Config:
     config = zenoh.Config()
     for key, value in values.items():
         try:
             config.insert_json5(key, json.dumps(value))
         except zenoh.ZError as error:
-            raise MeshError(f"Zenoh does not take {key} = {value!r}: {_short(str(error))}") from None
+            raise MeshError(f"Zenoh does not take {key} = {value!r}: {short(str(error))}") from None
     return config
-
-
-def explain(error: str, settings: MeshSettings) -> str:
-    """What a failure to open a session means, for an operator."""
-    where = ", ".join(settings.listen) or "nothing"
-    if "Address already in use" in error:
-        return f"the mesh cannot listen on {where}: the port is taken"
-    if "Cannot assign requested address" in error:
-        return f"the mesh cannot listen on {where}: this machine does not have that address"
-    if "Permission denied" in error:
-        return f"the mesh cannot listen on {where}: the system does not permit it"
-    return f"the mesh cannot start (listen: {where}): {_short(error)}"
-
-
-def _short(error: str) -> str:
-    """A Zenoh error without the places in its sources."""
-    return error.split(" at /", 1)[0].strip().rstrip(".")
 
 
 def _nothing() -> None:

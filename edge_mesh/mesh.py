@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from broker.message import Message
 from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.arrivals import Arrivals
@@ -26,8 +25,10 @@ from edge_mesh.link import CONTROL, Link, MeshError, Query
 from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Entry, OutboxError
+from edge_mesh.outbox_watch import OutboxWatch
 from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
+from edge_mesh.room import Room
 from edge_mesh.settings import MeshSettings
 from edge_mesh.status_query import answer_status
 from edge_mesh.ways import RegionStatus, Ways
@@ -41,8 +42,6 @@ _COMMIT_LINGER = 0.002
 _PRUNE_SECONDS = 5.0
 _LOOK_SECONDS = 6.0
 _REMEMBER_SECONDS = 60.0
-_RETAINED_ATTEMPTS = 5
-_RETRY_PAUSE = 0.3
 
 
 class ZenohMesh:
@@ -76,12 +75,14 @@ class ZenohMesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._running = False
-        self._refused_stamps: set[str] = set()
         self._outbox: Outbox
+        self._watch: OutboxWatch
+        self._room: Room
         self._link: Link
         self._stand: Stand
         self._ways: Ways
         self._gateway: Gateway
+        self._endpoints: Endpoints
         self._arrivals: Arrivals
         self._retained: RetainedSync
         self._interest_sync: InterestSync
@@ -110,9 +111,8 @@ class ZenohMesh:
             window=self._settings.window_bytes,
             retry=self._settings.retry_seconds,
         )
+        self._endpoints = Endpoints(self._settings.connect, self._settings.tls, self._link.far_ends)
         self._ways = Ways(self._stand, self._settings.region, self._peers)
-        self._arrivals = Arrivals(self._stand, self._observe, lambda: self.refused)
-        self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)
         self._retained = RetainedSync(
             name=self._name,
             keys=self._keys,
@@ -120,8 +120,10 @@ class ZenohMesh:
             node=self._node,
             boundary=self._boundary,
             wall=time.time,
-            observe=self._observe,
+            clock=self._clock,
         )
+        self._arrivals = Arrivals(self._stand, self._retained.observe, lambda: self.refused)
+        self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)
         self._interest_sync = InterestSync(
             name=self._name,
             keys=self._keys,
@@ -156,6 +158,8 @@ class ZenohMesh:
         except OutboxError as error:
             raise MeshError(str(error)) from None
         self._outbox.start(self._loop)
+        self._watch = OutboxWatch(self._outbox)
+        self._room = Room(self._outbox, self._peers, settings)
 
     def _recall_peers(self) -> None:
         """The nodes known before this one was stopped: what is for them is queued from the start."""
@@ -176,8 +180,11 @@ class ZenohMesh:
         link.subscribe(keys.relay(name, "*"), self._gateway.receive)
         link.subscribe(keys.control(name, "*"), self._on_control)
         link.subscribe(keys.all_interest, self._on_interest)
-        link.answer(keys.query(name, "interest"), self._on_interest_query)
-        link.answer(keys.query(name, "retained"), self._on_retained_query)
+        link.answer(keys.query(name, "interest"), self._unless_refused(self._interest_sync.answer))
+        link.answer(
+            keys.query(name, "retained"),
+            self._unless_refused(lambda query: self._spawn(self._retained.answer(query))),
+        )
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
@@ -187,6 +194,9 @@ class ZenohMesh:
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
+
+    def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
+        return lambda query: query.finish() if self.refused else answer(query)
 
     async def stop(self) -> None:
         """Leave the mesh; what waits for other nodes stays in the outbox."""
@@ -204,6 +214,21 @@ class ZenohMesh:
         self._ways.close()
         self._gateway.close()
         await self._outbox.close()
+
+    async def reconfigure(self, settings: MeshSettings) -> None:
+        """Go on with other settings: all but ``node``, ``data_dir``, ``namespace`` and ``durability`` may differ.
+
+        Where the link has to be opened anew it is as if it had been cut. MeshError where that fails: then nothing
+        has changed.
+        """
+        old = self._settings
+        if settings.link != old.link:
+            token = self._keys.token(settings.region, self._name, self._incarnation)
+            await self._link.reopen(settings, token)
+        self._settings = self._room.settings = settings
+        self._endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
+        self._ways.rebuild(settings.region)
+        self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
 
     # -- the engine's port ------------------------------------------------------------------------------
 
@@ -242,7 +267,10 @@ class ZenohMesh:
                 everybody_there = everybody_there and plan.everybody_there
         if not entries:
             return False
-        waiting = waiting and self._durable
+        tight = not everybody_there and self._room.tight
+        waiting = waiting and (self._durable or tight)
+        if tight and on_safe is not None:
+            on_safe = self._room.hold(on_safe)
         self._outbox.add(entries, on_safe if waiting else None, urgent=not everybody_there)
         return waiting
 
@@ -255,6 +283,10 @@ class ZenohMesh:
         """See the port."""
         return self._running and not self._ways.plan(nodes).everybody_there
 
+    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+        """See :meth:`broker.ports.Mesh.refuses`."""
+        return self._room.refuses(nodes, retain)
+
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
         return self._clock.stamp(time.time())
@@ -263,7 +295,9 @@ class ZenohMesh:
 
     def peers(self) -> list[PeerStatus]:
         """The other nodes, living and remembered, by name."""
-        return [self._status_of(peer) for _, peer in sorted(self._peers.items())]
+        return [
+            peer.status(self._arrivals.of(name), self._outbox) for name, peer in sorted(self._peers.items())
+        ]
 
     def regions(self) -> list[RegionStatus]:
         """The other regions, by name, and what went to them since this node was started."""
@@ -284,23 +318,9 @@ class ZenohMesh:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
 
-    def _status_of(self, peer: Peer) -> PeerStatus:
-        received = self._arrivals.of(peer.name)
-        ledger = self._outbox.ledger(peer.name)
-        return PeerStatus(
-            name=peer.name,
-            region=peer.region,
-            alive=peer.alive,
-            since=peer.since,
-            backlog=ledger.queued,
-            sent=peer.lane.sent,
-            received=received.messages,
-            duplicates=received.duplicates,
-            live_dropped=peer.lane.live_dropped,
-            interests=len(peer.interest),
-            round_trip_ms=round(peer.round_trip * 1000, 3) if peer.round_trip is not None else None,
-            ledger=ledger.as_dict(),
-        )
+    def outbox_status(self) -> dict[str, Any]:
+        """See :meth:`edge_mesh.outbox_watch.OutboxWatch.status`."""
+        return self._watch.status(self._settings)
 
     # -- nodes come and go ------------------------------------------------------------------------------
 
@@ -351,7 +371,7 @@ class ZenohMesh:
     def _meet(self, peer: Peer) -> None:
         peer.lane.resume()
         self._interest_sync.fetch(peer)
-        self._spawn(self._fetch_retained(peer, peer.incarnation))
+        self._spawn(self._retained.fetch(peer, peer.incarnation))
 
     def _left(self, seen: Seen) -> None:
         peer = self._peers.get(seen.node)
@@ -360,7 +380,7 @@ class ZenohMesh:
         logger.warning("node %s of region %s is gone", peer.name, peer.region)
         peer.alive = False
         peer.since = peer.seen_at = time.time()
-        peer.round_trip = None
+        peer.round_trip = peer.clock_difference = None
         peer.lane.pause()
         self._outbox.remember_peer(peer.name, peer.region)
         self._ways.rebuild()
@@ -374,7 +394,11 @@ class ZenohMesh:
         oldest = now - self._settings.retention_seconds
         gone = [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]
         for peer in gone:
-            logger.warning("node %s has been away for too long and is forgotten", peer.name)
+            logger.warning(
+                "node %s has been away for too long and is forgotten, with %d messages for it",
+                peer.name,
+                self._outbox.ledger(peer.name).queued,
+            )
             del self._peers[peer.name]
             peer.lane.close()
             self._outbox.forget_peer(peer.name)
@@ -390,46 +414,12 @@ class ZenohMesh:
         if peer is not None:
             self._interest_sync.hear(peer, payload)
 
-    def _on_interest_query(self, query: Query) -> None:
-        if self.refused:
-            query.finish()
-        else:
-            self._interest_sync.answer(query)
-
     def _announce_soon(self) -> None:
         if self._running and not self.refused:
             self._interest_sync.announce_soon()
 
     def _interested(self, topic: str) -> tuple[str, ...]:
         return tuple(name for name, peer in self._peers.items() if peer.interest.matches(topic))
-
-    # -- retained messages ------------------------------------------------------------------------------
-
-    def _on_retained_query(self, query: Query) -> None:
-        if self.refused:
-            query.finish()
-        else:
-            self._spawn(self._retained.answer(query))
-
-    async def _fetch_retained(self, peer: Peer, incarnation: int) -> None:
-        for _ in range(_RETAINED_ATTEMPTS):
-            if not peer.alive or peer.incarnation != incarnation or await self._retained.fetch(peer.name):
-                return
-            await asyncio.sleep(_RETRY_PAUSE)
-        logger.warning("the retained messages of node %s did not come whole", peer.name)
-
-    def _observe(self, message: Message) -> bool:
-        """Follow the clock of a retained message; False, with a warning a node, where it is too far ahead."""
-        if self._clock.observe(message.stamp, time.time()):
-            return True
-        if message.origin not in self._refused_stamps:
-            self._refused_stamps.add(message.origin)
-            logger.error(
-                "the clock of node %s is more than %g s ahead: its retained messages are not kept",
-                message.origin,
-                self._settings.max_clock_ahead,
-            )
-        return False
 
     # -- control ----------------------------------------------------------------------------------------
 
@@ -449,11 +439,13 @@ class ZenohMesh:
                 peer.lane.acknowledge(frame)
         elif isinstance(frame, control.Ping):
             self._link.put_soon(
-                self._keys.control(peer.name, self._name), control.Pong(frame.sent_at).encode(), CONTROL
+                self._keys.control(peer.name, self._name),
+                control.Pong(frame.sent_at, time.time(), self._settings.version).encode(),
+                CONTROL,
             )
             self._interest_sync.compare(peer, frame, peer.heard_at)
         else:
-            peer.round_trip = max(0.0, time.monotonic() - frame.sent_at)
+            peer.pong(*frame, self._times())
 
     # -- time -------------------------------------------------------------------------------------------
 
@@ -466,23 +458,25 @@ class ZenohMesh:
 
     async def _tick_forever(self) -> None:
         settings = self._settings
-        endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
         next_ping = next_prune = next_remember = 0.0
         next_look = time.monotonic() + _LOOK_SECONDS / 2
         while True:
             wall, clock = self._times()
             for peer in self._peers.values():
                 peer.lane.tick()
+                peer.measure(self._arrivals.of(peer.name), clock)
+            self._room.look()
             if clock >= next_ping:
                 next_ping = clock + settings.ping_seconds
                 if not self.refused:
                     self._heartbeat.beat(clock)
             if clock >= next_look:
                 next_look = clock + _LOOK_SECONDS
-                self._spawn(endpoints.check())
+                self._spawn(self._endpoints.check())
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
                 self._outbox.prune()
+                self._watch.look(self._settings, self._peers)
                 self._forget_long_gone(wall)
             if clock >= next_remember:
                 next_remember = clock + _REMEMBER_SECONDS

@@ -75,6 +75,10 @@ class Outbox:
         self.failing = False
         """Whether the disk did not take the last group; it is tried again."""
         self._ledgers = self._store.ledgers()
+        self._oldest = self._store.oldest()
+        self.bytes = self._store.bytes
+        """The size of what waits, as of the last commit."""
+        self._added = self._group_added = self._committed = 0
         self._acknowledged: dict[str, int] = {}
         self._tickets: deque[_Ticket] = deque()
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
@@ -101,6 +105,11 @@ class Outbox:
                 return
         self._store.close()
 
+    def set_bounds(self, retention: float, capacity: int) -> None:
+        """Bound what waits otherwise from now on; what is beyond goes with the next commit."""
+        self._retention = retention
+        self._capacity = capacity
+
     # -- messages ---------------------------------------------------------------------------------------
 
     def add(self, entries: Sequence[Entry], on_safe: Callable[[], None] | None, urgent: bool = False) -> None:
@@ -109,8 +118,9 @@ class Outbox:
         ``urgent`` where no acknowledgement is to be expected soon: the next commit does not linger.
         """
         now = self._wall()
-        store, acknowledged = self._store, self._acknowledged
-        self._commands.put(lambda: store.add(entries, now, acknowledged))
+        size = sum(len(entry.record) for entry in entries)
+        self._added += size
+        self._commands.put(lambda: self._add(entries, now, size))
         if on_safe is not None:
             needs: dict[str, int] = {}
             for entry in entries:
@@ -164,11 +174,26 @@ class Outbox:
         jump, self._offset = offset - self._offset, offset
         if abs(jump) >= _JUMP:
             self._commands.put(lambda: self._store.shift(jump))
-        self._commands.put(lambda: self._store.prune(now, self._retention))
+        self._commands.put(lambda: self._prune(now))
 
     def ledger(self, name: str) -> Ledger:
         """A destination's account as of the last commit."""
         return self._ledgers.get(name) or Ledger()
+
+    def backlog_age(self, name: str) -> float:
+        """Seconds for which the oldest message has waited for a destination, as of the last :meth:`prune`."""
+        oldest = self._oldest.get(name)
+        return 0.0 if oldest is None else max(0.0, self._wall() - oldest)
+
+    @property
+    def uncommitted(self) -> int:
+        """The size of what was added since the last commit, whether or not it will have to wait."""
+        return self._added - self._committed
+
+    @property
+    def overflowed(self) -> int:
+        """Messages that were dropped because the outbox was full, for all destinations that are known."""
+        return sum(ledger.overflow for ledger in self._ledgers.values())
 
     # -- peers ------------------------------------------------------------------------------------------
 
@@ -196,6 +221,14 @@ class Outbox:
 
     # -- the writer's thread ----------------------------------------------------------------------------
 
+    def _add(self, entries: Sequence[Entry], now: float, size: int) -> None:
+        self._store.add(entries, now, self._acknowledged)
+        self._group_added += size
+
+    def _prune(self, now: float) -> None:
+        self._store.prune(now, self._retention)
+        self._oldest = self._store.oldest()
+
     def _run(self) -> None:
         try:
             while self._write(self._next_group()):
@@ -221,6 +254,7 @@ class Outbox:
         while True:
             try:
                 self._store.begin()
+                self._group_added = 0
                 for command in group:
                     if command is not None:
                         command()
@@ -241,6 +275,8 @@ class Outbox:
         if failed:
             logger.warning("the outbox %s can be written again", self._where)
         self._ledgers = self._store.ledgers()
+        self.bytes = self._store.bytes
+        self._committed += self._group_added
         after, self._after = self._after, []
         if after and self._loop is not None:
             # A loop that is closed has nobody left who waits.

@@ -214,6 +214,25 @@ class OutboxStore:
         # Some may have been counted in transactions that left them to this one.
         self._touched = set(self._ledgers)
 
+    @property
+    def bytes(self) -> int:
+        """The size of all records that wait."""
+        size: int = self._bytes
+        return size
+
+    def oldest(self) -> dict[str, float]:
+        """When the oldest message was accepted (wall-clock seconds) that waits for each destination."""
+        found: dict[str, float] = {}
+        for name, number in self._peers.items():
+            row = self._db.execute(
+                "SELECT accepted_at FROM pointer JOIN message ON message.id = pointer.message"
+                " WHERE destination = ? ORDER BY sequence LIMIT 1",
+                (number,),
+            ).fetchone()
+            if row is not None:
+                found[name] = row[0]
+        return found
+
     def ledgers(self) -> dict[str, Ledger]:
         """A copy of every destination's account."""
         return {name: copy(ledger) for name, ledger in self._ledgers.items()}

@@ -14,17 +14,21 @@ from broker.message import Message
 from broker.ports import LocalNode
 from edge_mesh import answers, envelope
 from edge_mesh.boundary import Boundary, may_leave
+from edge_mesh.clock import HybridClock
 from edge_mesh.keys import Keys
 from edge_mesh.link import Link, Query
+from edge_mesh.peers import Peer
 
 logger = logging.getLogger("geomq.mesh.retained")
 
 _CHUNK = 500
 _TIMEOUT = 30.0
+_ATTEMPTS = 5
+_RETRY_PAUSE = 0.3
 
 
 class RetainedSync:
-    """``wall()`` is the wall clock; ``observe(message)`` is False for a stamp that cannot be followed."""
+    """``wall()`` is the wall clock; ``clock`` is the node's hybrid one, which follows the stamps of others."""
 
     def __init__(
         self,
@@ -35,7 +39,7 @@ class RetainedSync:
         node: LocalNode,
         boundary: Boundary,
         wall: Callable[[], float],
-        observe: Callable[[Message], bool],
+        clock: HybridClock,
     ) -> None:
         self._name = name
         self._keys = keys
@@ -43,7 +47,22 @@ class RetainedSync:
         self._node = node
         self._boundary = boundary
         self._wall = wall
-        self._observe = observe
+        self._clock = clock
+        self._refused: set[str] = set()
+        """Nodes whose clock is too far ahead, once that was told."""
+
+    def observe(self, message: Message) -> bool:
+        """Follow the clock of a retained message; False, with one line a node, where it is too far ahead."""
+        if self._clock.observe(message.stamp, self._wall()):
+            return True
+        if message.origin not in self._refused:
+            self._refused.add(message.origin)
+            logger.error(
+                "the clock of node %s is more than %g s ahead: its retained messages are not kept",
+                message.origin,
+                self._clock.max_ahead,
+            )
+        return False
 
     async def answer(self, query: Query) -> None:
         """Give another node all retained messages known here; own ones as the egress rules leave them."""
@@ -68,8 +87,16 @@ class RetainedSync:
                 records.append(envelope.encode_record(passed, "", message.stamp))
         return records
 
-    async def fetch(self, peer: str) -> bool:
-        """Ask a node for its snapshot and keep what is newer; False where it did not come whole."""
+    async def fetch(self, peer: Peer, incarnation: int) -> None:
+        """Ask a node for its snapshot, as long as it lives this life, and keep what is newer."""
+        for _ in range(_ATTEMPTS):
+            if not peer.alive or peer.incarnation != incarnation or await self._fetch(peer.name):
+                return
+            await asyncio.sleep(_RETRY_PAUSE)
+        logger.warning("the retained messages of node %s did not come whole", peer.name)
+
+    async def _fetch(self, peer: str) -> bool:
+        """False where the snapshot did not come whole."""
         replies = self._link.ask(self._keys.query(peer, "retained"), b"", _TIMEOUT)
         await replies.finished
         headers: list[envelope.Header] = []
@@ -86,7 +113,7 @@ class RetainedSync:
         return answers.is_complete(headers)
 
     def _wanted(self, messages: list[Message]) -> list[Message]:
-        wanted = [m for m in messages if m.retain and may_leave(m.topic) and self._observe(m)]
+        wanted = [m for m in messages if m.retain and may_leave(m.topic) and self.observe(m)]
         if any(message.origin == self._name for message in wanted):
             # Our own come back as the egress rules left them: of use only where the original is lost.
             own = {message.topic: message.stamp for message in self._node.retained_messages()}

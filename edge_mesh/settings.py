@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_mesh.interest import MAX_FILTERS
@@ -33,6 +33,8 @@ class MeshSettings:
     region: str
     data_dir: Path | None = None
     """Where the outbox lies; may be None when ``durability`` is ``memory``."""
+    version: str = ""
+    """The version of GeoMQ, told to other nodes."""
     namespace: str = "geomq"
     """The first part of every key: meshes with different namespaces do not see each other."""
     mode: str = "router"
@@ -47,6 +49,8 @@ class MeshSettings:
     """How long messages above QoS 0 wait for a node that is away, and how long such a node is remembered."""
     outbox_bytes: int = 1 << 30
     """The bound of the outbox: beyond it the oldest messages of the longest queue are dropped and counted."""
+    outbox_full: str = "drop_oldest"
+    """``refuse``: publishers above QoS 0 are refused near the bound where a message has to wait for a node."""
     durability: str = "commit"
     """``commit``: a message is safe once it is on disk. ``memory``: nothing is written, nobody waits."""
     compression: bool = True
@@ -64,6 +68,11 @@ class MeshSettings:
     max_filters: int = MAX_FILTERS
     """How many topic filters are told to other nodes; what is beyond is widened to prefixes."""
 
+    @property
+    def link(self) -> MeshSettings:
+        """What the link between the nodes depends on: the settings without those that only bound the outbox."""
+        return replace(self, retention_seconds=0.0, outbox_bytes=0, outbox_full="drop_oldest")
+
     def __post_init__(self) -> None:
         """ValueError names the setting that is not usable."""
         if self.mode not in ("router", "peer", "client"):
@@ -72,5 +81,7 @@ class MeshSettings:
             raise ValueError(f"durability: {self.durability!r} is not one of commit, memory")
         if self.max_filters < 1:
             raise ValueError("max_filters: at least one filter has to be told")
+        if self.outbox_full not in ("drop_oldest", "refuse"):
+            raise ValueError(f"outbox_full: {self.outbox_full!r} is not one of drop_oldest, refuse")
         if self.durability == "commit" and self.data_dir is None:
             raise ValueError("data_dir: durability 'commit' needs a folder for the outbox")

@@ -131,11 +131,15 @@ class Way:
             self._sender.stop()
 
     def _flush_live(self) -> None:
+        size = self._live.size
         records, masks = self._live.take()
         now, _ = self._stand.times()
         receivers = [(lane, count) for lane in self.lanes if (count := _count(masks, lane.bit))]
         for lane, count in receivers:
             lane.sent += count
+            lane.sent_bytes += (
+                size if count == len(records) else sum(map(len, _chosen(records, masks, lane.bit)))
+            )
         if len(receivers) > 1 and self.gateway is not None:
             targets = [relay.Target(lane.receiver, 0, 0, lane.bit) for lane, _ in receivers]
             data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
@@ -300,8 +304,10 @@ class Ways:
         for way in self._ways:
             way.close()
 
-    def rebuild(self) -> None:
-        """Choose the ways anew."""
+    def rebuild(self, own_region: str | None = None) -> None:
+        """Choose the ways anew; ``own_region`` where this node has moved to another one."""
+        if own_region is not None:
+            self._region = own_region
         self.flush()
         former = {way.lanes: way for way in self._ways}
         self._plans.clear()

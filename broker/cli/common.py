@@ -16,12 +16,17 @@ def fail(text: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def load_config(path: Path | None) -> NodeConfig:
-    """The configuration to use; ends the command with every mistake in it."""
+def read_config(path: Path | None) -> NodeConfig:
+    """The configuration to use; ConfigError tells every mistake in it."""
     if path is None and os.environ.get("GEOMQ_CONFIG"):
         path = Path(os.environ["GEOMQ_CONFIG"])
+    return load(path, os.environ)
+
+
+def load_config(path: Path | None) -> NodeConfig:
+    """The configuration to use; ends the command with every mistake in it."""
     try:
-        return load(path, os.environ)
+        return read_config(path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
+import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from broker import __version__
-from broker.cli import acl, store, users
-from broker.cli.common import fail, load_config
+from broker.cli import acl, mesh, store, users
+from broker.cli.asking import (
+    ConfigOption,
+    ConnectOption,
+    NamespaceOption,
+    TimeoutOption,
+    ask,
+    ask_status,
+    way_in,
+)
+from broker.cli.common import fail, load_config, read_config
 from broker.config import NodeConfig
-
-if TYPE_CHECKING:
-    from edge_mesh.history_query import HistoryAnswer
-    from edge_mesh.settings import MeshTls
+from broker.datafolder import FolderError, owner
 
 app = typer.Typer(
     help="GeoMQ: a geo-distributed MQTT broker.",
@@ -35,19 +42,7 @@ app.add_typer(history_app, name="history")
 app.add_typer(users.app, name="user")
 app.add_typer(acl.app, name="acl")
 app.add_typer(store.app, name="store")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The node's YAML file. Default: $GEOMQ_CONFIG, else safe defaults."),
-]
-ConnectOption = Annotated[
-    str | None,
-    typer.Option(help="Any node's mesh endpoint. Default: the configuration's, else tcp/127.0.0.1:7447."),
-]
-NamespaceOption = Annotated[
-    str | None, typer.Option(help="The mesh's namespace. Default: the configuration's, else geomq.")
-]
-TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait for answers.", min=0.1)]
+app.add_typer(mesh.app, name="mesh")
 
 
 def main() -> None:
@@ -68,9 +63,21 @@ def run(config: ConfigOption = None) -> None:
         stream=sys.stderr,
     )
     try:
-        run_app(settings)
+        run_app(settings, lambda: read_config(config))
     except StartError as error:
         fail(str(error))
+
+
+@app.command()
+def reload(config: ConfigOption = None) -> None:
+    """Have the node that runs with this configuration read it again; the node's log tells what came of it."""
+    folder = load_config(config).node.data
+    try:
+        os.kill(owner(folder), signal.SIGHUP)
+    except FolderError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"the node cannot be told: {error.strerror}")
 
 
 @app.command()
@@ -125,11 +132,11 @@ def history_query(
     """Print stored messages from every node of the mesh, the oldest first, as its egress rules let them out."""
     from edge_mesh.client import query_history
 
-    endpoints, mesh, tls = _door(config, connect, namespace)
+    endpoints, mesh_name, tls = way_in(config, connect, namespace)
     now = time.time()
     question = query_history(
         endpoints,
-        mesh,
+        mesh_name,
         topic,
         last=last,
         since=_moment(since, now),
@@ -137,7 +144,7 @@ def history_query(
         timeout=timeout,
         tls=tls,
     )
-    answer: HistoryAnswer = _ask(question)
+    answer = ask(question)
     for entry in answer.entries:
         _print_entry(entry.node, entry.time, entry.message.topic, entry.message.payload, as_json)
     for name in answer.incomplete:
@@ -145,7 +152,7 @@ def history_query(
     for error in answer.errors:
         print(f"geomq: {error}", file=sys.stderr)
     if not answer.answered and not answer.incomplete:
-        fail(f"no node of the mesh {mesh!r} has a history, or none answered")
+        fail(f"no node of the mesh {mesh_name!r} has a history, or none answered")
 
 
 @app.command()
@@ -156,39 +163,7 @@ def status(
     timeout: TimeoutOption = 5.0,
 ) -> None:
     """Print what every node of the mesh says about itself, as JSON."""
-    from edge_mesh.client import query_status
-
-    endpoints, mesh, tls = _door(config, connect, namespace)
-    nodes = _ask(query_status(endpoints, mesh, timeout=timeout, tls=tls))
-    if not nodes:
-        fail(f"no node of the mesh {mesh!r} answered")
-    print(json.dumps(nodes, indent=2))
-
-
-def _door(
-    config: Path | None, connect: str | None, namespace: str | None
-) -> tuple[tuple[str, ...], str, MeshTls | None]:
-    """(endpoints, namespace, certificates) through which the mesh is asked."""
-    from broker.app import mesh_tls
-
-    settings = load_config(config)
-    mesh = settings.mesh
-    endpoints = (connect,) if connect else tuple(map(_reachable, mesh.listen))
-    return endpoints or tuple(mesh.connect), namespace or mesh.namespace, mesh_tls(mesh)
-
-
-def _reachable(endpoint: str) -> str:
-    """Where a node that listens on all interfaces is found from its own machine."""
-    return endpoint.replace("/0.0.0.0:", "/127.0.0.1:").replace("/[::]:", "/[::1]:")
-
-
-def _ask(question: Any) -> Any:
-    from edge_mesh.link import MeshError
-
-    try:
-        return asyncio.run(question)
-    except (MeshError, ValueError) as error:
-        fail(str(error))
+    print(json.dumps(ask_status(config, connect, namespace, timeout), indent=2))
 
 
 def _moment(text: str | None, now: float) -> float | None:

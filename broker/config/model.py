@@ -137,6 +137,12 @@ class MeshSection(Section):
         ge=1,
         description="How many topic filters other nodes are told; what is beyond is widened to prefixes.",
     )
+    outbox_full: Literal["drop_oldest", "refuse"] = Field(
+        "drop_oldest",
+        description="What happens at the bound. drop_oldest: the oldest messages of the longest queue are dropped. "
+        "refuse: from 90 % on, publishers above QoS 0 whose message would wait for a node that is away get 0x97 in "
+        "MQTT 5, and are not acknowledged below until there is room; the rest is dropped as with drop_oldest.",
+    )
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
     compression: bool = Field(True, description="Whether links compress.")
     tls: MeshTlsSection | None = Field(None, description="Certificates for tls and quic endpoints.")

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from broker.config import ConfigError, load
+from broker.config import ConfigError, NodeConfig, load
 from broker.demo.clients import drive, listen
 from broker.demo.nodes import NodeFailed, NodeRunner
 from broker.demo.state import State
@@ -59,14 +59,17 @@ def _run_single(console: Console) -> None:
     from broker.app import StartError
     from broker.process import run
 
-    config = load(CONFIG / "single.yaml", os.environ)
+    def read() -> NodeConfig:
+        return load(CONFIG / "single.yaml", os.environ)
+
+    config = read()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     port = config.listeners[0].port
     console.print(
         f"A single broker. Try: mosquitto_sub -p {port} -t '#' -v   Ctrl-C ends it.", highlight=False
     )
     try:
-        run(config)
+        run(config, read)
     except StartError as error:
         raise NodeFailed(str(error)) from None
 

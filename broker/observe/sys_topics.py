@@ -13,6 +13,7 @@ from broker import __version__
 from broker.engine import Engine
 from broker.message import Message
 from broker.observe.load import Load
+from broker.observe.mesh_topics import mesh_gauges
 
 STATUS_TOPIC = "$SYS/broker/geomq/status"
 """Everything at once, as JSON: what `geomq status` shows and dashboards of several nodes need."""
@@ -88,9 +89,9 @@ class SysTopics:
         self._uptime = 0.0
 
     def publish(self, uptime: float, status: Mapping[str, Any], now: float) -> None:
-        """Publish the figures that changed, and the status."""
+        """Publish the figures that changed, and the status; remove those that there are no more."""
         counted = counters(self._engine)
-        current: dict[str, object] = gauges(self._engine, uptime) | counted
+        current: dict[str, object] = gauges(self._engine, uptime) | counted | mesh_gauges(status)
         self._average(counted, uptime)
         for name, load in self._loads.items():
             for minutes, average in load.averages.items():
@@ -101,6 +102,10 @@ class SysTopics:
             if self._told.get(topic) != text:
                 self._told[topic] = text
                 self._engine.publish_one(Message(topic, text.encode(), 0, True), now)
+        # Such as the figures of a node that was forgotten, or that has no round trip while it is away.
+        for topic in self._told.keys() - told.keys():
+            del self._told[topic]
+            self._engine.publish_one(Message(topic, b"", 0, True), now)
         self._engine.flush()
 
     def _average(self, counted: Mapping[str, int], uptime: float) -> None:

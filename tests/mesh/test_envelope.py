@@ -106,10 +106,43 @@ def test_answers_come_in_parts() -> None:
     assert answers.is_complete([decode_header(part) for part in answers.parts("node", [], NOW)])
 
 
-@pytest.mark.parametrize("frame", [Ack(5, 6, True), Ack(0, 0, False), Ping(1.5, 7, 8, 1 << 63), Pong(2.5)])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Ack(5, 6, True),
+        Ack(0, 0, False),
+        Ping(1.5, 7, 8, 1 << 63),
+        Pong(2.5, 1e9, "0.1.0"),
+        Pong(2.5, -1.0, ""),
+    ],
+)
 def test_control_frames(frame: Ack | Ping | Pong) -> None:
     data = frame.encode()
     assert control.decode(data) == frame
     for broken in [data[:length] for length in range(len(data))] + [data + b"x", b"\x09" + data[1:]]:
         with pytest.raises(ControlError):
             control.decode(broken)
+
+
+def test_pong_byte_by_byte() -> None:
+    data = Pong(1.5, 2.0, "1.2").encode()
+    assert data == bytes.fromhex("0303000000000000 000000000000f83f 0000000000000040 312e32")
+    assert len(Pong(1.5, 2.0, "v" * 300).encode()) == 24 + 255
+
+
+@pytest.mark.parametrize(
+    ("at", "changed"),
+    [
+        (1, b"\x04"),
+        (2, b"\x01"),
+        (7, b"\x01"),
+        (8, b"\x00\x00\x00\x00\x00\x00\xf0\x7f"),
+        (16, b"\x00\x00\x00\x00\x00\x00\xf8\x7f"),
+        (24, b"\x00"),
+        (25, b"\xc3"),
+    ],
+)
+def test_pong_is_read_strictly(at: int, changed: bytes) -> None:
+    data = Pong(1.5, 2.0, "1.2").encode()
+    with pytest.raises(ControlError):
+        control.decode(data[:at] + changed + data[at + len(changed) :])

@@ -9,6 +9,8 @@ import pytest
 
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Entry, OutboxError, OutboxStore, Row
+from edge_mesh.outbox_watch import OutboxWatch
+from edge_mesh.settings import MeshSettings
 from tests.mesh.fakes import until
 
 
@@ -101,6 +103,38 @@ async def test_age_expiry_and_size_bound_what_waits(tmp_path: Path) -> None:
     assert small.ledger("b").overflow == 4
     assert small.ledger("b").balanced
     await small.close()
+
+
+async def test_backlog_that_has_waited_for_half_of_the_retention_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    path = tmp_path / "outbox.db"
+    outbox = Outbox(path, 1000.0, 1 << 20, wall=lambda: now, steady=lambda: now)
+    outbox.start(asyncio.get_running_loop())
+    watch = OutboxWatch(outbox)
+    settings = MeshSettings("a", "r", tmp_path, retention_seconds=1000.0, outbox_bytes=1 << 20)
+    await add(outbox, Entry(b"waits", 0.0, (("b", 1), ("c", 1))))
+    now = 300.0
+    await add(outbox, Entry(b"later", 0.0, (("b", 2),)))
+    outbox.acknowledge("c", 1)
+    for now in (600.0, 601.0, 602.0):
+        outbox.prune()
+        await read(outbox, "b")
+        watch.look(settings, ("b", "c"))
+        assert caplog.text.count("what waits for node b has waited for 501 s") == (now > 600.0)
+    assert outbox.backlog_age("b") == 502.0
+    assert outbox.backlog_age("c") == 0.0
+    assert watch.status(settings)["alarms"] == {
+        "filled": False,
+        "dropping": False,
+        "late": ["b"],
+        "raised": 1,
+    }
+    await outbox.close()
+    again = Outbox(path, 1000.0, 1 << 20, wall=lambda: 700.0)
+    assert again.backlog_age("b") == 600.0
+    await again.close()
 
 
 async def test_clock_that_is_set_lets_nothing_expire(tmp_path: Path) -> None:

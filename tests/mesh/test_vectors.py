@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from broker.message import Message
-from edge_mesh import control, envelope
+from edge_mesh import control, envelope, relay
 from edge_mesh.control import Ack, Ping, Pong
 from edge_mesh.envelope import ANSWER, DURABLE, LIVE
 from edge_mesh.filter_set import digest
 from edge_mesh.interest_change import Change, decode_change, join_snapshot, snapshot_parts
+from edge_mesh.relay import Target
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "mesh-protocol.md"
 ROW = re.compile(r"^\| ([^|`]+) \| `((?:[0-9a-f]{2})+)` \|$", re.MULTILINE)
@@ -31,7 +32,7 @@ CONTROL: dict[str, Ack | Ping | Pong] = {
     "acknowledgement": Ack(5, 1_099_511_627_777, False),
     "acknowledgement, again": Ack(5, 6, True),
     "ping": Ping(1.5, 255, 7, digest(["a/b", "c/#"])),
-    "pong": Pong(1.5),
+    "pong": Pong(1.5, 2.0, "1.2"),
 }
 RECORDS = {
     "QoS 0": Message("a/b", b"hi", 0),
@@ -82,6 +83,22 @@ def test_envelopes_are_as_documented() -> None:
         assert [found.payload for found in envelope.decode_records(data, header, NOW)] == [b"hi"] * len(
             contents
         )
+
+
+def test_frames_for_a_gateway_are_as_documented() -> None:
+    documented = vectors("Frames for a gateway")
+    records = [vectors("Records")[name] for name in ("QoS 1", "QoS 2")]
+    data = envelope.encode(DURABLE, "n1", records, NOW, epoch=5, after=0, first=1)
+    targets = [Target("n2", 7, 9, 1), Target("n3", 3, 4, 2)]
+    frames = {"all to all": [3, 3], "the second to n3 only": [3, 2]}
+    assert set(documented) == set(frames)
+    for name, masks in frames.items():
+        assert relay.encode(data, targets, records, masks) == documented[name], name
+        for (node, part), target in zip(relay.decode(documented[name]), targets, strict=True):
+            wanted = [record for record, mask in zip(records, masks, strict=True) if mask & target.bit]
+            assert node == target.node
+            expected = {"epoch": 5, "after": target.after, "first": target.first}
+            assert part == envelope.encode(DURABLE, "n1", wanted, NOW, **expected), name
 
 
 def test_interest_is_as_documented() -> None:

@@ -105,6 +105,63 @@ def test_only_what_changed_is_published_again() -> None:
     assert watcher.heard() == []
 
 
+def mesh_status(**changes: object) -> dict[str, object]:
+    ledger = {
+        "accepted": 9,
+        "acknowledged": 5,
+        "queued": 2,
+        "expired": 1,
+        "dropped": {"age": 0, "overflow": 1},
+    }
+    peer = {
+        "name": "far",
+        "alive": True,
+        "version": "1.0",
+        "backlog_age": 3.5,
+        "round_trip_ms": 1.25,
+        "clock_difference": None,
+        "ledger": ledger,
+        "rates": {"bytes_sent": 7.5},
+    }
+    alarms = {"filled": True, "dropping": False, "late": ["far"], "raised": 2}
+    outbox = {"bytes": 900, "capacity": 1000, "dropped": 1, "alarms": alarms}
+    return {"mesh": {"outbox": outbox}, "peers": [peer | changes]}
+
+
+def test_ledger_and_links_are_told() -> None:
+    broker = Broker()
+    sys_topics = SysTopics(broker.engine)
+    watcher = broker.client("watcher")
+    watcher.subscribe(("$SYS/broker/geomq/#", 0))
+    watcher.heard()
+    sys_topics.publish(1.0, mesh_status(), broker.now)
+    heard = {topic.removeprefix("$SYS/broker/geomq/"): text.decode() for topic, text in watcher.heard()}
+    heard.pop("status")
+    figures = ("accepted", "acknowledged", "queued", "expired", "dropped/age", "dropped/overflow", "alive")
+    values = ("9", "5", "2", "1", "0", "1", "1")
+    assert heard == {
+        **{f"mesh/far/{name}": value for name, value in zip(figures, values, strict=True)},
+        "mesh/far/version": "1.0",
+        "mesh/far/backlog_age": "3.5",
+        "mesh/far/round_trip_ms": "1.25",
+        "mesh/far/rate/bytes_sent": "7.5",
+        "outbox/bytes": "900",
+        "outbox/capacity": "1000",
+        "outbox/dropped": "1",
+        "outbox/alarms/filled": "1",
+        "outbox/alarms/dropping": "0",
+        "outbox/alarms/late": "1",
+        "outbox/alarms/raised": "2",
+    }
+    sys_topics.publish(2.0, mesh_status(round_trip_ms=None), broker.now)
+    later = dict(watcher.heard())
+    later.pop("$SYS/broker/geomq/status")
+    assert later == {"$SYS/broker/geomq/mesh/far/round_trip_ms": b""}
+    fresh = broker.client("fresh")
+    fresh.subscribe(("$SYS/broker/geomq/mesh/far/round_trip_ms", 0))
+    assert fresh.heard() == []
+
+
 def test_load_nears_a_steady_rate() -> None:
     load = Load()
     for number in range(1, 1000):

@@ -1,0 +1,98 @@
+"""The mesh as a whole, put together from what its nodes say about themselves; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Statuses = Mapping[str, Mapping[str, Any]]
+"""Node name -> its status, of those that answered."""
+
+
+def overview(statuses: Statuses) -> dict[str, Any]:
+    """Nodes, regions and links, ready for JSON. A node that others know and that did not answer is away."""
+    nodes = [_node(name, status) for name, status in statuses.items()] + list(_away(statuses))
+    nodes.sort(key=lambda node: (node["region"], node["name"]))
+    there = Counter(node["region"] for node in nodes if node["there"])
+    known = Counter(node["region"] for node in nodes)
+    return {
+        "nodes": nodes,
+        "regions": [
+            {"region": name, "nodes": count, "there": there[name]} for name, count in sorted(known.items())
+        ],
+        "links": [_link(name, peer) for name, peer in _peers(statuses)],
+    }
+
+
+def accounts(statuses: Statuses) -> list[dict[str, Any]]:
+    """What became of the messages of each node for each other one, ready for JSON."""
+    found = []
+    for name, peer in _peers(statuses):
+        ledger = peer["ledger"]
+        dropped = dict(ledger["dropped"])
+        accounted = ledger["acknowledged"] + ledger["queued"] + ledger["expired"] + sum(dropped.values())
+        found.append(
+            {
+                "node": name,
+                "destination": peer["name"],
+                **{key: ledger[key] for key in ("accepted", "acknowledged", "queued", "expired")},
+                "dropped": dropped,
+                "balanced": ledger["accepted"] == accounted,
+            }
+        )
+    return found
+
+
+def _peers(statuses: Statuses) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, status in statuses.items():
+        for peer in status.get("peers", ()):
+            yield name, peer
+
+
+def _node(name: str, status: Mapping[str, Any]) -> dict[str, Any]:
+    mesh = status.get("mesh") or {}
+    return {
+        "name": name,
+        "region": status.get("region", ""),
+        "there": True,
+        "version": status.get("version", ""),
+        "protocol": mesh.get("protocol"),
+        "uptime": status.get("uptime"),
+        "clients": status.get("clients"),
+        "outbox": mesh.get("outbox"),
+    }
+
+
+def _away(statuses: Statuses) -> Iterator[dict[str, Any]]:
+    """Each node that is known only by what others say, once: as the one that saw it last has it."""
+    last: dict[str, Mapping[str, Any]] = {}
+    for _, peer in _peers(statuses):
+        name = peer["name"]
+        if name not in statuses and (name not in last or peer["since"] > last[name]["since"]):
+            last[name] = peer
+    for name, peer in last.items():
+        yield {
+            "name": name,
+            "region": peer["region"],
+            "there": False,
+            "version": peer.get("version", ""),
+            "protocol": None,
+            "uptime": None,
+            "clients": None,
+            "outbox": None,
+        }
+
+
+def _link(name: str, peer: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "node": name,
+        "peer": peer["name"],
+        "alive": peer["alive"],
+        "since": peer["since"],
+        "round_trip_ms": peer.get("round_trip_ms"),
+        "clock_difference": peer.get("clock_difference"),
+        "rates": peer.get("rates", {}),
+        "backlog": peer["backlog"],
+        "backlog_age": peer.get("backlog_age"),
+    }

@@ -1,0 +1,163 @@
+"""A node that is told by SIGHUP to read its configuration again; devices notice nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+import yaml
+
+from tests.end_to_end.nodes import ROOT, Client, NodeProcess, free_port, wait_for
+
+MESSAGES = 2000
+
+
+class Two:
+    """Two nodes that do not know of each other."""
+
+    def __init__(self, folder: Path) -> None:
+        namespace = f"reload-{uuid.uuid4().hex[:8]}"
+        self.near = NodeProcess(folder, "near", namespace)
+        self.far = NodeProcess(folder, "far", namespace)
+        self.near.start()
+        self.far.start()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    nodes = Two(tmp_path)
+    yield nodes
+    nodes.near.stop()
+    nodes.far.stop()
+
+
+def rewrite(node: NodeProcess, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the node's file."""
+    change(node.config)
+    (node.folder / "node.yaml").write_text(yaml.safe_dump(node.config))
+
+
+def reread(node: NodeProcess, says: str, times: int = 1) -> None:
+    """Send SIGHUP and wait for a line of the log."""
+    os.kill(node.pid, signal.SIGHUP)
+    wait_for(lambda: node.log.read_text().count(says) >= times, f"{node.name} logs {says!r}")
+
+
+def connect(near: NodeProcess, far: NodeProcess) -> None:
+    """Have the one connect to the other, by its configuration."""
+    rewrite(near, lambda config: config["mesh"].update(connect=[f"tcp/127.0.0.1:{far.mesh_port}"]))
+    reread(near, "changed: mesh.connect")
+
+
+def await_crossing(publisher: Client, subscriber: Client, topic: str) -> None:
+    """Publish probes at QoS 0 until one has crossed."""
+
+    def crossed() -> bool:
+        publisher.publish(topic, b"probe")
+        return b"probe" in subscriber.payloads()
+
+    wait_for(crossed, "a message crosses")
+
+
+def test_endpoint_comes_goes_and_comes_again_and_nothing_is_lost(two: Two) -> None:
+    subscriber = Client(two.far, "subscriber")
+    subscriber.subscribe("t", 1)
+    publisher = Client(two.near, "publisher")
+    connect(two.near, two.far)
+    await_crossing(publisher, subscriber, "t")
+
+    sent = [b"%d" % number for number in range(MESSAGES)]
+    mids = [publisher.publish("t", payload, 1) for payload in sent[: MESSAGES // 2]]
+    rewrite(two.near, lambda config: config["mesh"].update(connect=[]))
+    reread(two.near, "changed: mesh.connect", 2)
+    wait_for(lambda: "node far of region far is gone" in two.near.log.read_text(), "the link is cut")
+    mids += [publisher.publish("t", payload, 1) for payload in sent[MESSAGES // 2 :]]
+    wait_for(lambda: publisher.acknowledged.issuperset(mids), "everything is acknowledged")
+    assert sent[-1] not in subscriber.payloads()
+
+    connect(two.near, two.far)
+    wait_for(lambda: set(sent) <= set(subscriber.payloads()), "everything has crossed")
+    numbers = [int(payload) for _, payload in subscriber.received if payload != b"probe"]
+    assert list(dict.fromkeys(numbers)) == list(range(MESSAGES))
+    assert publisher.disconnected == subscriber.disconnected == []
+
+
+def test_mesh_listens_elsewhere_and_in_another_region(two: Two) -> None:
+    subscriber = Client(two.far, "subscriber")
+    subscriber.subscribe("t", 1)
+    publisher = Client(two.near, "publisher")
+    two.far.mesh_port = free_port()
+
+    def move(config: dict[str, Any]) -> None:
+        config["mesh"]["listen"] = [f"tcp/127.0.0.1:{two.far.mesh_port}"]
+        config["node"]["region"] = "elsewhere"
+
+    rewrite(two.far, move)
+    reread(two.far, "changed: node.region, mesh.listen")
+    connect(two.near, two.far)
+    await_crossing(publisher, subscriber, "t")
+    assert "node far of region elsewhere is there" in two.near.log.read_text()
+    assert publisher.disconnected == subscriber.disconnected == []
+
+
+def test_bad_file_changes_nothing(two: Two) -> None:
+    subscriber = Client(two.far, "subscriber")
+    subscriber.subscribe("t", 1)
+    publisher = Client(two.near, "publisher")
+    connect(two.near, two.far)
+    await_crossing(publisher, subscriber, "t")
+    file = two.near.folder / "node.yaml"
+    good = file.read_text()
+
+    file.write_text("mesh: {mode: hub}\n")
+    reread(two.near, "the configuration stays as it was")
+    assert f"{file}:1: mesh.mode: 'hub'" in two.near.log.read_text()
+
+    taken = two.far.mqtt_port
+    rewrite(two.near, lambda config: config["mesh"].update(listen=[f"tcp/127.0.0.1:{taken}"]))
+    reread(two.near, f"the mesh cannot listen on tcp/127.0.0.1:{taken}: the port is taken")
+    file.write_text(good)
+    reread(two.near, "changed: nothing")
+    subscriber.received.clear()
+    await_crossing(publisher, subscriber, "t")
+    assert publisher.disconnected == subscriber.disconnected == []
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[NodeProcess]:
+    node = NodeProcess(tmp_path, "one", "reload", mesh={"enabled": False})
+    node.start()
+    yield node
+    node.stop()
+
+
+def test_limits_hold_for_those_that_come_and_the_rest_is_named(node: NodeProcess) -> None:
+    early = Client(node, "early", paho.MQTTv5)
+
+    def change(config: dict[str, Any]) -> None:
+        config["mqtt"]["max_connections"] = 1
+        config["node"]["name"] = "two"
+        config["listeners"][0]["bind"] = f"127.0.0.1:{free_port()}"
+
+    rewrite(node, change)
+    command = [sys.executable, "-m", "broker", "reload", "--config", str(node.folder / "node.yaml")]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert (told.returncode, told.stderr) == (0, "")
+    wait_for(lambda: "changed: mqtt.max_connections" in node.log.read_text(), "the limit is changed")
+    assert "only a restart changes node.name, listeners" in node.log.read_text()
+    late = Client(node, "late", paho.MQTTv5)
+    wait_for(lambda: late.disconnected, "there is no room for another client")
+    early.subscribe("t")
+    assert early.disconnected == []
+    assert node.stop() == 0
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert told.returncode == 1
+    assert told.stderr.startswith("geomq: no node runs that has the folder")
