@@ -81,12 +81,12 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
         for device in (*devices, *publishers):
             await device.online.wait()
     subscribers = steady + roaming
-    await _until(lambda: all(publisher.is_done for publisher in publishers), subscribers)
+    await until(lambda: all(publisher.is_done for publisher in publishers), subscribers)
     reader = Reader("reader", 5, port)
     reader.come()
     await reader.online.wait()
-    await _until(lambda: not any(_missing(publishers, one) for one in subscribers), subscribers)
-    await _until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
+    await until(lambda: not any(missing(publishers, one) for one in subscribers), subscribers)
+    await until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
     _settle(account, publishers, subscribers, mortals, reader)
     for device in (*devices, *publishers, reader):
         await device.leave(politely=True)
@@ -111,18 +111,19 @@ async def _one_round(
     await victim.start()
 
 
-async def _until(condition: Callable[[], bool], subscribers: list[Subscriber]) -> None:
-    """Wait as long as there is hope: until nothing has come for a while."""
+async def until(condition: Callable[[], bool], subscribers: list[Subscriber], quiet: float = _QUIET) -> None:
+    """Wait as long as there is hope: until nothing has come for ``quiet`` seconds."""
     time = asyncio.get_running_loop().time
     heard, since = -1, time()
-    while not condition() and time() < since + _QUIET:
+    while not condition() and time() < since + quiet:
         now_heard = sum(len(numbers) for one in subscribers for numbers in one.heard.values())
         if now_heard != heard:
             heard, since = now_heard, time()
         await asyncio.sleep(0.05)
 
 
-def _missing(publishers: list[Publisher], subscriber: Subscriber) -> int:
+def missing(publishers: list[Publisher], subscriber: Subscriber) -> int:
+    """How many messages the subscriber is owed that have not come."""
     return sum(
         len(publisher.acknowledged[topic].difference(subscriber.heard[f"c/{publisher.client_id}/{topic}"]))
         for publisher in publishers
@@ -147,13 +148,13 @@ def _settle(
 ) -> None:
     devices: list[Device] = [*publishers, *subscribers, *mortals]
     account.sessions_lost = sum(device.sessions_lost for device in devices)
-    account.unfinished = sum(len(publisher._owed) for publisher in publishers)
+    account.unfinished = sum(publisher.unfinished for publisher in publishers)
     for publisher in publishers:
         account.acknowledged += sum(len(numbers) for numbers in publisher.acknowledged.values())
         last = max(publisher.acknowledged["r"], default=-1)
         account.retained_wrong += reader.retained.get(f"r/{publisher.client_id}", -1) < last
     for subscriber in subscribers:
-        account.lost += _missing(publishers, subscriber)
+        account.lost += missing(publishers, subscriber)
         account.wills_lost += _wills_missing(mortals, subscriber)
         account.wills_promised += sum(len(mortal.promised - {mortal.number}) for mortal in mortals)
         for publisher in publishers:
