@@ -165,9 +165,9 @@ class OutboxStore:
 
     def begin(self) -> None:
         """Begin a transaction; what is in memory is kept, too."""
-        self._db.execute("BEGIN IMMEDIATE")
         ledgers = {name: copy(ledger) for name, ledger in self._ledgers.items()}
         self._saved = (dict(self._peers), ledgers, self._bytes, self._next_message)
+        self._db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Make everything since ``begin`` last."""
@@ -184,9 +184,10 @@ class OutboxStore:
 
     def rollback(self) -> None:
         """Undo everything since ``begin``."""
+        # When the disk is full SQLite may have rolled back by itself.
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-            self._peers, self._ledgers, self._bytes, self._next_message = self._saved
+        self._peers, self._ledgers, self._bytes, self._next_message = self._saved
         self._touched.clear()
 
     def ledgers(self) -> dict[str, Ledger]:
