@@ -220,7 +220,7 @@ class Subscriber(Device):
                 self._unreleased.add(answer.packet_id)
                 self.heard[answer.topic].append(int(answer.payload))
             self.send(wire.ack(wire.PUBREC, answer.packet_id))
-        else:
+        elif answer.kind == wire.PUBLISH:
             self.heard[answer.topic].append(int(answer.payload))
             if answer.qos:
                 self.send(wire.ack(wire.PUBACK, answer.packet_id))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import uuid
@@ -31,6 +31,7 @@ restart_timeout 1
 keepalive_interval 5
 """
 _DISK_MIB = 16
+_BLOCK = bytes(4096)
 
 
 class MeshNode(GeoMq):
@@ -113,10 +114,9 @@ class Disk:
             largest = max(file.stat().st_size for file in self._broker.data.iterdir() if file.is_file())
             self._limit(largest)
             return
-        with self._filler.open("wb", buffering=0) as filler:
-            room = shutil.disk_usage(self._broker.data).free
-            while room > 0:
-                room -= filler.write(bytes(room))
+        with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as filler:
+            while filler.write(_BLOCK):
+                pass
 
     def free(self) -> None:
         """There is room again."""
