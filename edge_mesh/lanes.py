@@ -72,7 +72,7 @@ class SendingLane:
         self.live_dropped = 0
         self._live: list[bytes] = []
         self._live_bytes = 0
-        self._last = stand.outbox.first_sequence
+        self._last = stand.outbox.last_sequence(receiver)
         self._acknowledged = 0
         # The direct way: from the publisher straight to the link. Otherwise: by way of the outbox.
         self._direct = False
@@ -87,6 +87,11 @@ class SendingLane:
         self._generation = 0
         self._rewound_to = -1
         self._progress_at = 0.0
+
+    @property
+    def last(self) -> int:
+        """The sequence of the newest message."""
+        return self._last
 
     # -- taking messages --------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ class ZenohMesh:
         oldest = time.time() - self._settings.retention_seconds
         for known in self._outbox.known_peers:
             if known.seen_at < oldest:
-                self._outbox.forget_peer(known.name)
+                self._outbox.forget_peer(known.name, self._outbox.first_sequence)
                 continue
             self._add_peer(known.name, known.region, known.seen_at, RemoteInterest(known.topic_filters))
             self._node.remote_interest(known.name, known.topic_filters, ())
@@ -345,7 +345,7 @@ class ZenohMesh:
             logger.warning("node %s has been away for too long and is forgotten", peer.name)
             del self._peers[peer.name]
             peer.lane.close()
-            self._outbox.forget_peer(peer.name)
+            self._outbox.forget_peer(peer.name, peer.lane.last)
             self._node.remote_gone(peer.name)
 
     # -- interest ---------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class Outbox:
         self.epoch = self._store.epoch
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
+        self._forgotten_at: dict[str, int] = {}
         self.known_peers = self._store.known_peers
         self._ledgers = self._store.ledgers()
         self._acknowledged: dict[str, int] = {}
@@ -160,9 +161,14 @@ class Outbox:
         now = self._wall()
         self._commands.put(lambda: self._store.remember_peer(name, region, now))
 
-    def forget_peer(self, name: str) -> None:
-        """A node will not come back: all that is known of it, and what waits for it, is given up."""
+    def forget_peer(self, name: str, sequence: int) -> None:
+        """A node will not come back: what waits for it is given up; ``sequence`` is the last that was used for it."""
+        self._forgotten_at[name] = sequence
         self._commands.put(lambda: self._store.forget_peer(name))
+
+    def last_sequence(self, name: str) -> int:
+        """Where a new lane begins to count: a node that was forgotten and comes back remembers the old numbers."""
+        return self._forgotten_at.get(name, self.first_sequence)
 
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
         """A node's interest changed."""

@@ -327,13 +327,12 @@ class OutboxStore:
         self._db.execute("UPDATE peer SET region = ?, seen_at = ? WHERE name = ?", (region, now, name))
 
     def forget_peer(self, name: str) -> None:
-        """A node will not come back: all that is known of it, and what waits for it, is given up."""
-        number = self._peers.pop(name, None)
+        """A node will not come back: what waits for it is given up. Its account stays, should it come after all."""
+        number = self._peers.get(name)
         if number is not None:
-            self._delete("destination = ?", (number,))
-            self._db.execute("DELETE FROM peer WHERE id = ?", (number,))
-            del self._ledgers[name]
-            self._touched.discard(name)
+            count = self._delete("destination = ?", (number,))
+            if count:
+                self._touch(name, 0.0).drop(count, "forgotten")
         self._db.execute("DELETE FROM interest WHERE peer = ?", (name,))
 
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
