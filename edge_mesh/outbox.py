@@ -141,14 +141,20 @@ class Outbox:
         self._commands.put(read)
         self._urgent.set()
 
-    def prune(self) -> None:
-        """Give up what has expired or waited for longer than the retention."""
+    def prune(self) -> float:
+        """Give up what has expired or waited for longer than the retention.
+
+        Seconds by which the wall clock was set since the last time, 0.0 for none.
+        """
         now = self._wall()
         offset = now - self._steady()
         jump, self._offset = offset - self._offset, offset
-        if abs(jump) >= _JUMP:
+        if abs(jump) < _JUMP:
+            jump = 0.0
+        if jump:
             self._commands.put(lambda: self._store.shift(jump))
         self._commands.put(lambda: self._store.prune(now, self._retention))
+        return jump
 
     def ledger(self, name: str) -> Ledger:
         """A destination's account as of the last commit."""

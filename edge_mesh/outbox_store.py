@@ -249,6 +249,7 @@ class OutboxStore:
         """The wall clock was set by so many seconds: what waits has not waited any longer for it."""
         self._db.execute("UPDATE message SET accepted_at = accepted_at + ?", (by,))
         self._db.execute("UPDATE message SET expires_at = expires_at + ? WHERE expires_at > 0", (by,))
+        self._db.execute("UPDATE peer SET seen_at = seen_at + ?", (by,))
 
     def prune(self, now: float, retention: float) -> None:
         """Give up what has expired, and what has waited for more than ``retention`` seconds."""
