@@ -81,12 +81,12 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
         for device in (*devices, *publishers):
             await device.online.wait()
     subscribers = steady + roaming
-    await until(lambda: all(publisher.is_done for publisher in publishers), subscribers)
+    await _until(lambda: all(publisher.is_done for publisher in publishers), subscribers)
     reader = Reader("reader", 5, port)
     reader.come()
     await reader.online.wait()
-    await until(lambda: not any(missing(publishers, one) for one in subscribers), subscribers)
-    await until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
+    await _until(lambda: not any(missing(publishers, one) for one in subscribers), subscribers)
+    await _until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
     _settle(account, publishers, subscribers, mortals, reader)
     for device in (*devices, *publishers, reader):
         await device.leave(politely=True)
@@ -111,11 +111,11 @@ async def _one_round(
     await victim.start()
 
 
-async def until(condition: Callable[[], bool], subscribers: list[Subscriber], quiet: float = _QUIET) -> None:
-    """Wait as long as there is hope: until nothing has come for ``quiet`` seconds."""
+async def _until(condition: Callable[[], bool], subscribers: list[Subscriber]) -> None:
+    """Wait as long as there is hope: until nothing has come for a while."""
     time = asyncio.get_running_loop().time
     heard, since = -1, time()
-    while not condition() and time() < since + quiet:
+    while not condition() and time() < since + _QUIET:
         now_heard = sum(len(numbers) for one in subscribers for numbers in one.heard.values())
         if now_heard != heard:
             heard, since = now_heard, time()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.devices import Device, Subscriber
-from tests.chaos.rounds import missing, until
+from tests.chaos.rounds import missing
 from tests.faults.devices import PROBE_TOPIC, PacedPublisher, Probe, StatusReader
 from tests.faults.links import CableLink, RelayLink
 from tests.faults.pairs import Pair
@@ -166,15 +166,15 @@ class Stage:
 
     async def _settle(self) -> Account:
         account = Account()
-        ended = asyncio.get_running_loop().time()
+        time = asyncio.get_running_loop().time
+        ended = time()
         owed = self.owed()
         quiet = 3.0 if self.fault.gives_up else _QUIET
-        await until(lambda: not self.still_missing(owed), self.subscribers, quiet)
-        if not self.still_missing(owed):
-            account.converged = asyncio.get_running_loop().time() - ended
+        if not await self._dwindle(lambda: len(self.still_missing(owed)), quiet):
+            account.converged = time() - ended
         self.rest()
-        await until(lambda: all(publisher.is_done for publisher in self.publishers), self.subscribers, _QUIET)
-        await until(lambda: not self.missing, self.subscribers, quiet)
+        await self._dwindle(lambda: sum(publisher.unfinished for publisher in self.publishers), _QUIET)
+        await self._dwindle(lambda: self.missing, quiet)
         account.unfinished = sum(publisher.unfinished for publisher in self.publishers)
         account.refused = sum(publisher.refused for publisher in self.publishers)
         owed = self.owed()
@@ -191,17 +191,22 @@ class Stage:
             account.ledger = await self._settled_ledger()
         return account
 
+    async def _dwindle(self, count: Callable[[], int], quiet: float) -> int:
+        """Wait until nothing is left, or has not become less for ``quiet`` seconds; what is left."""
+        time = asyncio.get_running_loop().time
+        least, since = count(), time()
+        while (left := count()) and time() < since + quiet:
+            if left < least:
+                least, since = left, time()
+            await asyncio.sleep(0.1)
+        return left
+
     async def _settled_ledger(self) -> dict[str, Any]:
         """As of the last commit; waits until that was after the last acknowledgement, if it ever is."""
-        ledger: dict[str, Any] = {}
-
-        def is_settled() -> bool:
-            nonlocal ledger
-            ledger = self.near_status.ledger("far")
-            return bool(ledger) and ledger["queued"] == 0
-
-        await self.see(lambda: bool(self.near_status.ledger("far")))
-        before = self.near_status.status["uptime"]
-        await self.see(lambda: self.near_status.status["uptime"] > before)
-        await until(is_settled, self.subscribers, 15.0)
-        return ledger
+        status = self.near_status
+        await self.see(lambda: bool(status.ledger("far")))
+        for _ in range(2):
+            before = status.status["uptime"]
+            await self.see(lambda before=before: status.status["uptime"] > before)
+        await self._dwindle(lambda: status.ledger("far")["queued"], 15.0)
+        return status.ledger("far")
