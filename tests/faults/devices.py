@@ -40,7 +40,9 @@ class PacedPublisher(Publisher):
             now = time()
             self._allowed = min(self._allowed + (now - last) * self.rate, self.window)
             last = now
-            self._go_on()
+            # What it owes comes first, once the broker has accepted it.
+            if self.online.is_set():
+                self._go_on()
 
 
 class Probe(Device):

@@ -174,15 +174,15 @@ FAULTS = [
 """All of it: `make faults`."""
 
 QUICK = [
-    Fault("300 ms", slow(0.3, 4), relay=True),
-    Fault("loss", lossy(5, 4), cable=True),
+    Fault("300 ms", slow(0.3, 3), relay=True),
+    Fault("loss", lossy(5, 3), cable=True),
     Fault("cut", cut(5), relay=True),
-    Fault("cut forth", cut_one_way(True, 5), relay=True),
-    Fault("cut back", cut_one_way(False, 5), relay=True),
+    Fault("cut forth", cut_one_way(True, 4), relay=True),
+    Fault("cut back", cut_one_way(False, 4), relay=True),
     Fault("flapping", flapping(3), relay=True),
     Fault("receiver killed", kill_receiver, relay=True),
     Fault("sender killed", kill_sender, kills_sender=True, relay=True),
-    Fault("receiver frozen", freeze_receiver(5), relay=True),
+    Fault("receiver frozen", freeze_receiver(4.5), relay=True),
     Fault("draining", kill_while_it_drains, rate=1000, relay=True),
     Fault("disk full", fill_the_disk, rate=300, small_disk=True, relay=True),
     Fault("clock", set_clock(6), mesh={"retention": "10m"}, sets_clock=True, relay=True),
