@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import datetime
 import tempfile
+import traceback
 from pathlib import Path
 
 from tests.faults.links import no_cables
@@ -29,24 +30,33 @@ def main() -> int:
     arguments = parser.parse_args()
     faults = [fault for fault in FAULTS if arguments.only in fault.name]
     kinds = ["GeoMQ"] if arguments.only_geomq else ["GeoMQ", "Mosquitto"]
-    found = asyncio.run(_run(faults, kinds, arguments.at_once))
+    found, failed = asyncio.run(_run(faults, kinds, arguments.at_once))
     text = table(faults, found)
     print(text)
     if not (arguments.only or arguments.only_geomq):
         before, rest = DOCUMENT.read_text().split(BEGIN, 1)
         DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
     kept = [(fault, found.get((fault.name, "GeoMQ"))) for fault in faults]
-    return any(account is not None and broken(fault, account) for fault, account in kept)
+    broke = any(account is not None and broken(fault, account) for fault, account in kept)
+    return bool(broke or failed)
 
 
-async def _run(faults: list[Fault], kinds: list[str], at_once: int) -> Found:
+async def _run(faults: list[Fault], kinds: list[str], at_once: int) -> tuple[Found, list[Fault]]:
+    """The accounts, and the faults that could not be played to their end."""
     found: Found = {}
+    failed: list[Fault] = []
     places = asyncio.Semaphore(at_once)
 
     async def one(fault: Fault, kind: str) -> None:
         async with places:
             with tempfile.TemporaryDirectory(prefix="geomq-faults-") as folder:
-                account = await play(kind, fault, Path(folder))
+                try:
+                    account = await play(kind, fault, Path(folder))
+                except Exception:
+                    # The other rows are worth having all the same.
+                    traceback.print_exc()
+                    failed.append(fault)
+                    return
         found[fault.name, kind] = account
         verdict = ", ".join(broken(fault, account)) if kind == "GeoMQ" else ""
         print(f"{fault.name}, {kind}: {verdict or 'done'}", flush=True)
@@ -59,7 +69,7 @@ async def _run(faults: list[Fault], kinds: list[str], at_once: int) -> Found:
             for kind in kinds:
                 if kind == "GeoMQ" or not fault.only_geomq:
                     group.create_task(one(fault, kind))
-    return found
+    return found, failed
 
 
 def table(faults: list[Fault], found: Found) -> str:
