@@ -75,16 +75,21 @@ async def kill_sender(stage: Stage) -> None:
     await stage.pair.near.start()
 
 
-async def kill_while_it_drains(stage: Stage) -> None:
-    """The receiving node dies when it has got some of what has waited for it, and not yet all."""
-    stage.pair.link.cut()
-    await asyncio.sleep(6)
-    waiting = stage.missing
-    stage.pair.link.heal()
-    await stage.see(lambda: stage.missing < waiting, 60)
-    stage.pair.far.kill()
-    assert stage.missing > waiting / 10
-    await stage.pair.far.start()
+def kill_while_it_drains(seconds: float) -> _Happening:
+    """The receiving node, or the one between, dies when some of what has waited has come, and not yet all."""
+
+    async def happen(stage: Stage) -> None:
+        victim = stage.pair.middle or stage.pair.far
+        stage.pair.link.cut()
+        await asyncio.sleep(seconds)
+        waiting = stage.missing
+        stage.pair.link.heal()
+        await stage.see(lambda: stage.missing < waiting, 60)
+        victim.kill()
+        assert stage.missing > waiting / 10
+        await victim.start()
+
+    return happen
 
 
 def freeze_receiver(seconds: float) -> _Happening:
@@ -159,7 +164,14 @@ FAULTS = [
     Fault("receiving node killed", kill_receiver),
     Fault("sending node killed", kill_sender, kills_sender=True),
     Fault("receiving node stopped (SIGSTOP) for 20 s", freeze_receiver(20)),
-    Fault("receiving node killed while its backlog drains", kill_while_it_drains, rate=1000, relay=True),
+    Fault("receiving node killed while its backlog drains", kill_while_it_drains(6), rate=1000, relay=True),
+    Fault(
+        "node between the two killed while a backlog drains",
+        kill_while_it_drains(6),
+        rate=1000,
+        relay=True,
+        by_way=True,
+    ),
     Fault("sender's disk full, link cut", fill_the_disk, rate=300, small_disk=True),
     Fault("sender's clock an hour ahead, link cut", set_clock(8), mesh={"retention": "10m"}, sets_clock=True),
     Fault("all nodes restarted at once", restart_all),
@@ -176,14 +188,15 @@ FAULTS = [
 QUICK = [
     Fault("300 ms", slow(0.3, 3), relay=True),
     Fault("loss", lossy(5, 3), cable=True),
-    Fault("cut", cut(5), relay=True),
+    Fault("cut", cut(3), relay=True),
     Fault("cut forth", cut_one_way(True, 4), relay=True),
     Fault("cut back", cut_one_way(False, 4), relay=True),
-    Fault("flapping", flapping(3), relay=True),
+    Fault("flapping", flapping(2), relay=True),
     Fault("receiver killed", kill_receiver, relay=True),
     Fault("sender killed", kill_sender, kills_sender=True, relay=True),
     Fault("receiver frozen", freeze_receiver(4.5), relay=True),
-    Fault("draining", kill_while_it_drains, rate=1000, relay=True),
+    Fault("draining", kill_while_it_drains(4), rate=1000, relay=True),
+    Fault("draining by way of another", kill_while_it_drains(4), rate=1000, relay=True, by_way=True),
     Fault("disk full", fill_the_disk, rate=300, small_disk=True, relay=True),
     Fault("clock", set_clock(6), mesh={"retention": "10m"}, sets_clock=True, relay=True),
     Fault("restart", restart_all, relay=True),

@@ -130,10 +130,19 @@ class Disk:
 
 
 class Pair:
-    """``kind`` is GeoMQ or Mosquitto; ``mesh`` are settings of the near node's mesh."""
+    """``kind`` is GeoMQ or Mosquitto; ``mesh`` are settings of the near node's mesh.
+
+    With ``by_way`` the link leads to a third broker, of the far one's region, by way of which the two are joined.
+    """
 
     def __init__(
-        self, kind: str, folder: Path, link: Link, mesh: dict[str, Any], setting_clock: bool
+        self,
+        kind: str,
+        folder: Path,
+        link: Link,
+        mesh: dict[str, Any],
+        setting_clock: bool,
+        by_way: bool,
     ) -> None:
         self.is_geomq = kind == "GeoMQ"
         self.link = link
@@ -143,33 +152,49 @@ class Pair:
         self.near: Victim = make(folder / "near", environment)
         self.far: Victim = make(folder / "far", {}, link.far_prefix)
         self.far.host = link.far_host
+        self.middle: Victim | None = make(folder / "middle", {}) if by_way else None
         self.disk = Disk(self.near)
         self._mesh = mesh
 
     async def start(self, small_disk: bool) -> None:
-        """Both brokers and the link."""
-        near, far, link = self.near, self.far, self.link
+        """The brokers and the link."""
         if small_disk:
             self.disk.mount()
-        if isinstance(near, MeshNode) and isinstance(far, MeshNode):
-            mesh_port = free_port()
-            link.start(mesh_port)
-            common = {"enabled": True, "namespace": f"faults-{uuid.uuid4().hex[:8]}"}
-            listen = [f"tcp/{link.far_bind}:{mesh_port}"]
-            far.sections = {"node": _node("far", far), "mesh": common | {"listen": listen}}
-            near.sections = {
-                "node": _node("near", near),
-                "mesh": common | {"listen": [], "connect": [f"tcp/{link.host}:{link.port}"]} | self._mesh,
-            }
-        elif isinstance(near, BridgedMosquitto):
-            link.start(far.port)
-            near.bridge = _BRIDGE.format(host=link.host, port=link.port)
-        await far.start()
-        await near.start()
+        if self.is_geomq:
+            self._join_nodes()
+        else:
+            self._join_bridges()
+        for broker in self.brokers:
+            await broker.start()
+
+    @property
+    def brokers(self) -> list[Victim]:
+        """From the far one to the near one."""
+        return [self.far, *([self.middle] if self.middle else []), self.near]
+
+    def _join_nodes(self) -> None:
+        link, port = self.link, free_port()
+        common = {"enabled": True, "namespace": f"faults-{uuid.uuid4().hex[:8]}"}
+        door = {"listen": [f"tcp/{link.far_bind}:{port}"], "connect": []}
+        link.start(port)
+        _configure("near", self.near, common | _calls(link.host, link.port) | self._mesh)
+        if self.middle is None:
+            _configure("far", self.far, common | door)
+        else:
+            _configure("middle", self.middle, common | door)
+            _configure("far", self.far, common | _calls("127.0.0.1", port))
+
+    def _join_bridges(self) -> None:
+        link, near, middle = self.link, self.near, self.middle
+        assert isinstance(near, BridgedMosquitto)
+        link.start((middle or self.far).port)
+        near.bridge = _BRIDGE.format(host=link.host, port=link.port)
+        if isinstance(middle, BridgedMosquitto):
+            middle.bridge = _BRIDGE.format(host="127.0.0.1", port=self.far.port)
 
     async def stop(self) -> None:
         """Everything, whatever state it is in."""
-        for broker in (self.near, self.far):
+        for broker in self.brokers:
             if broker.pid:
                 self.wake(broker)
                 await asyncio.to_thread(broker.stop)
@@ -190,5 +215,11 @@ class Pair:
             os.kill(broker.pid, signal.SIGCONT)
 
 
-def _node(name: str, broker: Victim) -> dict[str, str]:
-    return {"name": name, "region": name, "data": str(broker.data)}
+def _calls(host: str, port: int) -> dict[str, Any]:
+    return {"listen": [], "connect": [f"tcp/{host}:{port}"]}
+
+
+def _configure(name: str, node: Victim, mesh: dict[str, Any]) -> None:
+    assert isinstance(node, MeshNode)
+    region = "near" if name == "near" else "far"
+    node.sections = {"node": {"name": name, "region": region, "data": str(node.data)}, "mesh": mesh}

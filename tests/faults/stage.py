@@ -35,6 +35,8 @@ class Fault:
     """Whether it takes network namespaces; others get the relay where there are none."""
     relay: bool = False
     """Whether it takes the relay."""
+    by_way: bool = False
+    """Whether a third broker is between the two."""
     small_disk: bool = False
     sets_clock: bool = False
     kills_sender: bool = False
@@ -84,7 +86,7 @@ class Stage:
     def __init__(self, kind: str, fault: Fault, folder: Path, cable: bool) -> None:
         self.fault = fault
         link = CableLink() if cable else RelayLink()
-        self.pair = Pair(kind, folder, link, fault.mesh, fault.sets_clock)
+        self.pair = Pair(kind, folder, link, fault.mesh, fault.sets_clock, fault.by_way)
         near, far = self.pair.near, self.pair.far
         self.publishers = [PacedPublisher(f"p{n}", 4 + n, near.port, fault.rate) for n in range(2)]
         self.subscribers = [Subscriber(f"s{n}", 4 + n, far.port) for n in range(2)]
