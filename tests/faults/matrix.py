@@ -82,9 +82,9 @@ def kill_while_it_drains(seconds: float) -> _Happening:
         victim = stage.pair.middle or stage.pair.far
         stage.pair.link.cut()
         await asyncio.sleep(seconds)
-        waiting = stage.missing
+        waiting, heard = stage.missing, stage.heard
         stage.pair.link.heal()
-        await stage.see(lambda: stage.missing < waiting, 60)
+        await stage.see(lambda: stage.heard > heard, 60)
         victim.kill()
         assert stage.missing > waiting / 10
         await victim.start()

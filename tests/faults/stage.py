@@ -108,7 +108,7 @@ class Stage:
             for publisher in self.publishers:
                 publisher.come()
                 pacing.append(asyncio.create_task(publisher.keep_pace()))
-            await self.see(lambda: all(sum(map(len, s.heard.values())) > 50 for s in self.subscribers))
+            await self.see(lambda: self.heard > 100)
             await self.fault.happen(self)
             return await self._settle()
         finally:
@@ -138,6 +138,11 @@ class Stage:
     def missing(self) -> int:
         """How many deliveries are owed at this moment."""
         return sum(missing(self.publishers, subscriber) for subscriber in self.subscribers)
+
+    @property
+    def heard(self) -> int:
+        """How many deliveries there have been."""
+        return sum(len(numbers) for subscriber in self.subscribers for numbers in subscriber.heard.values())
 
     def still_missing(self, owed: dict[tuple[str, str], set[int]]) -> set[tuple[str, str, int]]:
         """What of this has not come to every subscriber: (publisher, topic, number)."""
