@@ -88,16 +88,17 @@ def table(faults: list[Fault], found: Found) -> str:
         for kind in ("GeoMQ", "Mosquitto"):
             account = found.get((fault.name, kind))
             if account is not None:
-                lines.append(f"| {name} | {kind} | " + " | ".join(_cells(account)) + " |")
+                lines.append(f"| {name} | {kind} | " + " | ".join(_cells(fault, account)) + " |")
     return "\n".join(lines)
 
 
-def _cells(account: Account) -> list[str]:
+def _cells(fault: Fault, account: Account) -> list[str]:
     figures = (
         *(account.acknowledged, account.delivered, account.lost),
         *(account.doubled, account.disordered),
     )
-    converged = "never" if account.converged is None else f"{account.converged:.1f} s"
+    never = "given up" if fault.gives_up else "never"
+    converged = never if account.converged is None else f"{account.converged:.1f} s"
     return [*(f"{figure:,}" for figure in figures), converged, _ledger(account)]
 
 

@@ -147,7 +147,6 @@ async def stay_away_too_long(stage: Stage) -> None:
     await pair.far.start()
     await stage.see(lambda: stage.near_status.peer("far").get("interests", 0) > 0)
     stage.work()
-    await asyncio.sleep(2)
 
 
 FAULTS = [

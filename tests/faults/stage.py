@@ -18,6 +18,8 @@ from tests.faults.pairs import Pair
 _QUIET = 30.0
 """Seconds without a message after which no more is to be expected: longer than any back-off."""
 _START = 60.0
+_AFTER = 1.5
+"""Seconds of traffic after all is well again: what comes next must be, too."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Stage:
             for publisher in self.publishers:
                 publisher.come()
                 pacing.append(asyncio.create_task(publisher.keep_pace()))
-            await self.see(lambda: self.heard > 100)
+            await self.see(lambda: self.heard > 400)
             await self.fault.happen(self)
             return await self._settle()
         finally:
@@ -179,6 +181,7 @@ class Stage:
         quiet = 3.0 if self.fault.gives_up else _QUIET
         if not await self._dwindle(lambda: len(self.still_missing(owed)), quiet):
             account.converged = time() - ended
+        await asyncio.sleep(_AFTER)
         self.rest()
         await self._dwindle(lambda: sum(publisher.unfinished for publisher in self.publishers), _QUIET)
         await self._dwindle(lambda: self.missing, quiet)
