@@ -32,6 +32,12 @@ chaos: setup ## kill the broker a hundred times under load; writes docs/durabili
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
 	$(PY) -m tests.chaos
 
+faults: setup ## slow, cut and kill what lies between two nodes, and the nodes; writes docs/faults.md
+	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
+	@test "$$(id -u)" != 0 || { command -v nft && ls /usr/lib/*/faketime; } >/dev/null 2>&1 || \
+		{ $(call debian,nftables iproute2 libfaketime); }
+	$(PY) -m tests.faults
+
 soak: setup ## ten minutes of sessions that come and go: memory and files must not grow (SECONDS=600)
 	$(PY) -m tests.chaos.soak --seconds $(SECONDS)
 
@@ -72,4 +78,4 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 		echo "mqtt.js could not be installed: its rounds are skipped"
 	@touch $@
 
-.PHONY: help setup run test lint fuzz bench chaos soak audit plugins clean
+.PHONY: help setup run test lint fuzz bench chaos faults soak audit plugins clean

@@ -130,7 +130,7 @@ class SendingLane:
         self.sent_bytes = 0
         """Bytes of their records, before compression."""
         self.live_dropped = 0
-        self.last = stand.outbox.first_sequence
+        self.last = stand.outbox.last_sequence(receiver)
         """The sequence of the newest message."""
         self.direct = False
         """New messages go straight from the publisher to the link; otherwise by way of the outbox."""

@@ -166,7 +166,7 @@ class ZenohMesh:
         oldest = time.time() - self._settings.retention_seconds
         for known in self._outbox.known_peers:
             if known.seen_at < oldest:
-                self._outbox.forget_peer(known.name)
+                self._outbox.forget_peer(known.name, self._outbox.first_sequence)
                 continue
             self._add_peer(known.name, known.region, known.seen_at, RemoteInterest(known.topic_filters))
             self._node.remote_interest(known.name, known.topic_filters, ())
@@ -390,7 +390,10 @@ class ZenohMesh:
         peer = self._peers[name] = Peer(name, region, seen_at, interest, lane)
         return peer
 
-    def _forget_long_gone(self, now: float) -> None:
+    def _forget_long_gone(self, now: float, jump: float) -> None:
+        """``jump`` is by how much the wall clock was set: nobody has been away for longer than that."""
+        for peer in self._peers.values():
+            peer.seen_at += jump
         oldest = now - self._settings.retention_seconds
         gone = [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]
         for peer in gone:
@@ -401,7 +404,7 @@ class ZenohMesh:
             )
             del self._peers[peer.name]
             peer.lane.close()
-            self._outbox.forget_peer(peer.name)
+            self._outbox.forget_peer(peer.name, peer.lane.last)
             self._node.remote_gone(peer.name)
         if gone:
             self._ways.rebuild()
@@ -475,9 +478,9 @@ class ZenohMesh:
                 self._spawn(self._endpoints.check())
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
-                self._outbox.prune()
+                jump = self._outbox.prune()
                 self._watch.look(self._settings, self._peers)
-                self._forget_long_gone(wall)
+                self._forget_long_gone(wall, jump)
             if clock >= next_remember:
                 next_remember = clock + _REMEMBER_SECONDS
                 for peer in self._peers.values():

@@ -71,6 +71,7 @@ class Outbox:
         self.epoch = self._store.epoch
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
+        self._forgotten_at: dict[str, int] = {}
         self.known_peers = self._store.known_peers
         self.failing = False
         """Whether the disk did not take the last group; it is tried again."""
@@ -167,14 +168,20 @@ class Outbox:
         self._commands.put(read)
         self._urgent.set()
 
-    def prune(self) -> None:
-        """Give up what has expired or waited for longer than the retention."""
+    def prune(self) -> float:
+        """Give up what has expired or waited for longer than the retention.
+
+        Seconds by which the wall clock was set since the last time, 0.0 for none.
+        """
         now = self._wall()
         offset = now - self._steady()
         jump, self._offset = offset - self._offset, offset
-        if abs(jump) >= _JUMP:
+        if abs(jump) < _JUMP:
+            jump = 0.0
+        if jump:
             self._commands.put(lambda: self._store.shift(jump))
         self._commands.put(lambda: self._prune(now))
+        return jump
 
     def ledger(self, name: str) -> Ledger:
         """A destination's account as of the last commit."""
@@ -202,9 +209,14 @@ class Outbox:
         now = self._wall()
         self._commands.put(lambda: self._store.remember_peer(name, region, now))
 
-    def forget_peer(self, name: str) -> None:
-        """A node will not come back: all that is known of it, and what waits for it, is given up."""
+    def forget_peer(self, name: str, sequence: int) -> None:
+        """A node will not come back: what waits for it is given up; ``sequence`` is the last that was used for it."""
+        self._forgotten_at[name] = sequence
         self._commands.put(lambda: self._store.forget_peer(name))
+
+    def last_sequence(self, name: str) -> int:
+        """Where a new lane begins to count: a node that was forgotten and comes back remembers the old numbers."""
+        return self._forgotten_at.get(name, self.first_sequence)
 
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
         """A node's interest changed."""

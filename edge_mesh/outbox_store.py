@@ -178,10 +178,10 @@ class OutboxStore:
 
     def begin(self) -> None:
         """Begin a transaction; what is in memory is kept, too."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._changes_before = self._db.total_changes
         ledgers = {name: copy(ledger) for name, ledger in self._ledgers.items()}
         self._saved = (dict(self._peers), ledgers, self._bytes, self._next_message)
+        self._db.execute("BEGIN IMMEDIATE")
+        self._changes_before = self._db.total_changes
 
     def commit(self) -> None:
         """Make everything since ``begin`` last.
@@ -208,9 +208,10 @@ class OutboxStore:
 
     def rollback(self) -> None:
         """Undo everything since ``begin``."""
+        # When the disk is full SQLite may have rolled back by itself.
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-            self._peers, self._ledgers, self._bytes, self._next_message = self._saved
+        self._peers, self._ledgers, self._bytes, self._next_message = self._saved
         # Some may have been counted in transactions that left them to this one.
         self._touched = set(self._ledgers)
 
@@ -315,6 +316,7 @@ class OutboxStore:
         """The wall clock was set by so many seconds: what waits has not waited any longer for it."""
         self._db.execute("UPDATE message SET accepted_at = accepted_at + ?", (by,))
         self._db.execute("UPDATE message SET expires_at = expires_at + ? WHERE expires_at > 0", (by,))
+        self._db.execute("UPDATE peer SET seen_at = seen_at + ?", (by,))
 
     def prune(self, now: float, retention: float) -> None:
         """Give up what has expired, and what has waited for more than ``retention`` seconds."""
@@ -393,13 +395,12 @@ class OutboxStore:
         self._db.execute("UPDATE peer SET region = ?, seen_at = ? WHERE name = ?", (region, now, name))
 
     def forget_peer(self, name: str) -> None:
-        """A node will not come back: all that is known of it, and what waits for it, is given up."""
-        number = self._peers.pop(name, None)
+        """A node will not come back: what waits for it is given up. Its account stays, should it come after all."""
+        number = self._peers.get(name)
         if number is not None:
-            self._delete("destination = ?", (number,))
-            self._db.execute("DELETE FROM peer WHERE id = ?", (number,))
-            del self._ledgers[name]
-            self._touched.discard(name)
+            count = self._delete("destination = ?", (number,))
+            if count:
+                self._touch(name, 0.0).drop(count, "forgotten")
         self._db.execute("DELETE FROM interest WHERE peer = ?", (name,))
 
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:

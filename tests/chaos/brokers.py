@@ -31,6 +31,9 @@ max_inflight_messages 0
 class Victim:
     """A broker that dies a sudden death, again and again."""
 
+    host = "127.0.0.1"
+    """Where its clients find it."""
+
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.data = folder / "data"
         self.data.mkdir(exist_ok=True)
@@ -45,6 +48,11 @@ class Victim:
     def pid(self) -> int:
         """The process that runs now, 0 for none."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process now."""
+        return self._process is not None and self._process.poll() is None
 
     def _command(self) -> list[str]:
         raise NotImplementedError
@@ -62,7 +70,7 @@ class Victim:
 
     def _accepts(self) -> bool:
         with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+            return sock.connect_ex((self.host, self.port)) == 0
 
     def kill(self) -> None:
         """SIGKILL: no farewell, no flush."""

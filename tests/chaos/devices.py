@@ -13,10 +13,15 @@ from tests.protocol.wire import Answer
 _RETRY = 0.02
 _PATIENCE = 5.0
 """Seconds in which a broker that is there answers."""
+_REFUSED = 0x80
+"""Reason codes from here on say that nothing was done."""
 
 
 class Device:
     """One client and its session; comes back as soon as there is somebody, until :meth:`leave`."""
+
+    host = "127.0.0.1"
+    """The broker's address."""
 
     def __init__(self, client_id: str, version: int, port: int) -> None:
         self.client_id = client_id
@@ -64,7 +69,7 @@ class Device:
         return wire.connect(self.client_id, self.version, clean=False, properties=properties)
 
     async def _one_connection(self) -> None:
-        reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, self._writer = await asyncio.open_connection(self.host, self.port)
         self.send(self._connect_packet())
         self._buffer = b""
         connack, *rest = await asyncio.wait_for(self._next(reader), _PATIENCE)
@@ -112,9 +117,13 @@ class Publisher(Device):
         self.numbers = {"1": 0, "2": 0, "r": 0}
         """The next number for each topic."""
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
+        self.refused = 0
+        """Messages that the broker has said it cannot keep; they are not tried again."""
         self.stopping = False
         self.window = 20
         """Messages that may be unacknowledged."""
+        self.topics = "1112222r"
+        """What the next message's topic is chosen from."""
         self._owed: dict[int, tuple[str, int, bool]] = {}
         """Packet identifier -> (topic, number, whether the broker has it)."""
         self._packet_id = 0
@@ -123,6 +132,15 @@ class Publisher(Device):
     def is_done(self) -> bool:
         """Whether nothing is owed any more."""
         return not self._owed
+
+    @property
+    def unfinished(self) -> int:
+        """Messages that the broker has not brought to their end."""
+        return len(self._owed)
+
+    def may_publish(self) -> bool:
+        """Whether one more may be published now, which it then is."""
+        return True
 
     def begin(self, session_present: bool) -> None:
         """Everything that is owed, in order, then more."""
@@ -139,8 +157,8 @@ class Publisher(Device):
         self._go_on()
 
     def _go_on(self) -> None:
-        while not self.stopping and len(self._owed) < self.window:
-            topic = random.choice("1112222r")
+        while not self.stopping and len(self._owed) < self.window and self.may_publish():
+            topic = random.choice(self.topics)
             number = self.numbers[topic]
             self.numbers[topic] = number + 1
             self._packet_id = self._packet_id % 65535 + 1
@@ -159,6 +177,10 @@ class Publisher(Device):
         """An acknowledgement."""
         topic, number, _ = self._owed.get(answer.packet_id, ("", 0, False))
         if not topic:
+            return
+        if answer.reason >= _REFUSED:
+            del self._owed[answer.packet_id]
+            self.refused += 1
             return
         self.acknowledged[topic].add(number)
         if answer.kind == wire.PUBREC:
@@ -198,7 +220,7 @@ class Subscriber(Device):
                 self._unreleased.add(answer.packet_id)
                 self.heard[answer.topic].append(int(answer.payload))
             self.send(wire.ack(wire.PUBREC, answer.packet_id))
-        else:
+        elif answer.kind == wire.PUBLISH:
             self.heard[answer.topic].append(int(answer.payload))
             if answer.qos:
                 self.send(wire.ack(wire.PUBACK, answer.packet_id))

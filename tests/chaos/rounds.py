@@ -85,7 +85,7 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
     reader = Reader("reader", 5, port)
     reader.come()
     await reader.online.wait()
-    await _until(lambda: not any(_missing(publishers, one) for one in subscribers), subscribers)
+    await _until(lambda: not any(missing(publishers, one) for one in subscribers), subscribers)
     await _until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
     _settle(account, publishers, subscribers, mortals, reader)
     for device in (*devices, *publishers, reader):
@@ -122,7 +122,8 @@ async def _until(condition: Callable[[], bool], subscribers: list[Subscriber]) -
         await asyncio.sleep(0.05)
 
 
-def _missing(publishers: list[Publisher], subscriber: Subscriber) -> int:
+def missing(publishers: list[Publisher], subscriber: Subscriber) -> int:
+    """How many messages the subscriber is owed that have not come."""
     return sum(
         len(publisher.acknowledged[topic].difference(subscriber.heard[f"c/{publisher.client_id}/{topic}"]))
         for publisher in publishers
@@ -147,13 +148,13 @@ def _settle(
 ) -> None:
     devices: list[Device] = [*publishers, *subscribers, *mortals]
     account.sessions_lost = sum(device.sessions_lost for device in devices)
-    account.unfinished = sum(len(publisher._owed) for publisher in publishers)
+    account.unfinished = sum(publisher.unfinished for publisher in publishers)
     for publisher in publishers:
         account.acknowledged += sum(len(numbers) for numbers in publisher.acknowledged.values())
         last = max(publisher.acknowledged["r"], default=-1)
         account.retained_wrong += reader.retained.get(f"r/{publisher.client_id}", -1) < last
     for subscriber in subscribers:
-        account.lost += _missing(publishers, subscriber)
+        account.lost += missing(publishers, subscriber)
         account.wills_lost += _wills_missing(mortals, subscriber)
         account.wills_promised += sum(len(mortal.promised - {mortal.number}) for mortal in mortals)
         for publisher in publishers:

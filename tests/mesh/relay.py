@@ -1,4 +1,7 @@
-"""A TCP relay between two nodes: it can be cut and healed, and keeps every byte of both directions."""
+"""A TCP relay between two nodes: it can be slow, cut, also in one direction only, and healed.
+
+It keeps every byte of both directions.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+_IN_FLIGHT = 256
+"""Reads of one direction that may be on their way at once: more than any window of the mesh."""
 
 
 class Relay:
@@ -26,9 +32,11 @@ class Relay:
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self._flowing = asyncio.Event()
+        self._forth, self._back = asyncio.Event(), asyncio.Event()
+        """Set while bytes may pass to the target, and from it."""
+        self._delay = 0.0
         self._refusing = False
-        self._flowing.set()
+        self._heal()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -46,6 +54,14 @@ class Relay:
     def cut(self, silent: bool = False) -> None:
         """End all connections and refuse new ones; ``silent``: keep them open, but let nothing through."""
         self._call(lambda: self._cut(silent))
+
+    def cut_one_way(self, forth: bool) -> None:
+        """Keep the connections open, but let nothing through to the target (``forth``), or nothing from it."""
+        self._call((self._forth if forth else self._back).clear)
+
+    def slow(self, round_trip: float) -> None:
+        """What is read from now on takes half of so many seconds on its way, in either direction."""
+        self._delay = round_trip / 2
 
     def heal(self) -> None:
         """Let everything through again."""
@@ -66,29 +82,52 @@ class Relay:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            await self._flowing.wait()
+            await self._forth.wait()
             there, onward = await asyncio.open_connection("127.0.0.1", self.target_port)
             self._writers.add(onward)
             self.connections += 1
-            await asyncio.gather(self._pump(reader, onward), self._pump(there, writer))
+            await asyncio.gather(
+                self._pump(reader, onward, self._forth), self._pump(there, writer, self._back)
+            )
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event
+    ) -> None:
+        line: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_IN_FLIGHT)
+        arrivals = asyncio.create_task(self._arrive(line, writer, flowing))
+        try:
+            with contextlib.suppress(OSError):
+                while data := await reader.read(65536):
+                    await line.put((self._loop.time() + self._delay, data))
+        finally:
+            arrivals.cancel()
+            writer.transport.abort()
+
+    async def _arrive(
+        self,
+        line: asyncio.Queue[tuple[float, bytes]],
+        writer: asyncio.StreamWriter,
+        flowing: asyncio.Event,
+    ) -> None:
+        """Hand on what is on the line when its time has come."""
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                await self._flowing.wait()
+            while True:
+                due, data = await line.get()
+                await asyncio.sleep(max(0.0, due - self._loop.time()))
+                await flowing.wait()
                 self.recorded += data
                 writer.write(data)
                 await writer.drain()
-        writer.transport.abort()
 
     def _cut(self, silent: bool) -> None:
         if silent:
-            self._flowing.clear()
+            self._forth.clear()
+            self._back.clear()
             return
         self._refusing = True
         for writer in self._writers:
@@ -97,13 +136,15 @@ class Relay:
 
     def _heal(self) -> None:
         self._refusing = False
-        self._flowing.set()
+        self._forth.set()
+        self._back.set()
 
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
         self._cut(False)
-        self._flowing.set()
+        self._forth.set()
+        self._back.set()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -149,6 +149,32 @@ async def test_clean_leave_is_noticed_and_what_comes_later_waits(nodes: Meadow) 
     assert a.peer("b").ledger["acknowledged"] == 10
 
 
+async def test_node_that_was_forgotten_gets_everything_from_its_return_on(
+    nodes: Meadow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_mesh.mesh._PRUNE_SECONDS", 0.1)
+    a = await nodes.node("a", retention_seconds=0.5)
+    b = await nodes.node("b", a, filters=["t"])
+    await joined(a, b)
+    for number in range(20):
+        a.publish("t", b"%d" % number, qos=1)
+    await until(lambda: len(b.node.delivered) == 20)
+    await b.mesh.stop()
+    await until(lambda: a.sees(), "the token is gone")
+    for number in range(20, 30):
+        a.publish("t", b"%d" % number, qos=1)
+    await until(lambda: not a.mesh.peers(), "it is forgotten")
+    again = await nodes.again(b)
+    await joined(a, again)
+    for number in range(30, 40):
+        a.publish("t", b"%d" % number, qos=1)
+    await until(lambda: len(again.node.delivered) == 10)
+    assert again.node.payloads() == [b"%d" % number for number in range(30, 40)]
+    await until(lambda: a.peer("b").ledger["acknowledged"] == 30)
+    assert a.peer("b").ledger["accepted"] == 40, "the account is the old one"
+    assert sum(a.peer("b").ledger["dropped"].values()) == 10
+
+
 async def test_many_messages_beyond_the_window_arrive_in_order(nodes: Meadow) -> None:
     a = await nodes.node("a", window_bytes=20_000)
     b = await nodes.node("b", a, filters=["t/#"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -144,8 +145,9 @@ async def test_clock_that_is_set_lets_nothing_expire(tmp_path: Path) -> None:
     )
     outbox.start(asyncio.get_running_loop())
     await add(outbox, Entry(b"waits", 0.0, (("b", 1),)), Entry(b"expires", 150.0, (("b", 2),)))
+    assert outbox.prune() == 0.0
     now["wall"] += 1e9
-    outbox.prune()
+    assert outbox.prune() == pytest.approx(1e9), "those who ask how long a node has been away are told"
     assert [row.record for row in await read(outbox, "b")] == [b"waits", b"expires"]
     now["wall"] += 60.0
     now["steady"] += 60.0
@@ -156,6 +158,26 @@ async def test_clock_that_is_set_lets_nothing_expire(tmp_path: Path) -> None:
     outbox.prune()
     assert await read(outbox, "b") == []
     await outbox.close()
+
+
+def test_full_disk_counts_nothing_twice(tmp_path: Path) -> None:
+    store = OutboxStore(tmp_path / "outbox.db")
+    entries = [Entry(bytes(3000), 0.0, (("b", number),)) for number in range(1, 101)]
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count={pages + 20}")
+    store.begin()
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        store.add(entries, 100.0, {})
+    assert not store._db.in_transaction, "SQLite has rolled back by itself"
+    store.rollback()
+    assert "b" not in store.ledgers()
+    store._db.execute("PRAGMA max_page_count=100000")
+    store.begin()
+    store.add(entries, 100.0, {})
+    store.commit()
+    ledger = store.ledgers()["b"]
+    assert (ledger.accepted, ledger.queued) == (100, 100)
+    store.close()
 
 
 @pytest.mark.parametrize("how", ["middle", "header"])

@@ -36,7 +36,9 @@ class Outbox:
     """A real store; what is read comes back when the test says so."""
 
     epoch = 7
-    first_sequence = 100
+
+    def last_sequence(self, destination: str) -> int:
+        return 100
 
     def __init__(self) -> None:
         self.store = OutboxStore(None)

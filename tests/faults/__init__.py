@@ -1,0 +1,1 @@
+"""Two brokers, a link between them, and everything that can go wrong with the three."""
