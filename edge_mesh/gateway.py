@@ -61,7 +61,7 @@ class Gateway:
     def _pass_durable(self, node: str, key: str, data: bytes) -> None:
         sender = self._senders.get(node)
         if sender is None:
-            sender = self._senders[node] = Sender(f"on-{node}")
+            sender = self._senders[node] = self._link.sender(f"on-{node}")
         if sender.waiting >= _MOST_WAITING:
             self.dropped += 1
             return

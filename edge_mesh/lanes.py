@@ -187,7 +187,7 @@ class SendingLane:
             self._link.put_soon(self._durable_key, data, DURABLE)
             return
         if self._sender is None:
-            self._sender = Sender(self.receiver)
+            self._sender = self._link.sender(self.receiver)
         self.threaded()
         self._link.put_surely(self._sender, self._durable_key, data, DURABLE)
 
@@ -232,12 +232,13 @@ class SendingLane:
         mark = ack.mark
         # An outbox that was restored from a copy goes on behind what the receiver knows.
         self.last = max(self.last, mark)
+        # Also when it says nothing new: what it tells of may have been read, and sent again, while it was under way.
+        inflight = self._inflight
+        while inflight and inflight[0][0] <= mark:
+            self._inflight_bytes -= inflight.popleft()[1]
         if mark > self._acknowledged:
             self._acknowledged = mark
             self._progress_at = clock
-            inflight = self._inflight
-            while inflight and inflight[0][0] <= mark:
-                self._inflight_bytes -= inflight.popleft()[1]
             self._outbox.acknowledge(self.receiver, mark)
         if ack.again and (mark != self._rewound_to or clock - self._progress_at >= self._retry):
             self._rewound_to = mark

@@ -410,6 +410,11 @@ class Link(_Session):
 
     # -- sending ----------------------------------------------------------------------------------------
 
+    @staticmethod
+    def sender(name: str) -> Sender:
+        """A thread for puts that may block."""
+        return Sender(name)
+
     def put_soon(self, key: str, payload: bytes, priority: zenoh.Priority) -> None:
         """Send without waiting; dropped where the link is full."""
         session = self._session

@@ -185,7 +185,7 @@ class Way:
             self._link.put_soon(key, frame, DURABLE)
             return
         if self._sender is None:
-            self._sender = Sender(f"to-{gateway}")
+            self._sender = self._link.sender(f"to-{gateway}")
         for lane in lanes:
             lane.threaded()
         self._link.put_surely(self._sender, key, frame, DURABLE)

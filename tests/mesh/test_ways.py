@@ -19,6 +19,13 @@ from edge_mesh.ways import Ways
 KEYS = Keys("t")
 
 
+class Sender:
+    """There are no threads here: what is put is put."""
+
+    def stop(self) -> None:
+        pass
+
+
 class Link:
     """Remembers what was put."""
 
@@ -27,6 +34,9 @@ class Link:
 
     def put_soon(self, key: str, payload: bytes, priority: Any) -> None:
         self.puts.append((key, payload))
+
+    def sender(self, name: str) -> Any:
+        return Sender()
 
     def put_surely(self, sender: Any, key: str, payload: bytes, priority: Any) -> None:
         self.puts.append((key, payload))
@@ -294,3 +304,19 @@ def test_a_new_node_of_the_region_ends_the_convoy_and_nothing_is_lost(bench: Ben
     bench.ways.rebuild()
     bench.settle()
     assert sorted(name for _, name, _ in bench.puts()) == ["a", "b", "c"]
+
+
+def test_acknowledgement_that_overtakes_what_is_read_frees_the_window(bench: Bench) -> None:
+    """Found by the simulator: the lane waited for ever for an acknowledgement that had come before."""
+    for _ in range(3):
+        bench.publish("a")
+    bench.resume("a")
+    for depart in bench.later:
+        depart()
+    bench.later.clear()
+    assert bench.outbox.due, "the outbox is being read"
+    bench.acknowledge("a", 103)
+    bench.settle()
+    assert not bench.peers["a"].lane.is_idle, "what was read was sent again"
+    bench.acknowledge("a", 103)
+    assert bench.peers["a"].lane.is_idle
