@@ -176,7 +176,8 @@ class Database:
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         if free > _MANY_FREE and free > pages // 4:
-            self._connection.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
+            # A script is stepped to its end; execute() would stop after the first page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_SLICE})")
             return True
         return False
 
