@@ -136,7 +136,7 @@ class Engine:
         wall = now + self.wall_offset
         for _, route in batch:
             if route.stages & (Stage.INGRESS | Stage.STORE):
-                batch = self._apply_rules(batch, wall)
+                batch[:] = self._apply_rules(batch, wall)
                 break
         outbound: list[Outbound] = []
         meshed = self.mesh is not None
@@ -233,6 +233,12 @@ class Engine:
             or any(receiver.session.disk is not None for receiver in route.receivers)
             or bool(route.groups)
         )
+
+    def refuse_waiting(self) -> None:
+        """The disk has failed, now or again: clients of version 5 that wait for it are told (0x97)."""
+        for connection in self.roster.connections():
+            connection.refuse_waiting()
+        self.flush()
 
     def restore(self, messages: Iterable[Message], now: float) -> int:
         """Take back what an earlier process kept; how many. ``now`` is in wall-clock seconds."""
