@@ -119,7 +119,7 @@ class Node:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
         self._store.told = self.engine.flush
-        self._store.failed = self.engine.refuse_waiting
+        self._store.failed = self.engine.roster.refuse_waiting
         try:
             await self._recover(self._store, path)
             self._marks = self._store.marks()

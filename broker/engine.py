@@ -234,12 +234,6 @@ class Engine:
             or bool(route.groups)
         )
 
-    def refuse_waiting(self) -> None:
-        """The disk has failed, now or again: clients of version 5 that wait for it are told (0x97)."""
-        for connection in self.roster.connections():
-            connection.refuse_waiting()
-        self.flush()
-
     def restore(self, messages: Iterable[Message], now: float) -> int:
         """Take back what an earlier process kept; how many. ``now`` is in wall-clock seconds."""
         count = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -9,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from broker.message import Message
+from broker.message import Delivery, Message
 from broker.ports import Stored, StoredSession, StoredWill
 from broker.salvage import check, is_damage
 from broker.store import records
-from broker.store.group import Group, Load
+from broker.store.group import LOAD_BYTES, Group, Load
 from broker.store.salvage import replace_damaged
 from broker.store.schema import COLUMNS, SchemaError, insert, migrate
 
@@ -256,22 +257,27 @@ class Database:
             )
 
     def load(self, request: Load, now: float) -> Stored:
-        """The next deliveries of a session. sqlite3.Error where they cannot be read."""
+        """The next deliveries of a session: as many as asked for, but not beyond :data:`LOAD_BYTES` of payload.
+
+        At least one where there is any. sqlite3.Error where they cannot be read.
+        """
         columns = ", ".join(f"m.{name}" for name in COLUMNS["message"].split(", "))
-        found = self._connection.execute(
+        cursor = self._connection.execute(
             f"SELECT d.qos, d.retain, d.identifiers, d.number, d.sent, {columns}"  # noqa: S608 - names from here
             " FROM delivery d JOIN message m ON m.key = d.message"
             " WHERE d.session = ? AND d.number >= ? ORDER BY d.number LIMIT ?",
             (request.session, request.first, request.at_most),
-        ).fetchall()
-        return Stored(
-            [
-                ((records.message_of(rest), qos, bool(retain), identifiers, number), bool(sent))
-                for qos, retain, identifiers, number, sent, *rest in found
-            ],
-            len(found) < request.at_most,
-            now,
         )
+        found: list[tuple[Delivery, bool]] = []
+        size = 0
+        with contextlib.closing(cursor):
+            for qos, retain, identifiers, number, sent, *rest in cursor:
+                message = records.message_of(rest)
+                found.append(((message, qos, bool(retain), identifiers, number), bool(sent)))
+                size += len(message.payload)
+                if size >= LOAD_BYTES:
+                    return Stored(found, False, now)
+        return Stored(found, len(found) < request.at_most, now)
 
 
 class _Along:

@@ -125,7 +125,7 @@ async def test_who_waits_when_the_disk_fails_is_told(disk: tuple[Disk, StoreWrit
     database, writer = disk
     broker = Broker()
     broker.engine.store = writer
-    writer.failed = broker.engine.refuse_waiting
+    writer.failed = broker.engine.roster.refuse_waiting
     sleeper = broker.client("sleeper", version=4, clean=False)
     sleeper.send(wire.subscribe(10, [("kept", 2)], 4))
     await until(sleeper.take)
