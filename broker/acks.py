@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+
+from broker.message import Message
+from broker.subscriptions import Route
 
 _MANY = 64
 """Groups that wait before the publisher is paused."""
 
 
 class AckGroup:
-    """The acknowledgements of one chunk."""
+    """The acknowledgements of one chunk; ``batch`` is what it published, None where it cannot be refused any more."""
 
-    __slots__ = ("acks", "ready")
+    __slots__ = ("acks", "batch", "ready")
 
-    def __init__(self, acks: list[bytes]) -> None:
+    def __init__(self, acks: list[bytes], batch: Sequence[tuple[Message, Route]] | None = None) -> None:
         self.acks = acks
+        self.batch = batch
         self.ready = False
 
 
@@ -42,6 +47,13 @@ class AckQueue:
     def add(self, group: AckGroup) -> None:
         """Put a group behind the others."""
         self._waiting.append(group)
+
+    def take_refusable(self) -> list[AckGroup]:
+        """Take out what waits for messages that can still be refused; all else keeps its place."""
+        waiting = self._waiting
+        taken = [group for group in waiting if group.batch is not None]
+        self._waiting = deque(group for group in waiting if group.batch is None)
+        return taken
 
     def take_ready(self) -> list[bytes]:
         """Take out what may be sent now."""

@@ -121,6 +121,7 @@ class Node:
         self._store = self.engine.store = StoreWriter(database)
         self._store.told = self.engine.flush
         self._room = DiskRoom(path.parent, self.config.limits.disk_reserve)
+        self._store.on_failure = self.engine.roster.refuse_waiting
         try:
             await self._recover(self._store, path)
             self._marks = self._store.marks()

@@ -136,7 +136,7 @@ class Engine:
         wall = now + self.wall_offset
         for _, route in batch:
             if route.stages & (Stage.INGRESS | Stage.STORE):
-                batch = self._apply_rules(batch, wall)
+                batch[:] = self._apply_rules(batch, wall)
                 break
         outbound: list[Outbound] = []
         meshed = self.mesh is not None

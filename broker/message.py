@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from broker.protocol import encode
 
+_WITHDRAWN = 1.0
+"""An expiry long ago."""
+
 
 class Message:
     """An application message.
@@ -58,6 +61,15 @@ class Message:
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, {len(self.payload)} bytes, qos={self.qos}, retain={self.retain})"
+
+    def withdraw(self) -> None:
+        """Its publisher is told that it was not taken: whoever has it still to send does not send it."""
+        self.expires_at = _WITHDRAWN
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether :meth:`withdraw` was called."""
+        return self.expires_at == _WITHDRAWN
 
     def form(self, version: int, qos: int, retain: bool) -> tuple[bytes, bytes]:
         """The encoded PUBLISH as (head, tail), between which the packet identifier goes for QoS above 0.

@@ -35,6 +35,7 @@ class Publisher(Outlet):
         "_acks",
         "_aliases",
         "_batch",
+        "_repeats",
         "_waiting",
         "credentials",
         "effort",
@@ -72,6 +73,8 @@ class Publisher(Outlet):
         self._aliases: InboundAliases | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
+        self._repeats = False
+        """Whether the chunk repeats QoS 2 messages, which were taken the first time."""
         self._waiting: AckQueue | None = None
 
     def fail(self, reason: int, now: float, detail: str = "") -> None:
@@ -163,6 +166,7 @@ class Publisher(Outlet):
                 if session.disk is not None:
                     # It may still be on its way to the disk.
                     session.remember_incoming(packet_id)
+                self._repeats = True
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
             if len(session.incoming) >= self.limits.receive_maximum and self.version == V5:
@@ -216,7 +220,8 @@ class Publisher(Outlet):
         on_safe: Callable[[], None] | None = None
         if acks:
             self._acks = []
-            group = AckGroup(acks)
+            group = AckGroup(acks, None if self._repeats else batch)
+            self._repeats = False
             on_safe = partial(self._release, group)
         waits = self.engine.publish(batch, now, on_safe)
         if not acks or self.state is not State.OPEN:
@@ -253,6 +258,36 @@ class Publisher(Outlet):
         if waiting.relaxed:
             self.valve.resume(Pause.ACKNOWLEDGEMENTS)
         self.engine.flush()
+
+    def refuse_waiting(self) -> None:
+        """The disk does not take what was published: tell a client of version 5; others wait until it does."""
+        waiting = self._waiting
+        if self.version != V5 or self.state is not State.OPEN or not waiting:
+            return
+        for group in waiting.take_refusable():
+            if not group.ready:
+                self._withdraw(group)
+            for ack in group.acks:
+                self.send(ack)
+        for ack in waiting.take_ready():
+            self.send(ack)
+        if waiting.relaxed:
+            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
+
+    def _withdraw(self, group: AckGroup) -> None:
+        session = self.session
+        assert session is not None
+        for message, _ in group.batch or ():
+            # A retained message has replaced the one before it: when its publisher tries again nothing changes.
+            if message.qos and not message.retain:
+                message.withdraw()
+        for number, ack in enumerate(group.acks):
+            if len(ack) > 4 and ack[4] >= Reason.UNSPECIFIED_ERROR:
+                continue
+            packet_id = int.from_bytes(ack[2:4], "big")
+            if ack[0] >> 4 == PUBREC:
+                session.forget_incoming(packet_id)
+            group.acks[number] = encode.ack(ack[0] >> 4, V5, packet_id, Reason.QUOTA_EXCEEDED)
 
     def _resolve(self, raw: bytes, qos: int, retain: bool, now: float) -> Route | None:
         """The route of a topic; None where we closed, or have to wait for the authority."""

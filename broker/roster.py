@@ -53,6 +53,12 @@ class Roster:
 
     # -- arrival -----------------------------------------------------------------------------------------
 
+    def refuse_waiting(self) -> None:
+        """The disk has failed, now or again: clients of version 5 that wait for it are told (0x97)."""
+        for connection in self.connections():
+            connection.refuse_waiting()
+        self._engine.flush()
+
     def connections(self) -> Iterator[Connection]:
         """The connections that are open."""
         return iter(list(self._connections.values()))

@@ -442,6 +442,13 @@ class Session:
         if self.disk is not None:
             self.disk.received(packet_id)
 
+    def forget_incoming(self, packet_id: int) -> None:
+        """The identifier is free again, where a QoS 2 message had come under it."""
+        if packet_id in self.incoming and isinstance(self.incoming, set):
+            self.incoming.remove(packet_id)
+            if self.disk is not None:
+                self.disk.forgotten(packet_id)
+
     def on_pubrel(self, packet_ids: list[int], now: float) -> None:
         """The client releases what it published at QoS 2 [MQTT-4.3.3-11]."""
         connection = self.connection
@@ -450,10 +457,7 @@ class Session:
         answers: list[bytes] = []
         for packet_id in packet_ids:
             known = packet_id in self.incoming
-            if known and isinstance(self.incoming, set):
-                self.incoming.remove(packet_id)
-                if self.disk is not None:
-                    self.disk.forgotten(packet_id)
+            self.forget_incoming(packet_id)
             reason = 0 if known or self.version < V5 else Reason.PACKET_IDENTIFIER_NOT_FOUND
             answers.append(encode.ack(PUBCOMP, self.version, packet_id, reason))
         self._answer(connection, answers)

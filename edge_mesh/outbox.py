@@ -29,6 +29,8 @@ _RETRY_SECONDS = 1.0
 _JUMP = 5.0
 """Seconds by which the wall clock has to part at once from one that never jumps to make it a jump."""
 _CLOSE_SECONDS = 10.0
+_TIDY_SECONDS = 0.25
+"""Between two slices of free space that are given back to the file system."""
 
 _Command = Callable[[], None]
 
@@ -85,6 +87,9 @@ class Outbox:
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._after: list[Callable[[], None]] = []
         self._urgent = threading.Event()
+        self._untidy = False
+        """Whether there may be more free space than should be in the file."""
+        self._tidy_at = 0.0
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="geomq-outbox", daemon=True)
@@ -244,14 +249,19 @@ class Outbox:
     def _run(self) -> None:
         try:
             while self._write(self._next_group()):
-                pass
+                self._tidy()
         except Exception:
             # From here on nobody is told that anything is safe.
             logger.exception("the outbox %s has failed", self._where)
 
     def _next_group(self) -> list[_Command | None]:
         """Everything that has been asked for, once there is anything; None at its end means: close."""
-        group = [self._commands.get()]
+        group: list[_Command | None] = []
+        while not group:
+            try:
+                group.append(self._commands.get(timeout=_TIDY_SECONDS if self._untidy else None))
+            except queue.Empty:
+                self._tidy()
         if self._linger and not self._stopping:
             self._urgent.wait(self._linger)
         self._urgent.clear()
@@ -259,6 +269,18 @@ class Outbox:
             while True:
                 group.append(self._commands.get_nowait())
         return group
+
+    def _tidy(self) -> None:
+        now = self._steady()
+        if now < self._tidy_at:
+            self._untidy = True
+            return
+        self._tidy_at = now + _TIDY_SECONDS
+        try:
+            self._untidy = self._store.tidy()
+        except sqlite3.Error as error:
+            self._untidy = False
+            logger.warning("the outbox %s could not be tidied: %s", self._where, error)
 
     def _write(self, group: list[_Command | None]) -> bool:
         """Commit a group; tries again until the disk takes it, for those who wait must not be told a lie."""

@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS interest (
 
 _FORMAT = 1
 _COUNTERS_SECONDS = 1.0
+_SLICE = 500
+"""Pages that are given back to the file system at a time: nobody should wait for more."""
+_MANY_FREE = 1024
+"""Free pages that are worth giving back."""
 _COUNTERS = ("accepted", "acknowledged", "expired", *REASONS)
 
 
@@ -124,9 +128,16 @@ class OutboxStore:
             str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
         )
         if path is not None:
+            if not path.exists() or not path.stat().st_size:
+                # Before the first table: only then it takes effect without rewriting the file.
+                db.execute("PRAGMA auto_vacuum=INCREMENTAL")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
+            db.execute("PRAGMA journal_size_limit=4194304")
             check(db)
+            if not db.execute("PRAGMA auto_vacuum").fetchone()[0]:
+                db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                db.execute("VACUUM")
         db.execute("PRAGMA temp_store=MEMORY")
         db.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
         db.execute("BEGIN IMMEDIATE")
@@ -357,6 +368,16 @@ class OutboxStore:
             if not count:
                 return
             self._touch(name, 0.0).drop(count, "overflow")
+
+    def tidy(self) -> bool:
+        """Give a slice of free space back to the file system, outside a transaction; whether there is more."""
+        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        if free <= _MANY_FREE or free <= pages // 4:
+            return False
+        # A script is stepped to its end; execute() would stop after the first page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({_SLICE})")
+        return True
 
     def _delete(self, where: str, arguments: tuple[object, ...]) -> int:
         """Delete pointers, and the messages that nobody waits for any more; how many pointers there were."""

@@ -13,14 +13,12 @@ from broker.message import Delivery, Message
 from broker.ports import Stored, StoredSession, StoredWill
 from broker.salvage import check, check_text, finish, is_damage
 from broker.store import records
-from broker.store.group import Group, Load
+from broker.store.group import LOAD_BYTES, Group, Load
 from broker.store.salvage import replace_damaged
 from broker.store.schema import COLUMNS, TABLES, SchemaError, insert, migrate
 
 logger = logging.getLogger("geomq.store")
 
-_LOAD_BYTES = 1 << 20
-"""Payloads beyond which no further message is read at a time."""
 _SLICE = 500
 """Rows, or pages, that are freed at a time: nobody should wait for more."""
 _MANY_FREE = 1024
@@ -282,7 +280,7 @@ class Database:
             message = records.message_of(rest)
             found.append(((message, qos, bool(retain), identifiers, number), bool(sent)))
             size += len(message.payload)
-            if size >= _LOAD_BYTES:
+            if size >= LOAD_BYTES:
                 rows.close()
                 return Stored(found, False, now)
         return Stored(found, len(found) < request.at_most, now)

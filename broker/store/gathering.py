@@ -128,6 +128,12 @@ class GatheringStore:
         if self._delay < inf and self._at_disk is None:
             self._write_within(self._delay)
 
+    def _drop_withdrawn(self, group: Group) -> None:
+        """What was refused after all is not written; the group is not at the disk while this is called."""
+        for name in [name for name, delivery in group.adds.items() if delivery[0].is_withdrawn]:
+            del group.adds[name]
+            self._tickets.pop(name, None)
+
     def _release(self) -> None:
         """Tell those who need not wait for the disk."""
         resolved, self._resolved = self._resolved, []

@@ -9,6 +9,9 @@ from broker.message import Delivery, Message
 from broker.ports import SessionTerms, Stored, StoredWill
 from broker.subscriptions import Held
 
+LOAD_BYTES = 1 << 20
+"""Payload bytes after which no more messages are read at a time, however many are asked for."""
+
 
 class Load(NamedTuple):
     """A request for deliveries of a session, from a number on."""

@@ -32,8 +32,8 @@ _Loaded = list[tuple[Callable[[Stored], None], Stored]]
 class StoreWriter(GatheringStore):
     """A :class:`broker.ports.Store` over a database. All methods are called on the event loop.
 
-    Where the disk is full, or fails, everything is kept and tried again until it works. ``told`` is called
-    after others were told that something is safe.
+    Where the disk is full, or fails, everything is kept and tried again until it works; ``on_failure`` is called each
+    time, and what it withdraws is kept no longer. ``told`` is called after others were told that something is safe.
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,6 +46,7 @@ class StoreWriter(GatheringStore):
         self._idle = asyncio.Event()
         self._idle.set()
         self.told: Callable[[], None] = _nothing
+        self.on_failure: Callable[[], None] = _nothing
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def start(self) -> None:
@@ -130,6 +131,15 @@ class StoreWriter(GatheringStore):
             done(stored)
         self.told()
 
+    def _not_written(self, group: Group, seen: threading.Event) -> None:
+        """The disk did not take a group; the thread tries again once the event is set."""
+        try:
+            self.on_failure()
+            for one in (group, self.group):
+                self._drop_withdrawn(one)
+        finally:
+            seen.set()
+
     # -- the thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -174,6 +184,12 @@ class StoreWriter(GatheringStore):
                 if self._stopping:
                     self._give_up(group)
                     return False
+                seen = threading.Event()
+                try:
+                    self._loop.call_soon_threadsafe(self._not_written, group, seen)
+                except RuntimeError:
+                    return False
+                seen.wait()
                 time.sleep(_RETRY)
                 continue
             if self.failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -71,6 +72,22 @@ async def test_what_everybody_has_is_safe_and_not_written() -> None:
     assert await read(outbox, "b") == []
     assert outbox.ledger("b").acknowledged == 1
     await outbox.close()
+
+
+async def test_free_space_goes_back_to_the_file_system(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path, capacity=1 << 30)
+    await add(outbox, *(Entry(bytes(10_000), 0.0, (("b", number),)) for number in range(1, 1001)))
+    assert _pages(path) > 2400
+    outbox.acknowledge("b", 1000)
+    await until(lambda: _pages(path) <= 1100, "it is given back")
+    await outbox.close()
+    assert path.stat().st_size < 5_000_000
+
+
+def _pages(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        return int(reader.execute("PRAGMA page_count").fetchone()[0])
 
 
 async def test_reads_are_bounded(tmp_path: Path) -> None:

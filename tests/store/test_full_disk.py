@@ -43,6 +43,7 @@ def test_full_disk_loses_nothing_that_was_acknowledged(node: NodeProcess) -> Non
         payload = b"%04d" % number + bytes(10_000)
         sent[publisher.publish("kept/new", payload, 1)] = payload
     wait_for(lambda: "it is tried again each second" in node.log.read_text(), "the disk is full")
+    wait_for(lambda: 0x97 in publisher.reasons.values(), "who waited already is told")
     fresh = Client(node, "fresh", paho.MQTTv5)
     refused = fresh.publish("kept/new", b"refused", 1)
     wait_for(lambda: fresh.reasons.get(refused) == 0x97, "the client is told")
@@ -63,7 +64,10 @@ def test_full_disk_loses_nothing_that_was_acknowledged(node: NodeProcess) -> Non
     node.start()
     sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
     wait_for(lambda: ("kept/new", b"after") in sleeper.received, "the last one")
-    assert taken | {b"waits", b"after"} <= {payload for _, payload in sleeper.received}
+    found = {payload for _, payload in sleeper.received}
+    assert taken | {b"waits", b"after"} <= found
+    refused_payloads = {payload for mid, payload in sent.items() if publisher.reasons.get(mid) == 0x97}
+    assert not refused_payloads & found, "what was refused is not kept"
     for client in (sleeper, awake, publisher, fresh, old):
         client.close()
     assert node.stop() == 0

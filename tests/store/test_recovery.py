@@ -297,11 +297,27 @@ def test_message_that_all_have_taken_is_never_written(broker: DurableBroker) -> 
     assert broker.store.rows == 0
 
 
+def test_large_messages_of_a_queue_stay_on_disk() -> None:
+    broker = DurableBroker(database(), queue_max_messages=1000, queue_max_bytes=1 << 30)
+    subscribed(broker, "c", ("t", 1)).drop()
+    sent = [b"%d" % number + bytes(300_000) for number in range(60)]
+    publish(broker, "t", *sent)
+    broker = broker.crashed()
+    properties = wire.props((0x11, NEVER), (0x21, 1))
+    slow = broker.client("c", clean=False, properties=properties)
+    broker.settle()
+    (session,) = (one for one in broker.engine.roster if one.client_id == "c")
+    in_memory = sum(len(delivery[0].payload) for delivery in session.queue.in_memory())
+    assert 0 < in_memory <= 2 * (1 << 20) + 300_010
+    assert len(session.queue) + len(session.inflight) == 60
+    assert payloads(slow, broker) == sent, "and all of them come"
+
+
 def test_failing_disk_refuses_what_it_should_keep(broker: DurableBroker) -> None:
     subscribed(broker, "c", ("kept", 1)).drop()
     listener = broker.client("listener")
     listener.subscribe(("other", 1))
-    broker.store.failing = True
+    broker.store.failed = True
     publisher = broker.client("p")
     publisher.publish("kept", b"x", 1, 1)
     publisher.publish("kept", b"x", 2, 2)
@@ -314,7 +330,7 @@ def test_failing_disk_refuses_what_it_should_keep(broker: DurableBroker) -> None
     old = broker.client("p3", 4)
     old.publish("kept", b"late", 1, 5)
     assert old.take() == [], "nobody can be told, so the client waits"
-    broker.store.failing = False
+    broker.store.failed = False
     broker.settle()
     assert [answer.packet_id for answer in old.take()] == [5]
     peer = connect(broker, "c")

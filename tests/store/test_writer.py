@@ -120,6 +120,36 @@ async def test_broker_acknowledges_what_is_on_disk(disk: tuple[Disk, StoreWriter
     assert {message.topic for message in database.retained()} == {"kept"}
 
 
+async def test_who_waits_when_the_disk_fails_is_told(disk: tuple[Disk, StoreWriter]) -> None:
+    """The failure comes after the message was taken: MQTT 5 clients hear of it, and nothing of it is kept."""
+    database, writer = disk
+    broker = Broker()
+    broker.engine.store = writer
+    writer.on_failure = broker.engine.roster.refuse_waiting
+    sleeper = broker.client("sleeper", version=4, clean=False)
+    sleeper.send(wire.subscribe(10, [("kept", 2)], 4))
+    await until(sleeper.take)
+    sleeper.drop()
+    new, old = broker.client("new"), broker.client("old", 4)
+    database.full = True
+    new.publish("kept", b"refused 1", 1, 1)
+    new.publish("kept", b"refused 2", 2, 2)
+    old.publish("kept", b"waits", 1, 1)
+    found: list[Any] = []
+    await until(lambda: found.extend(new.take()) or len(found) == 2)
+    assert [(a.kind, a.packet_id, a.reason) for a in found] == [
+        (wire.PUBACK, 1, 0x97),
+        (wire.PUBREC, 2, 0x97),
+    ]
+    assert old.take() == [], "it cannot be told, and waits"
+    database.full = False
+    await until(old.take)
+    kept_now = database._connection.execute("SELECT payload FROM message").fetchall()
+    assert kept_now == [(b"waits",)]
+    new.publish("kept", b"again", 2, 2)
+    await until(lambda: any(a.kind == wire.PUBREC and a.reason == 0 for a in new.take()))
+
+
 def test_retained_messages_outlive_a_killed_node(tmp_path: Path) -> None:
     """Everything acknowledged is there again, the newest of each topic; what was deleted stays so."""
     node = NodeProcess(tmp_path, "node", f"store-{uuid.uuid4().hex[:8]}", mesh={"enabled": False})
