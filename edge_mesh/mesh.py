@@ -339,10 +339,9 @@ class ZenohMesh:
         peer = self._peers[name] = Peer(name, region, seen_at, interest, lane)
         return peer
 
-    def _forget_long_gone(self, now: float, jump: float) -> None:
-        """``jump`` is by how much the wall clock was set: nobody has been away for longer than that."""
+    def _forget_long_gone(self, now: float, clock_set_by: float) -> None:
         for peer in self._peers.values():
-            peer.seen_at += jump
+            peer.seen_at += clock_set_by
         oldest = now - self._settings.retention_seconds
         for peer in [peer for peer in self._peers.values() if not peer.alive and peer.seen_at < oldest]:
             logger.warning("node %s has been away for too long and is forgotten", peer.name)
@@ -502,8 +501,7 @@ class ZenohMesh:
                     self._heartbeat.beat(clock)
             if clock >= next_prune:
                 next_prune = clock + _PRUNE_SECONDS
-                jump = self._outbox.prune()
-                self._forget_long_gone(wall, jump)
+                self._forget_long_gone(wall, clock_set_by=self._outbox.prune())
             if clock >= next_remember:
                 next_remember = clock + _REMEMBER_SECONDS
                 for peer in self._peers.values():
