@@ -41,6 +41,9 @@ faults: setup ## slow, cut and kill what lies between two nodes, and the nodes; 
 soak: setup ## ten minutes of sessions that come and go: memory and files must not grow (SECONDS=600)
 	$(PY) -m tests.chaos.soak --seconds $(SECONDS)
 
+scale: setup ## what meshes of up to 1,000 nodes cost; writes docs/scale.md's table
+	$(PY) -m tests.scale
+
 audit: setup ## ask the public database for known weaknesses of what is installed (needs the network)
 	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit
 	$(PY) -m pip_audit --skip-editable
@@ -78,4 +81,4 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 		echo "mqtt.js could not be installed: its rounds are skipped"
 	@touch $@
 
-.PHONY: help setup run test lint fuzz bench chaos faults soak audit plugins clean
+.PHONY: help setup run test lint fuzz bench chaos faults soak scale audit plugins clean
