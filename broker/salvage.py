@@ -83,6 +83,18 @@ def problems_of(path: Path) -> list[str]:
         return [f"SQLite: {error}"]
 
 
+def last_written(path: Path) -> float:
+    """When a database was last written to, in wall-clock seconds of then; 0.0 where it is not there.
+
+    To be asked before it is opened.
+    """
+    times = [0.0]
+    for suffix in ("", "-wal"):
+        with contextlib.suppress(OSError):
+            times.append(path.with_name(path.name + suffix).stat().st_mtime)
+    return max(times)
+
+
 def replace_damaged(
     path: Path,
     error: sqlite3.Error,

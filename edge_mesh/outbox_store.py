@@ -18,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.salvage import check, finish, is_damage, replace_damaged
+from broker.salvage import check, finish, is_damage, last_written, replace_damaged
 from edge_mesh.ledger import REASONS, Ledger
 
 logger = logging.getLogger("geomq.mesh.outbox")
@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS interest (
 
 _FORMAT = 1
 _COUNTERS_SECONDS = 1.0
+_SET_BACK = 5.0
+"""Seconds by which the clock has to be behind the last write to count as set back."""
 _SLICE = 500
 """Pages that are given back to the file system at a time: nobody should wait for more."""
 _MANY_FREE = 1024
@@ -98,6 +100,7 @@ class OutboxStore:
         self._saved: tuple[dict[str, int], dict[str, Ledger], int, int] = ({}, {}, 0, 0)
         self._changes_before = 0
         self._counted_at = 0.0
+        self._written = 0.0
         self.known_peers: list[KnownPeer] = []
         """As of the opening."""
         self._db: sqlite3.Connection
@@ -105,6 +108,7 @@ class OutboxStore:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 finish(path)
+                self._written = last_written(path)
             try:
                 self._open(path)
             except sqlite3.Error as error:
@@ -142,6 +146,9 @@ class OutboxStore:
         db.execute("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")
         db.execute("BEGIN IMMEDIATE")
         self._create()
+        now = time.time()
+        if now < self._written - _SET_BACK:
+            self.shift(now - self._written)
         self._load()
         db.execute("COMMIT")
 

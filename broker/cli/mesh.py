@@ -37,7 +37,11 @@ def status(
         print(json.dumps(mesh, indent=2))
         return
     _show(
-        _table("Regions", ("region", "nodes", "there"), map(_region_row, mesh["regions"])),
+        _table(
+            "Regions",
+            ("region", "nodes", "there", "gateway", "from others"),
+            map(_region_row, mesh["regions"]),
+        ),
         _table(
             "Nodes",
             ("node", "region", "", "version", "protocol", "up", "clients", "outbox", "alarms"),
@@ -84,7 +88,10 @@ def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str | Tex
 
 
 def _region_row(region: dict[str, Any]) -> Iterable[str]:
-    return region["region"], str(region["nodes"]), str(region["there"])
+    return (
+        *(region["region"], str(region["nodes"]), str(region["there"]), region["gateway"] or "-"),
+        f"{region['received']:,} messages, {region['received_bytes'] / 1e6:,.1f} MB",
+    )
 
 
 def _node_row(node: dict[str, Any]) -> Iterable[str | Text]:

@@ -19,7 +19,8 @@ def overview(statuses: Statuses) -> dict[str, Any]:
     return {
         "nodes": nodes,
         "regions": [
-            {"region": name, "nodes": count, "there": there[name]} for name, count in sorted(known.items())
+            {"region": name, "nodes": count, "there": there[name], **_towards(name, statuses)}
+            for name, count in sorted(known.items())
         ],
         "links": [_link(name, peer) for name, peer in _peers(statuses)],
     }
@@ -42,6 +43,17 @@ def accounts(statuses: Statuses) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _towards(region: str, statuses: Statuses) -> dict[str, Any]:
+    """What nodes of other regions say of one: all name the same gateway, but for those that have just seen it go."""
+    told = [one for status in statuses.values() for one in status.get("regions", ()) if one["name"] == region]
+    gateways = Counter(one["gateway"] for one in told if one["gateway"] is not None)
+    return {
+        "gateway": gateways.most_common(1)[0][0] if gateways else None,
+        "received": sum(one["sent"] for one in told),
+        "received_bytes": sum(one["sent_bytes"] for one in told),
+    }
 
 
 def _peers(statuses: Statuses) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from broker.message import Delivery, Message
 from broker.ports import Stored, StoredSession, StoredWill
-from broker.salvage import check, check_text, finish, is_damage
+from broker.salvage import check, check_text, finish, is_damage, last_written
 from broker.store import records
 from broker.store.group import LOAD_BYTES, Group, Load
 from broker.store.salvage import replace_damaged
@@ -19,6 +19,8 @@ from broker.store.schema import COLUMNS, TABLES, SchemaError, insert, migrate
 
 logger = logging.getLogger("geomq.store")
 
+_SET_BACK = 5.0
+"""Seconds by which the clock has to be behind the last write to count as set back."""
 _SLICE = 500
 """Rows, or pages, that are freed at a time: nobody should wait for more."""
 _MANY_FREE = 1024
@@ -40,6 +42,7 @@ class Database:
         self.path = path
         if path.is_file() and not path.stat().st_size:
             logger.error("%s was there, and is empty: what it held is lost", path)
+        self._last_written = last_written(path)
         try:
             finish(path)
             self._connection = _opened(path, synchronous)
@@ -153,10 +156,13 @@ class Database:
     def settle(self, now: float) -> None:
         """An earlier process ended at ``now`` (wall-clock seconds) at the latest, and with it all connections.
 
-        What may have been on its way then counts as sent; the time of sessions and wills begins to run.
+        What may have been on its way then counts as sent; the time of sessions and wills begins to run. Where the
+        clock was set back since the last write, what is here keeps the time that it had left then.
         """
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
+            if now < self._last_written - _SET_BACK:
+                self._shift(connection, now - self._last_written)
             connected = connection.execute("SELECT key, key, send_window FROM session WHERE left_at = 0")
             connection.executemany(
                 "UPDATE delivery SET sent = 1 WHERE session = ? AND number IN"

@@ -78,6 +78,7 @@ def table(found: dict[str, Account]) -> str:
         "wills lost": "wills_lost",
         "sessions lost": "sessions_lost",
         "never acknowledged": "unfinished",
+        "QoS 2 never brought to its end": "unreleased",
     }
     lines = [
         f"Written by `make chaos` on {version}.",

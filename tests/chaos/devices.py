@@ -13,6 +13,7 @@ from tests.protocol.wire import Answer
 _RETRY = 0.02
 _PATIENCE = 5.0
 """Seconds in which a broker that is there answers."""
+_ON_A_TOPIC = 4
 _REFUSED = 0x80
 """Reason codes from here on say that nothing was done."""
 
@@ -167,9 +168,13 @@ class Publisher(Device):
             self._owed[self._packet_id] = (topic, number, False)
             self._publish(self._packet_id, topic, number, False)
 
+    def retained_topic(self, number: int) -> str:
+        """A few numbers follow each other on a topic, then it is left as it is: nothing makes good what was lost."""
+        return f"r/{self.client_id}/{number // _ON_A_TOPIC}"
+
     def _publish(self, packet_id: int, topic: str, number: int, dup: bool) -> None:
         qos = 2 if topic == "2" else 1
-        name = f"r/{self.client_id}" if topic == "r" else f"c/{self.client_id}/{topic}"
+        name = self.retained_topic(number) if topic == "r" else f"c/{self.client_id}/{topic}"
         payload = b"%d" % number
         self.send(wire.publish(name, payload, qos, packet_id, self.version, topic == "r", dup))
 
@@ -198,6 +203,11 @@ class Subscriber(Device):
         super().__init__(client_id, version, port)
         self.heard: dict[str, list[int]] = defaultdict(list)
         self._unreleased: set[int] = set()
+
+    @property
+    def unreleased(self) -> int:
+        """Messages at QoS 2 that the broker has not brought to their end."""
+        return len(self._unreleased)
 
     def begin(self, session_present: bool) -> None:
         """Subscribe, where the broker does not know that we have."""
@@ -247,11 +257,14 @@ class Reader(Device):
 
 
 class Mortal(Device):
-    """Leaves a will: the number of times that it was accepted."""
+    """Leaves a will: the number of times that it was accepted. ``delay`` (seconds) is for version 5."""
 
-    def __init__(self, client_id: str, version: int, port: int) -> None:
+    def __init__(self, client_id: str, version: int, port: int, delay: int = 0) -> None:
         super().__init__(client_id, version, port)
+        self._delay = delay
         self.number = 0
+        self.is_gone = False
+        """Whether it will not come back: its last will is due, too."""
         self.promised: set[int] = set()
         """Wills that the broker has promised to publish."""
 
@@ -259,7 +272,22 @@ class Mortal(Device):
         self.number += 1
         properties = wire.props((0x11, 0xFFFFFFFF)) if self.version == 5 else b""
         will = (f"w/{self.client_id}", b"%d" % self.number, 1, False)
-        return wire.connect(self.client_id, self.version, clean=False, properties=properties, will=will)
+        delay = wire.props((0x18, self._delay)) if self._delay else b""
+        return wire.connect(
+            self.client_id, self.version, clean=False, properties=properties, will=will, will_properties=delay
+        )
+
+    @property
+    def due(self) -> set[int]:
+        """The wills that have to be published."""
+        # Who is back before the delay is over has its will taken back [MQTT5 3.1.3-9]: all but the last are.
+        earlier = set() if self._delay else self.promised - {self.number}
+        return earlier | (self.promised & {self.number} if self.is_gone else set())
+
+    async def die(self) -> None:
+        """Go without a word, and for good."""
+        self.is_gone = True
+        await self.leave(politely=False)
 
     def begin(self, session_present: bool) -> None:
         """SUBACK will say that what came before is safe."""

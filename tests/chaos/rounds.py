@@ -38,6 +38,8 @@ class Account:
     sessions_lost: int = 0
     unfinished: int = 0
     """Messages that were never acknowledged, however long their publishers waited."""
+    unreleased: int = 0
+    """Messages at QoS 2 that came, and of which the subscriber never heard the end (PUBREL)."""
 
     @property
     def is_clean(self) -> bool:
@@ -45,7 +47,7 @@ class Account:
         return not any(
             (
                 *(self.lost, self.doubled, self.disordered, self.retained_wrong),
-                *(self.wills_lost, self.sessions_lost, self.unfinished),
+                *(self.wills_lost, self.sessions_lost, self.unfinished, self.unreleased),
             )
         )
 
@@ -58,6 +60,8 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
     steady = [Subscriber(f"s{n}", 4 + n % 2, port) for n in range(2)]
     roaming = [Subscriber(f"a{n}", 4 + n % 2, port) for n in range(2)]
     mortals = [Mortal(f"m{n}", 4 + n % 2, port) for n in range(2)]
+    heir = Mortal("m-late", 5, port, delay=2)
+    mortals.append(heir)
     devices: list[Device] = [*steady, *roaming, *mortals]
     account = Account()
     if power is not None:
@@ -70,7 +74,10 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
             await device.online.wait()
     for publisher in publishers:
         publisher.come()
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number == rounds // 2:
+            await heir.die()
+            devices.remove(heir)
         await _one_round(victim, chance, roaming, power)
         account.rounds += 1
     for subscriber in roaming:
@@ -87,6 +94,8 @@ async def play(victim: Victim, rounds: int, seed: int, power: PowerCut | None = 
     await reader.online.wait()
     await _until(lambda: not any(missing(publishers, one) for one in subscribers), subscribers)
     await _until(lambda: not any(_wills_missing(mortals, one) for one in subscribers), subscribers)
+    await _until(lambda: not any(one.unreleased for one in subscribers), subscribers)
+    await _until(lambda: not any(_retained_missing(one, reader) for one in publishers), subscribers)
     _settle(account, publishers, subscribers, mortals, reader)
     for device in (*devices, *publishers, reader):
         await device.leave(politely=True)
@@ -132,11 +141,16 @@ def missing(publishers: list[Publisher], subscriber: Subscriber) -> int:
 
 
 def _wills_missing(mortals: list[Mortal], subscriber: Subscriber) -> int:
-    """The last one's client is still there: its time has not come."""
-    return sum(
-        len((mortal.promised - {mortal.number}).difference(subscriber.heard[f"w/{mortal.client_id}"]))
-        for mortal in mortals
-    )
+    """How many wills the subscriber is owed that have not come."""
+    return sum(len(mortal.due.difference(subscriber.heard[f"w/{mortal.client_id}"])) for mortal in mortals)
+
+
+def _retained_missing(publisher: Publisher, reader: Reader) -> int:
+    """How many topics have no retained message, or one that is older than the last acknowledged."""
+    newest: dict[str, int] = {}
+    for number in sorted(publisher.acknowledged["r"]):
+        newest[publisher.retained_topic(number)] = number
+    return sum(reader.retained.get(topic, -1) < number for topic, number in newest.items())
 
 
 def _settle(
@@ -151,12 +165,12 @@ def _settle(
     account.unfinished = sum(publisher.unfinished for publisher in publishers)
     for publisher in publishers:
         account.acknowledged += sum(len(numbers) for numbers in publisher.acknowledged.values())
-        last = max(publisher.acknowledged["r"], default=-1)
-        account.retained_wrong += reader.retained.get(f"r/{publisher.client_id}", -1) < last
+        account.retained_wrong += _retained_missing(publisher, reader)
     for subscriber in subscribers:
         account.lost += missing(publishers, subscriber)
         account.wills_lost += _wills_missing(mortals, subscriber)
-        account.wills_promised += sum(len(mortal.promised - {mortal.number}) for mortal in mortals)
+        account.wills_promised += sum(len(mortal.due) for mortal in mortals)
+        account.unreleased += subscriber.unreleased
         for publisher in publishers:
             for topic in "12":
                 heard = subscriber.heard[f"c/{publisher.client_id}/{topic}"]

@@ -88,9 +88,10 @@ def test_ledger_that_does_not_balance_is_marked() -> None:
 
 
 def test_node_that_does_not_answer_is_away_and_stands_where_it_was_seen_last() -> None:
+    towards = {"name": "at-2", "gateway": "gone", "sent": 3, "sent_bytes": 400}
     statuses = {
-        "a": {"region": "r", "peers": [peer("b"), peer("gone", 1.0)]},
-        "b": {"region": "r", "peers": [peer("gone", 2.0)]},
+        "a": {"region": "r", "peers": [peer("b"), peer("gone", 1.0)], "regions": [towards]},
+        "b": {"region": "r", "peers": [peer("gone", 2.0)], "regions": [towards | {"gateway": None}]},
     }
     mesh = overview(statuses)
     assert [(node["name"], node["region"], node["there"]) for node in mesh["nodes"]] == [
@@ -99,8 +100,8 @@ def test_node_that_does_not_answer_is_away_and_stands_where_it_was_seen_last() -
         ("b", "r", True),
     ]
     assert mesh["regions"] == [
-        {"region": "at-2", "nodes": 1, "there": 0},
-        {"region": "r", "nodes": 2, "there": 2},
+        {"region": "at-2", "nodes": 1, "there": 0, "gateway": "gone", "received": 6, "received_bytes": 800},
+        {"region": "r", "nodes": 2, "there": 2, "gateway": None, "received": 0, "received_bytes": 0},
     ]
     assert [(link["node"], link["peer"]) for link in mesh["links"]] == [
         ("a", "b"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -262,3 +264,22 @@ def test_counters_survive_a_transaction_that_failed(tmp_path: Path) -> None:
     again = OutboxStore(path)
     assert (again.ledgers()["b"].accepted, again.ledgers()["b"].acknowledged) == (2, 2)
     again.close()
+
+
+def test_clock_that_was_set_back_while_the_node_was_down_prolongs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    store = OutboxStore(path)
+    store.begin()
+    store.add([Entry(b"m", time.time() + 1e6 + 60.0, (("b", 1),))], time.time() + 1e6, {})
+    store.commit()
+    store.close()
+    ahead = time.time() + 1e6
+    os.utime(path, (ahead, ahead))
+    store = OutboxStore(path)
+    store.begin()
+    store.prune(time.time() + 50.0, 1000.0)
+    assert store.read("b", 0, 100)
+    store.prune(time.time() + 70.0, 1000.0)
+    assert not store.read("b", 0, 100)
+    store.commit()
+    store.close()

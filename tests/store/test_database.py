@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -387,3 +388,24 @@ def test_file_that_became_empty_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     path.write_bytes(b"")
     Database(path).close()
     assert "was there, and is empty" in caplog.text
+
+
+@pytest.mark.parametrize("by", [1e6, 0.0, -1e6])
+def test_clock_that_was_set_while_the_node_was_down_prolongs_nothing(tmp_path: Path, by: float) -> None:
+    """It is by ``by`` seconds ahead of the last write when the node starts."""
+    path = tmp_path / "broker.db"
+    then = 2e9
+    with closing(Database(path)) as database:
+        group = owing(1, 1)
+        terms, _ = group.sessions[1]
+        group.sessions[1] = (terms, then - 10.0)
+        group.retained = {"r": kept("r", expires_at=then + 100.0)}
+        database.write(group)
+    os.utime(path, (then, then))
+    with closing(Database(path)) as database:
+        database.settle(then + by)
+        (session,) = database.sessions()
+        (message,) = database.retained()
+        moved = min(by, 0.0)
+        assert session.left_at == pytest.approx(then - 10.0 + moved)
+        assert message.expires_at == pytest.approx(then + 100.0 + moved)
