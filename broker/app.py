@@ -171,6 +171,12 @@ class Node:
         config = self.config
         here = [listener for listener in config.listeners if config.access_of(listener) is access]
         open_to_all = {listener.label for listener in here if config.is_open(listener)}
+        for listener in here:
+            if listener.label in open_to_all and not listener.is_local:
+                logger.warning(
+                    "ANYBODY who reaches listener %s is let in without credentials, as the configuration says",
+                    listener.label,
+                )
         if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
             return Anonymous()
         from broker.access.acl import AclError

@@ -114,6 +114,7 @@ class Roster:
         present = session is not None
         if session is None:
             session = self._sessions[client_id] = Session(client_id, self._engine.stats, self._engine.limits)
+            session.guard = self._engine.subscriptions.permits
         self._expiring.cancel(client_id)
         self._agree(session, connection, packet)
         self._keep(session, 0.0)
@@ -258,6 +259,7 @@ class Roster:
             disk.end()
             return None
         session = Session(terms.client_id, self._engine.stats, self._engine.limits)
+        session.guard = self._engine.subscriptions.permits
         session.restore(stored, disk)
         self._sessions[terms.client_id] = session
         if terms.expiry != NEVER:

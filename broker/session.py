@@ -19,7 +19,7 @@ from broker.protocol.constants import PUBCOMP, PUBREL, V5, Reason
 from broker.protocol.topics import matches
 from broker.queue import LOAD, Queue
 from broker.stats import Stats
-from broker.subscriptions import Held
+from broker.subscriptions import Held, Permits
 
 _NO_QUEUE = Queue(Stats())
 _NO_IDENTIFIERS: deque[int] = deque()
@@ -55,6 +55,7 @@ class Session:
         "credentials",
         "disk",
         "expiry",
+        "guard",
         "incoming",
         "inflight",
         "limits",
@@ -95,6 +96,8 @@ class Session:
         self.queue = _NO_QUEUE
         self._last_id = 0
         self.disk: SessionStore | None = None
+        self.guard: Permits | None = None
+        """Asked again for what waited, as rights and users may have changed meanwhile; None where all may have all."""
         self._number = 0
         """That of the next delivery, where they have numbers."""
         self._safe = -1
@@ -230,7 +233,7 @@ class Session:
             delivery = inflight[packet_id]
             if delivery is None:
                 self._answer(connection, [encode.ack(PUBREL, self.version, packet_id)])
-            elif not self._send(connection, delivery, packet_id, True, now):
+            elif self._is_denied(delivery) or not self._send(connection, delivery, packet_id, True, now):
                 del inflight[packet_id]
                 self._give_up(delivery)
         queue = self.queue
@@ -243,12 +246,20 @@ class Session:
             if expires_at and expires_at <= now:
                 self.stats.dropped_expired += 1
                 self._give_up(delivery)
+            elif self._is_denied(delivery):
+                self._give_up(delivery)
             elif delivery[1]:
                 self._send_new(connection, delivery, now)
             else:
                 self._send(connection, delivery, 0, False, now)
                 self._give_up(delivery)
         self._ask_for_more()
+
+    def _is_denied(self, delivery: Delivery) -> bool:
+        if self.guard is None or self.guard(self, delivery[0].topic) is not False:
+            return False
+        self.stats.receive_denied += 1
+        return True
 
     # -- the disk ----------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Stats:
         "publish_to_mesh",
         "queued_bytes",
         "queued_messages",
+        "receive_denied",
         "retained_refused",
         "sessions_expired",
         "slow_consumers",
@@ -68,6 +69,8 @@ class Stats:
     publish_to_mesh: int
     queued_bytes: int
     queued_messages: int
+    receive_denied: int
+    """Messages that waited for a client, and that it may not get any more."""
     retained_refused: int
     sessions_expired: int
     slow_consumers: int

@@ -52,6 +52,12 @@ class ScramExchange:
         user = self._users.get(username)
         if user is not None and user.scram is not None:
             return user.scram
-        # The same salt at each try, so that it does not tell who exists; keys that nothing fits.
-        salt = hmac.digest(_SECRET, username.encode(), "sha256")[:16]
+        # As long as a real one, and the same at each try, also after a restart, so that it does not tell who exists;
+        # keys that nothing fits.
+        salt = hmac.digest(self._secret(), username.encode(), "sha256")
         return ScramVerifier(salt, secrets.token_bytes(32), secrets.token_bytes(32), ITERATIONS)
+
+    def _secret(self) -> bytes:
+        """What nobody outside knows, and that stays while users come and go: the least of their keys."""
+        keys = [user.scram.server_key for user in self._users.values() if user.scram is not None]
+        return min(keys, default=_SECRET)

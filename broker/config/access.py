@@ -37,4 +37,9 @@ class AccessSection(Section):
     @property
     def asks_for_credentials(self) -> bool:
         """Whether there is anybody who could know a user."""
-        return self.users is not None or bool(self.amqtt)
+        return self.users is not None or any(_knows_users(name) for name in self.amqtt)
+
+
+def _knows_users(plugin: str) -> bool:
+    """Whether a plugin of amqtt may refuse somebody for want of credentials."""
+    return not plugin.endswith(".AnonymousAuthPlugin") and ".topic_checking." not in plugin

@@ -58,7 +58,9 @@ class MqttSection(Section):
         10 << 20, ge=64, le=268_435_460, description="The largest packet that is accepted."
     )
     max_connections: int = Field(0, ge=0, description="Clients at a time; 0: no limit.")
-    connect_timeout: Duration = Field(10.0, description="How long a new connection may take to send CONNECT.")
+    connect_timeout: Duration = Field(
+        10.0, gt=0, description="How long a new connection may take to send CONNECT."
+    )
     keep_alive_max: WholeSeconds = Field(
         0, le=65535, description="The longest keep-alive granted to MQTT 5 clients; 0: what they ask for."
     )

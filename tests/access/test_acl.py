@@ -206,6 +206,32 @@ async def test_changed_list_counts_for_what_is_there(tmp_path: Path) -> None:
     await gate.close()
 
 
+async def test_what_waited_is_looked_at_again(tmp_path: Path) -> None:
+    """Rights may change, and a session pass to another user, while messages wait."""
+    file = tmp_path / "acl"
+    file.write_text("allow all #\n")
+    gate = Gate(acl=file, anonymous=["test"])
+    broker = Broker(gate)
+    publisher = broker.client("publisher")
+    lasting = wire.props((0x11, 100))
+    sleeper = broker.client("sleeper", clean=False, properties=lasting)
+    sleeper.subscribe(("#", 1))
+    publisher.publish("q/sent", b"sent", 1, 1)
+    sleeper.drop()
+    publisher.publish("q/queued", b"queued", 1, 2)
+    publisher.publish("open/queued", b"open", 1, 3)
+    file.write_text("deny client=sleeper all q/#\nallow all #\n")
+    assert gate.refresh()
+    broker.engine.rights.changed()
+    again = broker.client("sleeper", clean=False, properties=lasting)
+    assert again.heard() == [("open/queued", b"open")]
+    assert broker.engine.stats.receive_denied == 2
+    session = again.connection.session
+    assert session is not None
+    assert [sent[0].topic for sent in session.inflight.values() if sent is not None] == ["open/queued"]
+    await gate.close()
+
+
 def test_networks_are_of_both_versions() -> None:
     acl = parse_acl("allow address=2001:db8::/32 all #")
     assert acl.rules[0].address == ipaddress.ip_network("2001:db8::/32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import stat
 from pathlib import Path
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from broker.access.users import User, UsersError, make_user, read_users, verify, write_users
+from broker.access.scram import ScramExchange
+from broker.access.users import ScramVerifier, User, UsersError, make_user, read_users, verify, write_users
 from broker.cli import app
 
 RUN = CliRunner()
@@ -101,3 +103,20 @@ def test_mistakes_change_nothing(
     assert code == 1
     assert complaint in output
     assert file.read_bytes() == before
+
+
+def test_scram_salts_do_not_tell_who_exists() -> None:
+    """As long for strangers as for users, the same at each try, and after a restart."""
+    users = {"ann": make_user("secret", scram=True)}
+
+    def salt(name: str) -> bytes:
+        step = ScramExchange(users).answer(f"n,,n={name},r=nonce".encode())
+        fields = dict(part.split("=", 1) for part in step.data.decode().split(","))
+        return base64.b64decode(fields["s"])
+
+    assert users["ann"].scram is not None
+    assert salt("ann") == users["ann"].scram.salt
+    assert len(salt("nobody")) == len(salt("ann"))
+    before = salt("nobody")
+    users["zoe"] = User(None, ScramVerifier(b"s", b"k", b"\xff" * 32, 4096))
+    assert salt("nobody") == before != salt("somebody")

@@ -34,6 +34,13 @@ TLS = "tls: {certificate: c.pem, key: k.pem"
         ("access: {anonymous: nowhere}", "lets nobody in: name the file of `access.users`"),
         ("listeners: [{bind: '0.0.0.0:1883'}]", "there are no credentials; name the file of `access.users`"),
         ("listeners: [{proxies: [127.0.0.1]}]", "is reached by other machines"),
+        (
+            "listeners: [{bind: '0.0.0.0:1'}]\n"
+            "access: {amqtt: {amqtt.plugins.authentication.AnonymousAuthPlugin: , "
+            "amqtt.plugins.topic_checking.TopicTabooPlugin: }}",
+            "there are no credentials",
+        ),
+        ("mqtt: {connect_timeout: 0}", "mqtt.connect_timeout: 0"),
         ("listeners: [{}, {}]", "two listeners are called '127.0.0.1:1883'"),
         ("listeners: [{limits: {message_rate: -1}}]", "listeners[0].limits.message_rate: -1"),
         ("listeners: [{access: {anonymous: nowhere}}]", "lets nobody in"),
