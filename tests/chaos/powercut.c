@@ -1,6 +1,9 @@
 /* What a program writes below one folder, recorded in order with every fsync, so that a power cut can be played.
  *
- * Loaded with LD_PRELOAD. POWERCUT_FOLDER is the folder, POWERCUT_LOG the record's file. Each record is
+ * Loaded with LD_PRELOAD. POWERCUT_FOLDER is the folder, POWERCUT_LOG the record's file. Where POWERCUT_WHOLE is set the
+ * program writes through stdio, whose writes cannot be seen: files are recorded whole when they are synced, and what
+ * was not is lost.
+ * Each record is
  * {kind, length of the name, 0, offset, length of the data} followed by name and data; see powercut.py. */
 
 #define _GNU_SOURCE
@@ -11,6 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -28,6 +32,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const char *folder;
 static size_t folder_length;
 static int record_file = -1;
+static int is_whole;
 
 static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
@@ -51,6 +56,7 @@ __attribute__((constructor)) static void begin(void)
     if (folder == NULL || log == NULL)
         return;
     folder_length = strlen(folder);
+    is_whole = getenv("POWERCUT_WHOLE") != NULL;
     record_file = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
@@ -86,6 +92,26 @@ static void record(uint32_t kind, const char *name, size_t length, int64_t offse
     struct record head = {kind, (uint32_t)length, offset, (int64_t)size};
     struct iovec parts[3] = {{&head, sizeof head}, {(void *)name, length}, {(void *)data, size}};
     (void)!writev(record_file, parts, size ? 3 : 2);
+}
+
+/* What is in a file now, as one write. */
+static void record_whole(const char *name, size_t length)
+{
+    struct stat found;
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) {
+        record(TRUNCATE, name, length, 0, NULL, 0);
+        if (found.st_size > 0) {
+            void *data = mmap(NULL, (size_t)found.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+            if (data != MAP_FAILED) {
+                record(WRITE, name, length, 0, data, (size_t)found.st_size);
+                munmap(data, (size_t)found.st_size);
+            }
+        }
+    }
+    close(fd);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset)
@@ -154,6 +180,8 @@ static int sync_file(int (*real)(int), int fd)
         return real(fd);
     pthread_mutex_lock(&lock);
     failed = real(fd);
+    if (!failed && is_whole)
+        record_whole(name, length);
     if (!failed)
         record(SYNC, name, length, 0, NULL, 0);
     pthread_mutex_unlock(&lock);

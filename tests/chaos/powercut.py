@@ -67,9 +67,13 @@ class _File:
 
 
 class PowerCut:
-    """A folder whose writes are recorded. ``environment`` is for the process that writes."""
+    """A folder whose writes are recorded. ``environment`` is for the process that writes.
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
+    ``whole`` where it writes through stdio, whose writes cannot be seen: what counts is then each file as it was
+    at its last fsync.
+    """
+
+    def __init__(self, folder: Path, scratch: Path, whole: bool = False) -> None:
         self._folder = folder.resolve()
         self._log = scratch / "powercut.log"
         self.environment = {
@@ -77,6 +81,8 @@ class PowerCut:
             "POWERCUT_FOLDER": str(self._folder),
             "POWERCUT_LOG": str(self._log),
         }
+        if whole:
+            self.environment["POWERCUT_WHOLE"] = "1"
         self._before: dict[str, bytes] = {}
         self.sectors_lost = 0
 

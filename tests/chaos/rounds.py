@@ -35,6 +35,8 @@ class Account:
     """Topics whose retained message is older than the last that was acknowledged, or none."""
     wills_promised: int = 0
     wills_lost: int = 0
+    wills_repeated: int = 0
+    """Wills that came more than once, as QoS 1 allows after a crash."""
     sessions_lost: int = 0
     unfinished: int = 0
     """Messages that were never acknowledged, however long their publishers waited."""
@@ -178,3 +180,6 @@ def _settle(
                 account.deliveries += len(publisher.acknowledged[topic])
                 account.disordered += sum(a > b for a, b in itertools.pairwise(first))
                 account.doubled += len(heard) - len(first) if topic == "2" else 0
+        for mortal in mortals:
+            wills = subscriber.heard[f"w/{mortal.client_id}"]
+            account.wills_repeated += len(wills) - len(set(wills))
