@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
+from broker.access.bans import Bans
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.access import AccessSection
 from broker.config.model import MeshSection
-from broker.configured import listener_door, listener_files, listener_limits, node_limits
+from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace
@@ -30,6 +31,7 @@ from broker.observe.sys_topics import SysTopics, resident_memory
 from broker.overload import Overload
 from broker.ports import Authority, Stage
 from broker.reload import compare
+from broker.stats import Stats
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
@@ -79,6 +81,8 @@ class Node:
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
+        self._stats = Stats()
+        self._bans = Bans(*ban_terms(config), self._stats)
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -91,7 +95,13 @@ class Node:
             self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
-                node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
+                node_limits(self.config),
+                authority,
+                self._stages,
+                loop.time(),
+                time.time(),
+                self._journal,
+                self._stats,
             )
             self.engine.turns.wake = self._take_turns_soon
             await self._open_store()
@@ -180,15 +190,15 @@ class Node:
         if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
             return Anonymous()
         from broker.access.acl import AclError
-        from broker.access.bans import Bans
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
         plugins = await self._load_plugins(access) if access.amqtt else None
-        limits = config.limits
-        bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
+        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
+            gate = Gate(
+                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
+            )
         except UsersError as error:
             raise StartError(f"access.users: {error}") from None
         except AclError as error:
@@ -333,6 +343,9 @@ class Node:
                     changes.append((listener.door.limits, own))
                     listener.door.limits = own
             change_limits(self.engine, changes, self._loop.time())
+        self._bans.change(*ban_terms(config))
+        if self._room is not None:
+            self._room.reserve = config.limits.disk_reserve
         self._overload.change(config.limits.overload_memory, config.limits.overload_lag)
 
     async def stop(self) -> None:

@@ -261,6 +261,7 @@ class Connection(Publisher):
 
     def refuse(self, reason: int) -> None:
         """Answer CONNECT with a refusal and close."""
+        self.stats.limited_bans += reason == Reason.BANNED
         self.turn_away(encode.connack(self.version, False, reason, {}))
 
     def turn_away(self, answer: bytes) -> None:

@@ -57,6 +57,7 @@ class Engine:
         now: float,
         wall: float,
         journal: Journal | None = None,
+        stats: Stats | None = None,
     ) -> None:
         self.limits = limits
         self.authority = authority
@@ -64,7 +65,7 @@ class Engine:
         self.mesh: Mesh | None = None
         self.store: Store | None = None
         self.wall_offset = wall - now
-        self.stats = Stats()
+        self.stats = stats or Stats()
         self.dirty: list[Outlet] = []
         self.rights = Rights(self)
         self.subscriptions = Subscriptions(

@@ -22,6 +22,8 @@ class Stats:
         "dropped_queue_full",
         "dropped_slow_consumer",
         "dropped_too_large",
+        "limited_bans",
+        "lockouts",
         "overloads",
         "packets_too_large",
         "payload_received",
@@ -58,6 +60,10 @@ class Stats:
     dropped_queue_full: int
     dropped_slow_consumer: int
     dropped_too_large: int
+    limited_bans: int
+    """CONNECT packets of who is locked out."""
+    lockouts: int
+    """How often an address or a user was locked out."""
     overloads: int
     packets_too_large: int
     payload_received: int

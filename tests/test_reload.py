@@ -29,13 +29,20 @@ node: {name: b, region: s}
 listeners: [{bind: "127.0.0.1:1884"}]
 mesh: {enabled: true, connect: [tcp/127.0.0.1:2], retention: 1d, namespace: other}
 mqtt: {queue_qos0: true, keep_alive_max: 60}
-limits: {ban_after: 3, message_rate: 5}
+limits: {ban_after: 3, message_rate: 5, disk_reserve: 1MiB}
 durability: memory
 """)
     change = compare(load_text(OLD), new)
-    assert change.live == ["node.region", "mqtt.keep_alive_max", "limits.message_rate", "mesh.connect"]
+    assert change.live == [
+        "node.region",
+        "mqtt.keep_alive_max",
+        "limits.message_rate",
+        "limits.ban_after",
+        "limits.disk_reserve",
+        "mesh.connect",
+    ]
     assert change.waiting == [
-        *("node.name", "listeners", "mqtt.queue_qos0", "limits.ban_after", "durability", "mesh.namespace"),
+        *("node.name", "listeners", "mqtt.queue_qos0", "durability", "mesh.namespace"),
     ]
     config = change.config
     assert (config.node.name, config.node.region) == ("a", "s")

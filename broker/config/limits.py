@@ -73,11 +73,14 @@ class LimitsSection(Section):
         60.0, description="How long a client may take nothing of what was written to it. Answer: closed."
     )
     ban_after: int = Field(
-        10, ge=0, description="Failed logins from an address, or for a user, within `ban_window`; 0: no bans."
+        10,
+        ge=0,
+        description="Failed logins from an address (all listeners count together), or for a user, within `ban_window`; "
+        "0: nobody is locked out. Answer: CONNACK 0x8A, 5 below MQTT 5. Counter: `limited_bans`, and `lockouts`.",
     )
     ban_window: Duration = Field(60.0, description="How long failed logins are remembered.")
     ban_time: Duration = Field(
-        60.0, description="How long an address or a user is locked out. Answer: CONNACK 0x8A, 5 below MQTT 5."
+        60.0, description="How long an address or a user is locked out. Answer: as for `ban_after`."
     )
     disk_reserve: Size = Field(
         16 << 20,
@@ -113,3 +116,10 @@ class ListenerLimits(Section):
     max_subscriptions: int | None = Field(None, ge=0, description="As `limits.max_subscriptions`.")
     max_topic_length: int | None = Field(None, ge=1, le=65_535, description="As `limits.max_topic_length`.")
     max_topic_levels: int | None = Field(None, ge=1, description="As `limits.max_topic_levels`.")
+    ban_after: int | None = Field(
+        None,
+        ge=0,
+        description="As `limits.ban_after`; 0: nobody is locked out here, wherever the logins failed.",
+    )
+    ban_window: Duration | None = Field(None, description="As `limits.ban_window`.")
+    ban_time: Duration | None = Field(None, description="As `limits.ban_time`.")
