@@ -85,6 +85,12 @@ class Publisher(Outlet):
         """Have the authority decide before the packet at hand is worked on."""
         raise NotImplementedError
 
+    def read_on(self, reason: Pause) -> None:
+        """A reason to read nothing is gone; where it was the last, the client's silence counts from now on."""
+        self.valve.resume(reason)
+        if not self.valve.is_shut:
+            self.last_seen = max(self.last_seen, self.engine.roster.now)
+
     def forget_rights(self) -> None:
         """What the client may do has changed: ask again."""
         self.routes.clear()
@@ -256,7 +262,7 @@ class Publisher(Outlet):
         for ack in waiting.take_ready():
             self.send(ack)
         if waiting.relaxed:
-            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
+            self.read_on(Pause.ACKNOWLEDGEMENTS)
         self.engine.flush()
 
     def refuse_waiting(self) -> None:
@@ -272,7 +278,7 @@ class Publisher(Outlet):
         for ack in waiting.take_ready():
             self.send(ack)
         if waiting.relaxed:
-            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
+            self.read_on(Pause.ACKNOWLEDGEMENTS)
 
     def _withdraw(self, group: AckGroup) -> None:
         session = self.session

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from broker.bucket import Meters
 from broker.connection import Connection
 from broker.flow import Pause, State
 from broker.ports import SessionStore, Stored, StoredSession, StoredWill
@@ -37,6 +38,7 @@ class Roster:
         """Clients that take nothing, and since when."""
         self._doomed: dict[Connection, None] = {}
         self._by_user: dict[str, int] = {}
+        self._meters = Meters()
         self.now = now
         """When the last tick was."""
 
@@ -107,6 +109,9 @@ class Roster:
             return
         client_id = packet.client_id or f"geomq-{secrets.token_hex(12)}"
         self._take_over(client_id, packet.clean_start, now)
+        left = self._meters.take(client_id)
+        if left is not None and connection.meter is not None:
+            connection.meter.inherit(left, now)
         session = self._sessions.get(client_id)
         if session is not None and packet.clean_start:
             self._end(session, now)
@@ -220,6 +225,9 @@ class Roster:
         old = self._connections.get(client_id)
         if old is None or old.session is None:
             return
+        old.finish_reading(now)
+        if old.is_closed:
+            return
         if old.will is not None and not clean_start and will_delay(old.will, old.session.expiry):
             # The session goes on before the delay is over, so the will is not due [MQTT-3.1.3-9].
             old.will = None
@@ -233,6 +241,8 @@ class Roster:
         if session is None or session.connection is not connection:
             return
         session.detach()
+        if connection.meter is not None:
+            self._meters.keep(session.client_id, connection.meter, now)
         self._connections.pop(session.client_id, None)
         self._count_user(connection, -1)
         self._keep(session, now + self._engine.wall_offset)
@@ -308,7 +318,7 @@ class Roster:
         """End what is overdue: silent connections, delayed wills, sessions past their expiry."""
         self.now = now
         for connection in self._throttled.due(now):
-            connection.valve.resume(Pause.RATE)
+            connection.read_on(Pause.RATE)
             self._engine.turns.put(connection)
         self._cut_off(now)
         for connection in self._wheel.due(now):

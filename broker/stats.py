@@ -19,6 +19,7 @@ class Stats:
         "control_received",
         "control_sent",
         "dropped_expired",
+        "dropped_over_rate",
         "dropped_queue_full",
         "dropped_slow_consumer",
         "dropped_too_large",
@@ -57,6 +58,8 @@ class Stats:
     control_received: int
     control_sent: int
     dropped_expired: int
+    dropped_over_rate: int
+    """Messages of a connection that ended while its client owed those of an earlier one."""
     dropped_queue_full: int
     dropped_slow_consumer: int
     dropped_too_large: int

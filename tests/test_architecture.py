@@ -35,6 +35,7 @@ PURE = [
     "broker.flow",
     "broker.overload",
     "broker.publisher",
+    "broker.ration",
     "broker.refusals",
     "broker.resolver",
     "broker.access.acl",

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from broker.admission import Admission
-from broker.bucket import Bucket, Meter
 from broker.flow import Pause
 from broker.limits import Limits
 from broker.overload import Overload
@@ -113,52 +112,6 @@ def test_first_packet_is_small() -> None:
     client.subscribe(("t", 0))
     client.publish("t", bytes(5000))
     assert len(client.heard()) == 1, "a client that was let in may send more"
-
-
-# -- rates -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("qos", [0, 1])
-def test_messages_of_a_client(qos: int) -> None:
-    broker = Broker(message_rate=10.0)
-    watcher = broker.client("watcher")
-    watcher.subscribe(("t", 0))
-    client = broker.client()
-    client.send(*[wire.publish("t", b"%d" % n, qos, n + 1, 5) for n in range(35)])
-    assert len(watcher.heard()) == 35, "what was read is worked on"
-    assert client.transport.paused
-    assert broker.engine.stats.throttled == 1
-    broker.advance(2)
-    assert client.transport.paused
-    broker.advance(1)
-    assert not client.transport.paused
-    assert not client.closed
-
-
-def test_bytes_of_a_client() -> None:
-    broker = Broker(byte_rate=1000)
-    client = broker.client(keep_alive=1)
-    client.publish("t", bytes(5000))
-    assert client.transport.paused
-    broker.advance(4)
-    assert client.transport.paused
-    assert not client.closed, "a client that is not read from is not silent"
-    broker.advance(2)
-    assert not client.transport.paused
-    broker.advance(4)
-    assert client.closed
-
-
-def test_bucket_gives_what_its_rate_allows() -> None:
-    bucket = Bucket(10.0, 0.0)
-    assert sum(bucket.take(1, 0.0) for _ in range(20)) == 10
-    assert sum(bucket.take(1, 0.5) for _ in range(20)) == 5
-    assert bucket.spend(20, 0.5) == pytest.approx(2.0)
-    assert not bucket.take(1, 2.5)
-    assert bucket.take(1, 2.61)
-    assert not bucket.is_full(2.61)
-    assert bucket.is_full(100.0)
-    assert Meter(0, 0, 0.0).spend(1000, 1000, 0.0) == 0
 
 
 # -- topics and subscriptions ------------------------------------------------------------------------------
