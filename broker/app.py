@@ -221,7 +221,7 @@ class Node:
         try:
             listener = Listener(
                 self.engine,
-                listener_door(settings, self.engine.limits),
+                listener_door(settings, self.engine.limits, self.engine.admission),
                 settings.address,
                 TlsListener(listener_files(settings)) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
@@ -342,7 +342,7 @@ class Node:
                 if own is not None and listener.door.limits is not None:
                     changes.append((listener.door.limits, own))
                     listener.door.limits = own
-            change_limits(self.engine, changes, self._loop.time())
+            change_limits(self.engine, changes)
         self._bans.change(*ban_terms(config))
         if self._room is not None:
             self._room.reserve = config.limits.disk_reserve

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.access.bans import BanTerms
+from broker.admission import Admission
 from broker.config import Listener, NodeConfig
 from broker.limits import Limits
 from broker.net.door import Door
@@ -41,8 +42,9 @@ def _own(listener: Listener) -> dict[str, Any]:
     return listener.limits.model_dump(exclude_none=True) if listener.limits is not None else {}
 
 
-def listener_door(listener: Listener, limits: Limits) -> Door:
-    """What the listener's connections see of it; ``limits`` are the node's."""
+def listener_door(listener: Listener, limits: Limits, admission: Admission) -> Door:
+    """What the listener's connections see of it; ``limits`` and ``admission`` are the node's."""
+    own = listener_limits(listener, limits)
     return Door(
         listener.label,
         listener.mount_point,
@@ -51,7 +53,8 @@ def listener_door(listener: Listener, limits: Limits) -> Door:
         listener.type in ("ws", "wss"),
         listener.path,
         tuple(listener.origins),
-        listener_limits(listener, limits),
+        own,
+        admission.apart(own, _own(listener)) if own is not None else None,
     )
 
 

@@ -165,7 +165,7 @@ class Connection(Publisher):
         # A payload that came in several chunks was counted with these, and is given back: it may be less than nothing.
         wait = meter.spend(0, chunk - payload_size(arrived), now)
         if wait:
-            self._slow_down(wait, now)
+            self._slow_down(meter, wait, now)
 
     def _work_by_rate(self, meter: Meter, arrived: list[Any], now: float) -> None:
         """Work on what the client's rate allows; what is beyond waits, and nothing is read meanwhile."""
@@ -179,12 +179,12 @@ class Connection(Publisher):
         if later and held is None:
             self._held = later
             self.valve.pause(Pause.TURN)
-            self._slow_down(meter.wait(now)[0], now)
+            self._slow_down(meter, meter.wait(now)[0], now)
         elif later and held is not None:
             # The turn was over, or the authority has to be asked, before the allowance was.
             self._held = held + later
         if wait:
-            self._slow_down(wait, now)
+            self._slow_down(meter, wait, now)
 
     def _work_metered(self, meter: Meter, arrived: list[Any], now: float) -> float:
         """Work on packets and count their messages; the seconds until the client has kept its rate."""
@@ -193,12 +193,15 @@ class Connection(Publisher):
         self._work(arrived, now)
         return meter.spend(stats.publish_received - messages, stats.payload_received - size, now)
 
-    def _slow_down(self, seconds: float, now: float) -> None:
+    def _slow_down(self, meter: Meter, seconds: float, now: float) -> None:
         """Read nothing more for a while."""
         if not self.is_open:
             return
         if not self.valve.throttled:
-            self.stats.throttled += 1
+            if meter.whole:
+                self.stats.overload_pauses += 1
+            else:
+                self.limited(meter.wait(now)[1], "it is read from more slowly")
             self.valve.pause(Pause.RATE)
         self.engine.roster.wake_later(self, now + seconds)
 
@@ -290,7 +293,7 @@ class Connection(Publisher):
                 # A session that ends with its connection cannot be prolonged at its end [MQTT5 3.14.2.2.2].
                 self.fail(Reason.PROTOCOL_ERROR, now)
                 return
-            self.session.expiry = self.engine.roster.bounded_expiry(expiry)
+            self.session.expiry = self.limits.bounded_expiry(expiry)
         if packet.reason != Reason.DISCONNECT_WITH_WILL:
             self.will = None
         self._shut(now)
@@ -304,7 +307,7 @@ class Connection(Publisher):
 
     def _on_error(self, error: ProtocolError, now: float) -> None:
         if error.reason == Reason.PACKET_TOO_LARGE:
-            self.stats.packets_too_large += 1
+            self.limited("max_packet_size", "DISCONNECT 0x95")
         self.fail(error.reason, now, error.detail)
 
     # -- the end -----------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Retained:
                 self._tombstones.pop(topic, None)
                 self._tombstones[topic] = (message, now + TOMBSTONE_LIFETIME)
             return True
-        if not self.has_room(topic, len(message.payload)):
+        if self.bound(topic, len(message.payload)):
             return False
         self._tombstones.pop(topic, None)
         old = self._messages.get(topic)
@@ -71,15 +71,17 @@ class Retained:
             self._mortal.discard(topic)
         return True
 
-    def has_room(self, topic: str, size: int) -> bool:
-        """Whether a message of so many payload bytes could be kept for the topic."""
+    def bound(self, topic: str, size: int) -> str:
+        """The limit by which a message of so many payload bytes could not be kept; empty where it could."""
         if topic.startswith(_OWN):
-            return True
+            return ""
         known = self._messages.get(topic)
         if known is None and len(self) >= self._capacity:
-            return False
+            return "retained_max_messages"
         freed = len(known.payload) if known is not None else 0
-        return not self._max_bytes or self.bytes - freed + size <= self._max_bytes
+        if self._max_bytes and self.bytes - freed + size > self._max_bytes:
+            return "retained_max_bytes"
+        return ""
 
     def get(self, topic: str) -> Message | None:
         """The retained message of exactly this topic."""

@@ -42,6 +42,7 @@ PURE = [
     "broker.access.bans",
     "broker.handshake",
     "broker.engine",
+    "broker.limit_log",
     "broker.limits",
     "broker.new_limits",
     "broker.observe.mesh_topics",

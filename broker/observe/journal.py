@@ -18,10 +18,14 @@ class AuditLog:
         self._written: Counter[str] = Counter()
 
     def note(self, event: str, client_id: str, address: str, detail: str) -> None:
-        """Write a line, unless too many of its kind were written this second."""
+        """Write a line, unless too many of its kind were written this second; about no client where none is named."""
         self._written[event] += 1
-        if self._written[event] <= _LINES:
+        if self._written[event] > _LINES:
+            return
+        if client_id or address:
             logger.warning("%s: client %r at %s: %s", event, client_id, address or "?", detail)
+        else:
+            logger.warning("%s: %s", event, detail)
 
     def tick(self) -> None:
         """A second is over."""

@@ -85,21 +85,21 @@ def test_rate_of_connections(each: bool) -> None:
 
 
 def test_addresses_that_come_once_are_forgotten() -> None:
-    admission = Admission(Limits(connection_rate_per_address=1.0), 0.0)
+    admission = Admission(Limits(connection_rate_per_address=1.0))
     for number in range(30_000):
-        assert admission.objection(f"2001:db8::{number:x}", number * 0.001) == 0
-    assert len(admission._rates) <= 10_000
+        assert admission.objection(f"2001:db8::{number:x}", number * 0.001) == ""
+    assert len(admission._rate_per_address) <= 10_000
 
 
 def test_half_open_connections() -> None:
     broker = Broker(max_half_open=2)
     silent = [broker.peer(), broker.peer()]
-    assert not broker.engine.admission.has_room()
+    assert not broker.engine.admission.half_open.has_room
     silent[0].ask(wire.connect("c", 5))
-    assert broker.engine.admission.has_room()
+    assert broker.engine.admission.half_open.has_room
     broker.advance(20)
     assert silent[1].closed
-    assert broker.engine.admission.half_open == 0
+    assert len(broker.engine.admission.half_open) == 0
 
 
 def test_first_packet_is_small() -> None:
@@ -144,7 +144,9 @@ def test_topics_that_are_too_long_or_deep(limit: dict[str, int], fits: str, too_
     old = broker.client("four", 4)
     assert old.ask(wire.publish(too_much, b"x", 1, 1, 4)).kind == wire.PUBACK
     assert watcher.heard() == [(fits, b"x")]
-    assert broker.engine.stats.publish_denied == 3
+    counters = broker.engine.stats.as_dict()
+    assert [counters[f"limited_{name}"] for name in limit] == [4], "three messages and a filter"
+    assert counters["publish_denied"] == 0
 
 
 # -- retained messages and queues --------------------------------------------------------------------------
@@ -168,7 +170,7 @@ def test_retained_messages(limit: dict[str, int]) -> None:
     old.publish("c", b"live", 1, retain=True)
     assert client.heard() == [("b", b"live"), ("c", b"live")], "delivered, and not kept"
     assert {message.topic for message in broker.engine.retained.messages()} == {"a"}
-    assert broker.engine.stats.retained_refused == 2
+    assert sum(broker.engine.stats.as_dict()[f"limited_{key}"] for key in limit) == 3
     client.publish("a", b"", 0, retain=True)
     client.publish("b", b"12345", 1, 4, retain=True)
     assert [(a.kind, a.reason) for a in client.take_kind(wire.PUBACK)] == [(wire.PUBACK, 0)]
@@ -225,19 +227,8 @@ def test_queues_of_all_clients_together() -> None:
 # -- slow consumers ----------------------------------------------------------------------------------------
 
 
-class Notes:
-    """A journal that keeps its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[tuple[str, str]] = []
-
-    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
-        self.notes.append((event, client_id))
-
-
 def test_client_that_takes_nothing_is_named_and_cut_off() -> None:
     broker = Broker(slow_consumer_timeout=30.0)
-    notes = broker.engine._journal = Notes()
     slow, other = broker.client("slow"), broker.client("other")
     for client in (slow, other):
         client.connection.block(broker.now)
@@ -247,8 +238,8 @@ def test_client_that_takes_nothing_is_named_and_cut_off() -> None:
     broker.advance(15)
     assert slow.closed
     assert not other.closed
-    assert notes.notes == [("slow", "slow")]
-    assert broker.engine.stats.slow_consumers == 1
+    assert broker.notes.lines == [("slow", "slow", "took nothing for 30 s")]
+    assert broker.engine.stats.limited_slow_consumer_timeout == 1
 
 
 # -- overload ----------------------------------------------------------------------------------------------
