@@ -27,8 +27,8 @@ from broker.net.listener import Listener
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
-from broker.observe.sys_topics import SysTopics, resident_memory
-from broker.overload import Overload
+from broker.observe.load_watch import LoadWatch
+from broker.observe.sys_topics import SysTopics
 from broker.ports import Authority, Stage
 from broker.reload import compare
 from broker.stats import Stats
@@ -75,13 +75,13 @@ class Node:
         self._room: DiskRoom | None = None
         self._marks: dict[str, tuple[int, int]] = {}
         self._journal = AuditLog()
-        self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
         self._stats = Stats()
+        self._load = LoadWatch(config.limits.overload_memory, config.limits.overload_lag, self._stats)
         self._bans = Bans(*ban_terms(config), self._stats)
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
@@ -280,7 +280,7 @@ class Node:
         due = loop.time()
         while True:
             now = loop.time()
-            self.engine.overloaded(self._overload.update(now - due, resident_memory()), now)
+            self.engine.overloaded(self._load.look(now - due, now), now)
             self.engine.tick(now, time.time())
             self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
@@ -346,7 +346,7 @@ class Node:
         self._bans.change(*ban_terms(config))
         if self._room is not None:
             self._room.reserve = config.limits.disk_reserve
-        self._overload.change(config.limits.overload_memory, config.limits.overload_lag)
+        self._load.change(config.limits.overload_memory, config.limits.overload_lag)
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""

@@ -118,10 +118,11 @@ class LimitsSection(Section):
         "held back. Answer: PUBACK or PUBREC 0x97 where something has to be kept; below MQTT 5 the acknowledgement "
         "waits. Counter: `limited_disk_reserve`.",
     )
-    overload_memory: Size = Field(
-        0,
-        ge=0,
-        description="Resident memory above which new clients are refused, those that are here stay and publish slowly. "
+    overload_memory: Size | None = Field(
+        None,
+        description="Resident memory above which new clients are refused; those that are here stay, and "
+        "publish slowly. "
+        "Default: three quarters of the memory that the process may use, the machine's or its control group's. "
         "Answer: CONNACK 0x89, 3 below MQTT 5; publishers are read from more slowly. "
         "Counter: `limited_overload`, the refusals, `overload_pauses` and `overloads`.",
     )

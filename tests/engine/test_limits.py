@@ -247,15 +247,23 @@ def test_client_that_takes_nothing_is_named_and_cut_off() -> None:
 
 def test_overload_lasts_until_it_is_well_over() -> None:
     overload = Overload(memory=100, lag=1.0)
-    assert not overload.update(0.0, 90)
+    assert not overload.update(0.0, 99)
     assert overload.update(0.0, 101)
-    assert overload.update(0.0, 90)
-    assert not overload.update(0.0, 79)
+    assert overload.update(0.0, 96)
+    assert not overload.update(0.0, 94)
     assert not overload.update(1.5, 0), "one long task is none"
     assert overload.update(1.5, 0)
     assert overload.update(0.9, 0)
     assert not overload.update(0.0, 0)
     assert not Overload(0, 0.0).update(100.0, 1 << 40)
+
+
+def test_overload_tells_its_figures() -> None:
+    overload = Overload(memory=100 << 20, lag=1.0)
+    overload.update(0.5, 101 << 20)
+    assert str(overload) == "memory 101 MiB of 100 MiB, event loop late by 0.25 s of 1 s"
+    overload.change(0, 0.0)
+    assert str(overload) == "memory 101 MiB, event loop late by 0.25 s"
 
 
 def test_overloaded_node_sends_new_clients_away_and_slows_those_it_has() -> None:
