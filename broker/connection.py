@@ -365,7 +365,7 @@ class Connection(Publisher):
             held, self._held = self._held, None
             if self.meter is None:
                 self._work(held, now)
-            elif not self.meter.spend(0, 0, now):
+            elif self.meter.whole or not self.meter.spend(0, 0, now):
                 # As a debt that the client finds when it comes back.
                 self._work_metered(self.meter, held, now)
             else:

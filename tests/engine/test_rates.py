@@ -303,6 +303,17 @@ def test_overload_takes_what_was_read_and_reads_little_more() -> None:
     assert not client.transport.paused
 
 
+def test_overload_drops_nothing_of_a_connection_that_breaks() -> None:
+    broker = Broker()
+    ears = watcher(broker)
+    client = broker.client()
+    broker.engine.overloaded(True, broker.now)
+    turns = b"".join(wire.publish(f"t/{n}", b"%d" % n, 1, n + 1, 5) for n in range(100))
+    client.connection.receive(turns, broker.now)
+    client.drop()
+    assert numbers(ears) == list(range(100))
+
+
 def test_overload_lets_no_client_send_more_than_its_own_rate() -> None:
     broker = Broker(message_rate=10.0)
     ears = watcher(broker)
