@@ -184,27 +184,29 @@ class Node:
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
-        plugins = await self._load_plugins(access) if access.amqtt else None
+        section = config.section_of(access)
+        plugins = await self._load_plugins(access, section) if access.amqtt else None
         limits = config.limits
         bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
         try:
             gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
         except UsersError as error:
-            raise StartError(f"access.users: {error}") from None
+            raise StartError(f"{section}.users: {error}") from None
         except AclError as error:
-            raise StartError(f"access.acl: {error}") from None
+            raise StartError(f"{section}.acl: {error}") from None
         self._gates.append(gate)
         return gate
 
     @staticmethod
-    async def _load_plugins(access: AccessSection) -> AmqttPlugins:
-        from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
+    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
+        from broker.access.amqtt_loading import PluginsError
+        from broker.access.amqtt_plugins import AmqttPlugins
 
-        plugins = AmqttPlugins(access.amqtt)
+        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
         try:
             await plugins.start()
         except PluginsError as error:
-            raise StartError(f"access.amqtt: {error}") from None
+            raise StartError(f"{section}.amqtt: {error}") from None
         return plugins
 
     async def _open_listener(self, settings: ListenerSettings) -> None:

@@ -103,7 +103,7 @@ class Connection(Publisher):
             self.handle(arrived, now)
         elif arrived and self.state is State.NEW:
             if self._handshake is None:
-                self._handshake = Handshake(self)
+                self._handshake = Handshake(self, chunk)
             self._handshake.receive(arrived, now)
         if self._meter is not None:
             self._spend(0, len(chunk), now)
@@ -259,8 +259,10 @@ class Connection(Publisher):
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def refuse(self, reason: int) -> None:
-        """Answer CONNECT with a refusal and close."""
+    def refuse(self, reason: int, why: str = "") -> None:
+        """Answer CONNECT with a refusal and close; ``why`` is for the operator."""
+        if why:
+            self.engine.note("refused", self, f"0x{reason:02x}, {why}")
         self.turn_away(encode.connack(self.version, False, reason, {}))
 
     def turn_away(self, answer: bytes) -> None:

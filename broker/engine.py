@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from broker.admission import Admission
+from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
 from broker.flow import Turns
@@ -16,8 +17,8 @@ from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
 from broker.ports import (
+    Action,
     Authority,
-    Credentials,
     Journal,
     Mesh,
     Outbound,
@@ -75,7 +76,7 @@ class Engine:
         self.retained = Retained(limits.retained_max_messages, limits.retained_max_bytes)
         self.admission = Admission(limits, now)
         self.turns = Turns()
-        self._journal = journal
+        self.audit = Audit(journal, authority)
         self.roster = Roster(self, now)
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
@@ -254,8 +255,7 @@ class Engine:
         assert session.disk is not None
         for name, held in stored.subscriptions:
             if self.authority.may_subscribe(session.credentials, held.topic_filter, held.qos) is False:
-                ended = f"the subscription to {held.topic_filter!r} has ended"
-                self.note_client("denied", session.credentials, ended)
+                self.rights.ended(session.credentials, held)
                 session.disk.unsubscribe(name)
             else:
                 session.subscriptions[name] = held
@@ -344,7 +344,7 @@ class Engine:
         assert connection.credentials is not None
         if not self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos):
             self.stats.subscribe_denied += 1
-            self.note("denied", connection, f"subscribe to {topic_filter!r}, QoS {asked.qos}")
+            self.audit.denied(connection.credentials, Action.SUBSCRIBE, topic_filter, asked.qos)
             return Reason.NOT_AUTHORIZED, False
         held = Held(topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group)
         fresh = asked.topic_filter not in session.subscriptions
@@ -380,20 +380,12 @@ class Engine:
 
     def note(self, event: str, connection: Publisher, detail: str) -> None:
         """Tell operators about a client."""
-        if self._journal is not None:
-            shown = connection.credentials
-            self._journal.note(event, shown.client_id if shown else "", connection.peer.address, detail)
+        self.audit.note(event, connection, detail)
 
-    def refused(self, address: str, why: str) -> None:
+    def refused(self, address: str, listener: str, why: str) -> None:
         """A connection ended before its first packet."""
         self.stats.connections_refused += 1
-        if self._journal is not None:
-            self._journal.note("refused", "", address, why)
-
-    def note_client(self, event: str, credentials: Credentials, detail: str) -> None:
-        """Tell operators about a client that may be away."""
-        if self._journal is not None:
-            self._journal.note(event, credentials.client_id, credentials.address, detail)
+        self.audit.stranger(address, listener, why)
 
     # -- subscribing, the end ----------------------------------------------------------------------------
 

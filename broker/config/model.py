@@ -302,6 +302,13 @@ class NodeConfig(Section):
         """Who may connect at a listener, and do what: its own section, or the node's."""
         return listener.access if listener.access is not None else self.access
 
+    def section_of(self, access: AccessSection) -> str:
+        """Where an access section stands, for messages: `access`, `listeners[2].access`."""
+        for at, listener in enumerate(self.listeners):
+            if listener.access is access:
+                return f"listeners[{at}].access"
+        return "access"
+
     def is_open(self, listener: Listener) -> bool:
         """Whether clients without credentials are let in at a listener."""
         if listener.anonymous is not None:

@@ -27,6 +27,11 @@ _BACKLOG = 1024
 _ACCEPTED = 16
 """Connections that are taken at a time."""
 _REST = 1.0
+_TLS_WORDS = {
+    "HTTP_REQUEST": "HTTP was spoken to a listener with TLS",
+    "WRONG_VERSION_NUMBER": "what came is no TLS",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate, and this listener asks for one",
+}
 
 
 class Listener:
@@ -146,7 +151,7 @@ class Listener:
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """There is no descriptor for another connection: try again when some are free."""
-        self._engine.refused("", f"{self.door.name}: {error.strerror or error}")
+        self._engine.refused("", self.door.name, str(error.strerror or error))
         self._loop.remove_reader(listening)
 
         def resume() -> None:
@@ -178,7 +183,7 @@ class Listener:
                 ssl_handshake_timeout=self._engine.limits.connect_timeout if context is not None else None,
             )
         except (ProxyError, OSError, TimeoutError) as error:
-            self._engine.refused(address, f"{self.door.name}: {_why(error)}")
+            self._engine.refused(address, self.door.name, _why(error))
             sock.close()
         except BaseException:
             sock.close()
@@ -187,9 +192,12 @@ class Listener:
     async def _behind_proxy(self, sock: socket.socket, proxy: str) -> str:
         """The client's address, as a trusted proxy tells it."""
         if not any(ipaddress.ip_address(proxy) in network for network in self._trusted):
-            raise ProxyError("not a trusted proxy")
-        async with asyncio.timeout(_HEADER_TIMEOUT):
-            address = await read_header(self._loop, sock)
+            raise ProxyError("the connection comes from none of `proxies`")
+        try:
+            async with asyncio.timeout(_HEADER_TIMEOUT):
+                address = await read_header(self._loop, sock)
+        except TimeoutError:
+            raise ProxyError(f"none within {_HEADER_TIMEOUT:g} s") from None
         return address if address is not None else proxy
 
 
@@ -198,7 +206,10 @@ def _why(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the client's certificate is refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+        reason = error.reason or str(error)
+        return f"TLS: {_TLS_WORDS.get(reason) or reason.replace('_', ' ').lower()}"
+    if isinstance(error, ProxyError):
+        return f"PROXY header: {error}"
     return str(error) or type(error).__name__
 
 

@@ -46,6 +46,11 @@ class MqttProtocol(asyncio.Protocol):
         self._connection = Connection(self._engine, stream, now, peer)
         self._engine.roster.greet(self._connection, now)
 
+    def refused(self, why: str) -> None:
+        """The connection is refused by what comes before MQTT; the caller ends it."""
+        if self._connection is not None:
+            self._engine.refused(self._connection.peer.address, self._door.name, why)
+
     def data_received(self, data: bytes) -> None:
         """Handle a chunk: every packet in it, then one write per connection touched."""
         if self._connection is not None:

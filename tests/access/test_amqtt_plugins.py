@@ -274,6 +274,20 @@ class Broken(Open):
         raise RuntimeError(f"cannot check {session.password}")
 
 
+class Telltale(Open):
+    """Does not start, and says why."""
+
+    @dataclass
+    class Config:
+        """With a secret."""
+
+        api_token: str
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        raise RuntimeError(f"the token {self.config.api_token!r} is refused")
+
+
 HERE = "tests.access.test_amqtt_plugins"
 
 
@@ -354,19 +368,34 @@ async def test_retained_messages_wait_for_the_answer_too() -> None:
 async def test_plugin_that_fails_says_no(caplog: pytest.LogCaptureFixture) -> None:
     async with guarded({f"{HERE}.Broken": {}}) as broker:
         assert await login(broker, "joe", b"hunter2") == 0x86
-        assert "an authentication plugin failed: RuntimeError" in caplog.text
-        assert "hunter2" not in caplog.text
+        assert await login(broker, "joe", b"hunter2") == 0x86
+    assert caplog.text.count(f"the plugin {HERE}.Broken fails, which is a no: RuntimeError") == 1, (
+        "not each time"
+    )
+    assert "hunter2" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("plugins", "complaint"),
     [
         ({"nowhere.Plugin": {}}, "nowhere.Plugin"),
-        ({"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret": "x"}}, 'can not match "secret"'),
+        (
+            {"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret": "hunter2"}},
+            "secret is not a key; allowed keys: secret_key, user_claim",
+        ),
+        ({"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": "hunter2"}}, "user_claim is required"),
+        (
+            {"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": ["hunter2"], "user_claim": "sub"}},
+            "secret_key is a list: allowed: str",
+        ),
         ({"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": "/missing"}}, "/missing"),
+        ({f"{HERE}.Telltale": {"api_token": "hunter2"}}, "'***' is refused"),
+        ({"amqtt.session.Session": {}}, "is no plugin"),
     ],
 )
 async def test_plugin_that_cannot_be_used(plugins: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PluginsError) as caught:
-        await AmqttPlugins(plugins).start()
+        await AmqttPlugins({f"{HERE}.Open": {}, **plugins}).start()
+    assert str(caught.value).startswith(f"{next(iter(plugins))}: "), "it is named"
     assert complaint in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -12,7 +12,7 @@ from broker.bucket import Bucket, Meter
 from broker.flow import Pause
 from broker.limits import Limits
 from broker.overload import Overload
-from broker.ports import LOCAL
+from broker.ports import LOCAL, Party
 from broker.ports import Peer as Origin
 from tests.engine.harness import Broker, Peer
 from tests.protocol import wire
@@ -278,13 +278,13 @@ class Notes:
     def __init__(self) -> None:
         self.notes: list[tuple[str, str]] = []
 
-    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
-        self.notes.append((event, client_id))
+    def note(self, event: str, who: Party, detail: str) -> None:
+        self.notes.append((event, who.client_id))
 
 
 def test_client_that_takes_nothing_is_named_and_cut_off() -> None:
     broker = Broker(slow_consumer_timeout=30.0)
-    notes = broker.engine._journal = Notes()
+    notes = broker.engine.audit.journal = Notes()
     slow, other = broker.client("slow"), broker.client("other")
     for client in (slow, other):
         client.connection.block(broker.now)

@@ -13,6 +13,7 @@ from cryptography import x509
 
 from broker.access.gate import Gate
 from broker.net.tls import TlsError, TlsFiles, TlsListener
+from broker.ports import Party
 from tests.engine.harness import Broker
 from tests.net.certificates import LOCALHOST, Authority, Pair
 from tests.net.doors import Doors, Notes, Stream
@@ -121,20 +122,43 @@ async def test_missing_foreign_expired_and_revoked_certificates(
     crl = authority.revoke(revoked)
     files = server(authority, ca=authority.certificate, crl=crl, client_certificate="required")
     tls = TlsListener(files)
-    notes = doors.broker.engine._journal = Notes()
+    notes = doors.broker.engine.audit.journal = Notes()
     listener = await doors.open(tls=tls, identity="common_name")
     (tmp_path / "foreign").mkdir()
     foreign = Authority(tmp_path / "foreign").issue("good")
     for device in (None, foreign, authority.issue("expired", days=-5), revoked):
         assert await refused(listener, trusting(authority, device))
-    told = [(event, detail.rpartition(": ")[2]) for event, detail in notes.notes]
-    assert [event for event, _ in told] == ["refused"] * 4, "one line each"
-    assert [detail for _, detail in told][2:] == ["certificate has expired", "certificate revoked"]
+    assert notes.notes == [
+        ("refused", f"TLS: {words}")
+        for words in (
+            "the client showed no certificate, and this listener asks for one",
+            "the client's certificate is refused: unable to get local issuer certificate",
+            "the client's certificate is refused: certificate has expired",
+            "the client's certificate is refused: certificate revoked",
+        )
+    ], "one line each"
+    assert set(notes.parties) == {Party(address="127.0.0.1", listener="test")}
     assert not await refused(listener, trusting(authority, good))
     authority.revoke(revoked, good)
     tls.refresh()
     assert await refused(listener, trusting(authority, good)), "the new list counts at once"
     assert doors.broker.engine.roster.connected == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP was spoken to a listener with TLS"),
+        (wire.connect("c", 5), "what came is no TLS"),
+    ],
+)
+async def test_what_is_no_tls(authority: Authority, doors: Doors, first: bytes, words: str) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    stream = await Stream.to(listener)
+    stream.writer.write(first)
+    await stream.ended()
+    assert notes.notes == [("refused", f"TLS: {words}")]
 
 
 async def test_certificates_are_read_again(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
