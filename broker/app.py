@@ -215,13 +215,13 @@ class Node:
                 self.engine,
                 listener_door(settings, self.engine.limits),
                 settings.address,
-                TlsListener(listener_files(settings)) if settings.tls is not None else None,
+                TlsListener(listener_files(settings), settings.label) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
                 int(settings.mode, 8),
             )
             await listener.open()
         except TlsError as error:
-            raise StartError(f"listener {settings.label}: {error}") from None
+            raise StartError(f"listener {settings.label}: tls.{error.key}: {error}") from None
         except OSError as error:
             raise StartError(_why_not(settings.bind, error)) from None
         self._listeners.append(listener)

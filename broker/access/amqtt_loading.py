@@ -30,6 +30,8 @@ def check_plugin(name: str, config: dict[str, Any] | None) -> None:
         raise PluginsError(f"{name}: cannot be imported: {_deepest(error)}{extra}") from None
     if not isinstance(found, type) or not issubclass(found, BasePlugin):
         raise PluginsError(f"{name}: is no plugin: allowed are classes derived from amqtt's BasePlugin")
+    if not dataclasses.is_dataclass(found.Config):
+        raise PluginsError(f"{name}: its Config is no dataclass, as amqtt needs it")
     try:
         from_dict(data_class=found.Config, data=config or {}, config=Strictness(strict=True))
     except (DaciteError, TypeError) as error:

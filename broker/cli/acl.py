@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import typer
 
 from broker.access.acl import AclError, read_acl
 from broker.cli.common import fail
-from broker.ports import Action, Credentials
+from broker.ports import LOCAL, Action, Credentials
 from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import decode_topic, split_share, validate_filter
 
@@ -30,7 +31,9 @@ def check(
     topic: Annotated[str, typer.Option(help="A topic; a topic filter where the action is subscribe.")],
     user: Annotated[str | None, typer.Option(help="The user name; none: a client without one.")] = None,
     client: Annotated[str, typer.Option(help="The client identifier.")] = "",
-    address: Annotated[str, typer.Option(help="The client's IP address.")] = "127.0.0.1",
+    address: Annotated[
+        str, typer.Option(help="The client's IP address; local: of a Unix socket.")
+    ] = "127.0.0.1",
     listener: Annotated[str, typer.Option(help="The listener's name.")] = "",
     action: Annotated[
         Literal["publish", "subscribe", "receive"], typer.Option(help="What is asked.")
@@ -50,11 +53,20 @@ def check(
         fail(str(error))
     except ProtocolError as error:
         fail(f"--topic {topic!r}: {error.detail}")
+    if not _is_address(address):
+        fail(
+            f"--address {address!r}: allowed are an IP address such as 192.0.2.7, and `{LOCAL}` for a Unix socket"
+        )
     who = Credentials(client, user, None, address, listener)
     verdict = acl.verdict(who, Action(action), topic, qos, retain)
-    word = "allowed" if verdict.allowed else "denied"
-    if verdict.rule is None:
-        print(f"{word}: no line fits")
-    else:
-        print(f"{word} by {file}:{verdict.rule.line}: {verdict.rule.text}")
+    word = "allowed by" if verdict.allowed else "denied:" if verdict.rule is None else "denied by"
+    print(word, acl.told(verdict))
     raise SystemExit(0 if verdict.allowed else DENIED)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return text == LOCAL
+    return True

@@ -140,10 +140,16 @@ def test_command_explains(tmp_path: Path) -> None:
     )
     code, output = check(file, *joe, "--action", "subscribe", "--topic", "secret/#")
     assert (code, output.split(":")[0]) == (2, "denied by " + str(file))
-    assert check(file, *joe, "--topic", "log/joe", "--qos", "2") == (2, "denied: no line fits")
-    assert check(file, *joe, "--topic", "log/joe", "--retain") == (2, "denied: no line fits")
+    assert check(file, *joe, "--topic", "log/joe", "--qos", "2") == (2, f"denied: no line of {file} fits")
+    assert check(file, *joe, "--topic", "log/joe", "--retain") == (2, f"denied: no line of {file} fits")
     assert check(file, *joe, "--topic", "log/+")[0] == 1, "no topic name"
     assert check(tmp_path / "missing", "--topic", "a")[0] == 1
+    code, output = check(file, "--topic", "a", "--address", "nonsense")
+    assert (code, output) == (
+        1,
+        "geomq: --address 'nonsense': allowed are an IP address such as 192.0.2.7, and `local` for a Unix socket",
+    )
+    assert check(file, "--topic", "a", "--address", "local")[0] == 2
 
 
 # -- in a broker -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -165,7 +166,7 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     caplog.set_level(logging.INFO, "geomq.tls")
     doors = Doors(Broker())
     files = server(authority)
-    tls = TlsListener(files)
+    tls = TlsListener(files, "front")
     listener = await doors.open(tls=tls)
     old = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
     before = serial(old)
@@ -180,24 +181,68 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     third = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
     assert serial(third) == renewed.serial
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
-    assert "stay as they were" in caplog.text
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith(f"listener front: read again, for new connections: {files.certificate}")
+    assert second.startswith("listener front: certificates and lists stay as they were: tls.key: ")
     for stream in (old, new, third):
         await stream.close()
     await doors.close()
 
 
+def test_changed_revocation_list_is_told_as_what_it_is(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "geomq.tls")
+    crl = authority.revoke()
+    tls = TlsListener(
+        server(authority, ca=authority.certificate, crl=crl, client_certificate="required"), "devices"
+    )
+    authority.revoke(authority.issue("a"))
+    tls.refresh()
+    tls.refresh()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"listener devices: read again, for new connections: {crl}"]
+
+
 def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None:
     pair, other = authority.issue("server"), authority.issue("other")
     (tmp_path / "empty").touch()
-    for files, complaint in (
-        (TlsFiles(tmp_path / "missing", pair.key), "missing: No such file"),
-        (TlsFiles(pair.certificate, other.key), "KEY_VALUES_MISMATCH"),
-        (TlsFiles(tmp_path / "empty", pair.key), "a PEM certificate and its own"),
+    asked: dict[str, Any] = {"ca": authority.certificate, "client_certificate": "required"}
+    for files, key, complaint in (
+        (TlsFiles(tmp_path / "missing", pair.key), "certificate", "missing: No such file"),
+        (TlsFiles(pair.certificate, tmp_path / "missing"), "key", "missing: No such file"),
+        (TlsFiles(pair.certificate, other.key), "key", f"is not the private key of {pair.certificate}"),
+        (TlsFiles(tmp_path / "empty", pair.key), "certificate", "empty: holds no certificate: allowed: PEM"),
+        (TlsFiles(pair.certificate, tmp_path / "empty"), "key", "allowed: the private key of"),
+        (TlsFiles(pair.key, pair.key), "certificate", "holds no certificate"),
         (
-            TlsFiles(pair.certificate, pair.key, ca=tmp_path / "empty", client_certificate="required"),
-            "a PEM file with the authorities",
+            TlsFiles(pair.certificate, pair.key, **{**asked, "ca": tmp_path / "empty"}),
+            "ca",
+            "empty: holds no certificate: allowed: PEM with the certificates of the authorities",
+        ),
+        (
+            TlsFiles(pair.certificate, pair.key, crl=authority.certificate, **asked),
+            "crl",
+            "authority.pem: holds no revocation list: allowed: PEM with the lists (X509 CRL)",
+        ),
+        (
+            TlsFiles(pair.certificate, pair.key, names={"n": (pair.certificate, other.key)}),
+            "key",
+            "is not the private key of",
         ),
     ):
         with pytest.raises(TlsError) as caught:
             TlsListener(files)
+        assert caught.value.key == key
         assert complaint in str(caught.value)
+        ((place, told),) = files.problems()
+        assert place == (("names", "n", "key") if files.names else (key,))
+        assert complaint in told
+    many = TlsFiles(
+        tmp_path / "a", tmp_path / "b", {"n": (tmp_path / "c", tmp_path / "d")}, crl=tmp_path / "e"
+    )
+    assert [place for place, _ in many.problems()] == [
+        ("certificate",),
+        ("names", "n", "certificate"),
+        ("crl",),
+    ]
