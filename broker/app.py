@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import sqlite3
@@ -22,10 +21,11 @@ from broker.configured import listener_door, listener_files, listener_limits, no
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace
-from broker.net.listener import Listener
+from broker.net.listener import Listener, why_not_open
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
+from broker.observe.local_status import LocalStatus
 from broker.observe.sys_topics import SysTopics, resident_memory
 from broker.overload import Overload
 from broker.ports import Authority, Stage
@@ -79,6 +79,7 @@ class Node:
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
+        self._local_status: LocalStatus | None = None
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -86,8 +87,9 @@ class Node:
         """Start every part; StartError says what is in the way, with whatever had started stopped again."""
         loop = self._loop
         try:
-            if self.config.durability == "commit" or self.config.plugins.store:
-                self._folder = _take_folder(self.config.node.data)
+            self._folder = _take_folder(
+                self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
+            )
             self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
@@ -100,6 +102,7 @@ class Node:
                 await self._open_mesh(loop)
             for settings in self.config.listeners:
                 await self._open_listener(settings)
+            await self._open_status()
             self._ticker = loop.create_task(self._tick_forever(loop))
         except BaseException:
             await self.stop()
@@ -223,13 +226,25 @@ class Node:
         except TlsError as error:
             raise StartError(f"listener {settings.label}: tls.{error.key}: {error}") from None
         except OSError as error:
-            raise StartError(_why_not(settings.bind, error)) from None
+            raise StartError(why_not_open(settings.bind, error)) from None
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
             place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
+
+    async def _open_status(self) -> None:
+        """The socket that `geomq status` asks: a node serves without it, too."""
+        if self._folder is None:
+            return
+        local = LocalStatus(self.config.node.data, self.status)
+        try:
+            await local.open()
+        except OSError as error:
+            logger.warning("`geomq status` cannot ask this node: node.data: %s", error.strerror or error)
+        else:
+            self._local_status = local
 
     def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
@@ -339,6 +354,8 @@ class Node:
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
+        if self._local_status is not None:
+            self._local_status.close()
         for listener in self._listeners:
             listener.close()
         if self._ticker is not None:
@@ -467,17 +484,12 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
     )
 
 
-def _take_folder(path: Path) -> DataFolder:
+def _take_folder(path: Path, needed: bool) -> DataFolder | None:
+    """The node's folder; one that keeps nothing there does without it where it has to."""
     try:
         return DataFolder(path)
     except FolderError as error:
-        raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
-
-
-def _why_not(bind: str, error: OSError) -> str:
-    """Why an address cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"
-    if error.errno == errno.EACCES:
-        return f"cannot listen on {bind}: ports below 1024 need privileges"
-    return f"cannot listen on {bind}: {error.strerror or error}"
+        if needed:
+            raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
+        logger.warning("`geomq status` and `geomq reload` cannot reach this node: node.data: %s", error)
+        return None

@@ -22,6 +22,7 @@ from broker.cli.asking import (
     NamespaceOption,
     TimeoutOption,
     ask,
+    ask_local,
     ask_status,
     way_in,
 )
@@ -175,8 +176,12 @@ def status(
     config: ConfigOption = None,
     timeout: TimeoutOption = 5.0,
 ) -> None:
-    """Print what every node of the mesh says about itself, as JSON."""
-    print(json.dumps(ask_status(config, connect, namespace, timeout), indent=2))
+    """Print what the node says about itself, as JSON; every node of the mesh where it is in one."""
+    if connect is None and namespace is None and not load_config(config).mesh.enabled:
+        nodes = ask_local(load_config(config).node.data, timeout)
+    else:
+        nodes = ask_status(config, connect, namespace, timeout)
+    print(json.dumps(nodes, indent=2))
 
 
 def _moment(text: str | None, now: float) -> float | None:
