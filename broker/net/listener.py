@@ -18,6 +18,7 @@ from broker.engine import Engine
 from broker.net.door import Door
 from broker.net.protocol import MqttProtocol
 from broker.net.proxy import ProxyError, read_header
+from broker.net.shown import note_of
 from broker.net.tls import TlsListener
 from broker.net.websocket import WebSocketProtocol
 from broker.ports import LOCAL
@@ -205,7 +206,8 @@ class Listener:
 def _why(error: Exception) -> str:
     """What went wrong before the first packet, in a line."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: the client's certificate is refused: {error.verify_message}"
+        about = note_of(error)
+        return f"TLS: the client's certificate is refused: {error.verify_message}{about and f' ({about})'}"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)
         return f"TLS: {_TLS_WORDS.get(reason) or reason.replace('_', ' ').lower()}"

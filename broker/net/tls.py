@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from broker.net.shown import remember
+
 logger = logging.getLogger("geomq.tls")
 
 Stamp = tuple[int, int]
@@ -64,9 +66,8 @@ class TlsFiles:
 
 
 class TlsListener:
-    """The context that a listener is opened with, which hands each new connection on to the newest one.
-
-    ``name`` is the listener's. TlsError where the files cannot be used at the start; later the old ones stay in use,
+    """A listener's TLS: :attr:`context` is for the next connection. ``name`` is the listener's.
+    TlsError where the files cannot be used at the start; later the old ones stay in use,
     and the log says why.
     """
 
@@ -74,9 +75,9 @@ class TlsListener:
         self._files = files
         self._name = name
         self._stamps = self._look()
-        self._contexts = _contexts(files)
-        self.context = _context(files, files.certificate, files.key)
-        self.context.sni_callback = self._choose
+        self.context = _context_by_name(files)
+        """Another one when files have changed: sessions of the one before cannot be resumed, so that every client is
+        checked by the new lists."""
 
     def refresh(self) -> None:
         """Read the files again where one has changed. Called about once a second."""
@@ -86,7 +87,7 @@ class TlsListener:
         changed = ", ".join(str(path) for path, stamp in stamps.items() if stamp != self._stamps[path])
         self._stamps = stamps
         try:
-            self._contexts = _contexts(self._files)
+            self.context = _context_by_name(self._files)
         except TlsError as error:
             logger.error(
                 "listener %s: certificates and lists stay as they were: tls.%s: %s",
@@ -96,10 +97,6 @@ class TlsListener:
             )
         else:
             logger.info("listener %s: read again, for new connections: %s", self._name, changed)
-
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        contexts = self._contexts
-        connection.context = contexts.get((name or "").lower(), contexts[""])
 
     def _look(self) -> dict[Path, Stamp]:
         return {path: _stamp(path) for path in self._files.all()}
@@ -113,12 +110,19 @@ def _stamp(path: Path) -> Stamp:
     return (status.st_mtime_ns, status.st_size)
 
 
-def _contexts(files: TlsFiles) -> dict[str, ssl.SSLContext]:
-    """Server name -> context; the empty name for all others."""
-    found = {"": _context(files, files.certificate, files.key)}
-    for name, (certificate, key) in files.names.items():
-        found[name.lower()] = _context(files, certificate, key)
-    return found
+def _context_by_name(files: TlsFiles) -> ssl.SSLContext:
+    """A context that has the certificate for the server name that a client asks for."""
+    named = {name.lower(): _context(files, *pair) for name, pair in files.names.items()}
+    context = _context(files, files.certificate, files.key)
+
+    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        found = named.get((name or "").lower())
+        if found is not None:
+            connection.context = found
+
+    if named:
+        context.sni_callback = choose
+    return context
 
 
 def _context(files: TlsFiles, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -136,6 +140,7 @@ def _context(files: TlsFiles, certificate: Path, key: Path) -> ssl.SSLContext:
                 _trust(context, part, path)
         if files.crl is not None:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+        remember(context)
     return context
 
 

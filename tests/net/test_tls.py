@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -116,8 +118,9 @@ async def refused(listener: object, context: ssl.SSLContext) -> bool:
     return False
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_missing_foreign_expired_and_revoked_certificates(
-    authority: Authority, doors: Doors, tmp_path: Path
+    authority: Authority, doors: Doors, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     good, revoked = authority.issue("good"), authority.issue("revoked")
     crl = authority.revoke(revoked)
@@ -126,16 +129,21 @@ async def test_missing_foreign_expired_and_revoked_certificates(
     notes = doors.broker.engine.audit.journal = Notes()
     listener = await doors.open(tls=tls, identity="common_name")
     (tmp_path / "foreign").mkdir()
-    foreign = Authority(tmp_path / "foreign").issue("good")
-    for device in (None, foreign, authority.issue("expired", days=-5), revoked):
-        assert await refused(listener, trusting(authority, device))
+    foreign = Authority(tmp_path / "foreign", "foreign").issue("good")
+    expired = authority.issue("old", days=-5)
+    for device in (None, foreign, expired, revoked):
+        context = trusting(authority, device)
+        context.maximum_version = version
+        assert await refused(listener, context)
+    refusal = "TLS: the client's certificate is refused"
     assert notes.notes == [
-        ("refused", f"TLS: {words}")
+        ("refused", words)
         for words in (
-            "the client showed no certificate, and this listener asks for one",
-            "the client's certificate is refused: unable to get local issuer certificate",
-            "the client's certificate is refused: certificate has expired",
-            "the client's certificate is refused: certificate revoked",
+            "TLS: the client showed no certificate, and this listener asks for one",
+            f"{refusal}: unable to get local issuer certificate "
+            f"(subject 'CN=good', issuer 'CN=foreign', serial {foreign.serial:x})",
+            f"{refusal}: certificate has expired (subject 'CN=old', issuer 'CN=authority', serial {expired.serial:x})",
+            f"{refusal}: certificate revoked (subject 'CN=revoked', issuer 'CN=authority', serial {revoked.serial:x})",
         )
     ], "one line each"
     assert set(notes.parties) == {Party(address="127.0.0.1", listener="test")}
@@ -144,6 +152,40 @@ async def test_missing_foreign_expired_and_revoked_certificates(
     tls.refresh()
     assert await refused(listener, trusting(authority, good)), "the new list counts at once"
     assert doors.broker.engine.roster.connected == 0
+
+
+async def test_revoked_client_does_not_come_back_by_resuming_its_session(
+    authority: Authority, doors: Doors
+) -> None:
+    device = authority.issue("device")
+    files = server(authority, ca=authority.certificate, crl=authority.revoke(), client_certificate="required")
+    tls = TlsListener(files)
+    listener = await doors.open(tls=tls, identity="common_name")
+    host, port = listener.addresses[0]
+
+    def converse(
+        context: ssl.SSLContext, session: ssl.SSLSession | None
+    ) -> tuple[ssl.SSLSession | None, bool]:
+        with (
+            socket.create_connection((host, int(port)), 10) as sock,
+            context.wrap_socket(sock, server_hostname="localhost", session=session) as stream,
+        ):
+            stream.sendall(wire.connect("c", 5))
+            assert stream.recv(1) == b"\x20"
+            return stream.session, bool(stream.session_reused)
+
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = trusting(authority, device)
+        context.maximum_version = version
+        authority.revoke()
+        tls.refresh()
+        session, _ = await asyncio.to_thread(converse, context, None)
+        session, resumed = await asyncio.to_thread(converse, context, session)
+        assert resumed, "while nothing has changed, sessions are resumed"
+        authority.revoke(device)
+        tls.refresh()
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            await asyncio.to_thread(converse, context, session)
 
 
 @pytest.mark.parametrize(
