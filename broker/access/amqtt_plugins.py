@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session
 
 from broker.access.amqtt_loading import PluginsError, check_plugin, reason_of
+from broker.access.amqtt_special import JWT, LDAP, expired_token, unfit_for_ldap
 from broker.ports import Action, Certificate, Credentials
 
 logger = logging.getLogger("geomq.access")
@@ -34,10 +36,6 @@ _ACTIONS = {
     Action.RECEIVE: AmqttAction.RECEIVE,
 }
 
-_LDAP = "amqtt.contrib.ldap"
-_LDAP_SIGNS = frozenset("*()\\\0")
-"""What means something in a search filter (RFC 4515, 3): amqtt puts the user name into one as it is."""
-
 
 class Login(NamedTuple):
     """What the plugins say about a client: None where none has a say. ``why`` tells the operator of a no."""
@@ -55,7 +53,9 @@ class _Plugin:
         self.name = name
         self.manager = manager
         (loaded,) = manager.plugins
-        self.is_ldap = any(kind.__module__ == _LDAP for kind in type(loaded).__mro__)
+        modules = {kind.__module__ for kind in type(loaded).__mro__}
+        self.is_ldap = LDAP in modules
+        self.is_jwt = JWT in modules
         self._failure = ""
 
     async def authenticate(self, session: Session) -> bool | None:
@@ -116,7 +116,7 @@ class AmqttPlugins:
         """Load the plugins and let them prepare themselves; PluginsError names the one that cannot be used."""
         # They write down lines of password files, and what was wrong with a password.
         logging.getLogger(_LOGGER).setLevel(logging.ERROR)
-        logging.getLogger("amqtt").setLevel(logging.WARNING)
+        logging.getLogger("amqtt").setLevel(logging.ERROR)
         self._thread.start()
         try:
             for name, config in self._configured.items():
@@ -211,7 +211,7 @@ class AmqttPlugins:
     async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> tuple[bool | None, str]:
         """One plugin's answer, and the words for a no."""
         if plugin.is_ldap:
-            unfit = _unfit_for_ldap(session, login)
+            unfit = unfit_for_ldap(session, login)
             if unfit:
                 return False, f"{plugin.name} is not asked: {unfit}"
         try:
@@ -222,7 +222,7 @@ class AmqttPlugins:
             plugin.failed(type(error).__name__)
             return False, f"{plugin.name} failed: {type(error).__name__}"
         plugin.failed("")
-        return answer, "" if answer else f"{plugin.name} says no"
+        return answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login)
 
 
 async def _every(questions: Any) -> list[tuple[bool | None, str]]:
@@ -239,20 +239,13 @@ async def _until_yes(questions: Any) -> list[tuple[bool | None, str]]:
     return answers
 
 
+def _more(plugin: _Plugin, session: Session, login: bool) -> str:
+    expired = expired_token(session.password or "", time.time()) if plugin.is_jwt and login else ""
+    return expired and f": {expired}"
+
+
 def _names(plugins: list[_Plugin]) -> str:
     return ", ".join(plugin.name for plugin in plugins)
-
-
-def _unfit_for_ldap(session: Session, login: bool) -> str:
-    """Why amqtt's LDAP plugins must not see a client; empty where they may."""
-    if not session.username:
-        return "no user name"
-    if _LDAP_SIGNS & set(session.username):
-        return "the user name holds one of *()\\ or NUL, which a search filter would take for a pattern"
-    if login and not session.password:
-        # RFC 4513, 5.1.2: a bind with a name and no password succeeds at some servers, and proves nothing.
-        return "the password is empty"
-    return ""
 
 
 class _ShownCertificate:

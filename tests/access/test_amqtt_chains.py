@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +14,11 @@ import jwt
 import pytest
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from argon2 import PasswordHasher
+from hypothesis import given
+from hypothesis import strategies as st
 
-from broker.access.amqtt_plugins import AmqttPlugins, _Plugin, _session, _unfit_for_ldap
+from broker.access.amqtt_plugins import AmqttPlugins, _Plugin, _session
+from broker.access.amqtt_special import expired_token, unfit_for_ldap
 from broker.access.gate import Gate
 from broker.ports import Action, Credentials
 from tests.access.test_amqtt_plugins import login, until
@@ -75,6 +80,32 @@ async def test_all_is_the_default(file_and_jwt: dict[str, dict[str, Any] | None]
     async with guarded(AmqttPlugins(file_and_jwt)) as broker:
         assert await login(broker, "joe", b"secret") == 0x86
         assert told(broker) == [("refused", f"0x86, {JWT} says no")]
+
+
+async def test_expired_token_is_told_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    async with guarded(AmqttPlugins({JWT: {"secret_key": KEY, "user_claim": "sub"}})) as broker:
+        old = jwt.encode({"sub": "joe", "exp": 1_000_000_000}, KEY, algorithm="HS256")
+        assert await login(broker, "joe", old.encode()) == 0x86
+        assert await login(broker, "joe", jwt.encode({"sub": "ann"}, KEY, algorithm="HS256").encode()) == 0x86
+        assert told(broker) == [
+            ("refused", f"0x86, {JWT} says no: the token's time was over at 2001-09-09T01:46:40+00:00"),
+            ("refused", f"0x86, {JWT} says no"),
+        ]
+    assert old not in caplog.text
+
+
+@given(
+    token=st.text(max_size=100)
+    | st.binary(max_size=60).map(lambda raw: f"a.{base64.b64encode(raw).decode()}.c")
+)
+def test_anything_may_stand_in_the_place_of_a_token(token: str) -> None:
+    assert isinstance(expired_token(token, 0.0), str)
+
+
+@pytest.mark.parametrize("expires", ["soon", None, True, [], 1e300, -1e300, float("nan"), 10**400])
+def test_tokens_that_expire_at_no_time(expires: object) -> None:
+    payload = base64.urlsafe_b64encode(json.dumps({"exp": expires}).encode()).decode()
+    assert expired_token(f"a.{payload}.c", 0.0) == ""
 
 
 class Open(BaseAuthPlugin):
@@ -186,7 +217,7 @@ async def test_who_is_never_shown_to_the_directory(
     username: str | None, password: bytes | None, unfit: str
 ) -> None:
     session = _session(Credentials("c", username, password, "192.0.2.1", "test"))
-    found = _unfit_for_ldap(session, login=True)
+    found = unfit_for_ldap(session, login=True)
     assert found.startswith(unfit)
     assert bool(found) == bool(unfit)
     asked: list[str | None] = []

@@ -37,7 +37,7 @@ TIMEOUT = 10
 @asynccontextmanager
 async def guarded(plugins: dict[str, Any], **gate: Any) -> AsyncIterator[Broker]:
     """A broker whose gate asks these plugins."""
-    loaded = AmqttPlugins(plugins)
+    loaded = AmqttPlugins(plugins, logins=gate.pop("logins", "all"))
     await loaded.start()
     found = Gate(plugins=loaded, **gate)
     yield Broker(found)
@@ -230,6 +230,16 @@ async def test_ldap(tmp_path: Path, unused_tcp_port: int) -> None:
             assert await login(broker, "joe", b"secret") == 0
             assert await login(broker, "joe", b"wrong") == 0x86
             assert await login(broker, "ann", b"secret") == 0x86
+            assert await login(broker, "*", b"secret") == 0x86, "would find joe"
+            assert await login(broker, "joe)(cn=*", b"secret") == 0x86
+            assert await login(broker, "joe", b"") == 0x86
+        file = tmp_path / "passwords"
+        file.write_text(f"ann:{PasswordHasher().hash('hers')}\n")
+        first = {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(file)}}
+        async with guarded(first | plugins, logins="any") as broker:
+            assert await login(broker, "ann", b"hers") == 0, "the file knows her"
+            assert await login(broker, "joe", b"secret") == 0, "else the directory is asked"
+            assert await login(broker, "joe", b"hers") == 0x86
     finally:
         server.terminate()
         server.wait(10)
