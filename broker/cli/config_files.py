@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from broker.config import NodeConfig
 from broker.config.access import AccessSection
 from broker.config.base import Mistake
 from broker.configured import listener_files
-from broker.net.tls import TlsFiles
+from broker.net.tls import TlsFiles, tls_problems
 
 Key = tuple[str | int, ...]
 
@@ -46,7 +47,7 @@ def _socket(key: Key, path: Any) -> Iterator[Mistake]:
 
 
 def _tls(key: Key, files: TlsFiles) -> Iterator[Mistake]:
-    for part, text in files.problems():
+    for part, text in tls_problems(files, datetime.now(UTC)):
         yield Mistake((*key, *part), text)
 
 

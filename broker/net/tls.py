@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -40,29 +41,39 @@ class TlsFiles:
     client_certificate: Literal["none", "optional", "required"] = "none"
     minimum: Literal["1.2", "1.3"] = "1.2"
 
-    def problems(self) -> list[tuple[tuple[str, ...], str]]:
-        """Everything that is wrong with the files, each with the setting's place below `tls`; they are only read."""
-        found: list[tuple[tuple[str, ...], str]] = []
-        pairs: dict[tuple[str, ...], tuple[Path, Path]] = {(): (self.certificate, self.key)}
-        pairs |= {("names", name): pair for name, pair in self.names.items()}
-        for where, pair in pairs.items():
-            try:
-                _load(_empty(), *pair)
-            except TlsError as error:
-                found.append(((*where, error.key), str(error)))
-        for key, path in (("ca", self.ca), ("crl", self.crl)):
-            if path is not None:
-                try:
-                    _trust(_empty(), key, path)
-                except TlsError as error:
-                    found.append(((key,), str(error)))
-        return found
-
     def all(self) -> list[Path]:
         """Every file."""
         pairs = [(self.certificate, self.key), *self.names.values()]
         extra = [path for path in (self.ca, self.crl) if path is not None]
         return [path for pair in pairs for path in pair] + extra
+
+
+def tls_problems(files: TlsFiles, now: datetime) -> list[tuple[tuple[str, ...], str]]:
+    """Everything that is wrong with files, each with the setting's place below `tls`; they are only read.
+
+    Here it is also told what a node would start with, to no avail: what has expired by ``now``, a time with its zone.
+    """
+    from broker.net.validity import certificate_misfit, list_misfit
+
+    found: list[tuple[tuple[str, ...], str]] = []
+    pairs: dict[tuple[str, ...], tuple[Path, Path]] = {(): (files.certificate, files.key)}
+    pairs |= {("names", name): pair for name, pair in files.names.items()}
+    for where, pair in pairs.items():
+        try:
+            _load(_empty(), *pair)
+        except TlsError as error:
+            found.append(((*where, error.key), str(error)))
+        else:
+            found.append(((*where, "certificate"), certificate_misfit(pair[0], now)))
+    for key, path in (("ca", files.ca), ("crl", files.crl)):
+        if path is not None:
+            try:
+                _trust(_empty(), key, path)
+            except TlsError as error:
+                found.append(((key,), str(error)))
+            else:
+                found.append(((key,), list_misfit(path, now) if key == "crl" else ""))
+    return [(place, text) for place, text in found if text]
 
 
 class TlsListener:

@@ -8,6 +8,8 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import pytest
 from cryptography import x509
 
 from broker.access.gate import Gate
-from broker.net.tls import TlsError, TlsFiles, TlsListener
+from broker.net.tls import TlsError, TlsFiles, TlsListener, tls_problems
 from broker.ports import Party
 from tests.engine.harness import Broker
-from tests.net.certificates import LOCALHOST, Authority, Pair
+from tests.net.certificates import LOCALHOST, NOW, Authority, Pair
 from tests.net.doors import Doors, Notes, Stream
 from tests.protocol import wire
 
@@ -277,14 +279,31 @@ def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None
             TlsListener(files)
         assert caught.value.key == key
         assert complaint in str(caught.value)
-        ((place, told),) = files.problems()
+        ((place, told),) = tls_problems(files, NOW)
         assert place == (("names", "n", "key") if files.names else (key,))
         assert complaint in told
     many = TlsFiles(
         tmp_path / "a", tmp_path / "b", {"n": (tmp_path / "c", tmp_path / "d")}, crl=tmp_path / "e"
     )
-    assert [place for place, _ in many.problems()] == [
+    assert [place for place, _ in tls_problems(many, NOW)] == [
         ("certificate",),
         ("names", "n", "certificate"),
         ("crl",),
     ]
+
+
+def test_files_that_are_good_and_serve_nobody(authority: Authority) -> None:
+    old = authority.issue("old", days=-5)
+    crl = authority.revoke(old)
+    files = server(authority, ca=authority.certificate, crl=crl, client_certificate="required")
+    assert tls_problems(files, NOW) == []
+    expired = tls_problems(replace(files, certificate=old.certificate, key=old.key), NOW)
+    day = (NOW - timedelta(days=5)).date().isoformat()
+    assert expired == [
+        (("certificate",), f"{old.certificate}: has expired on {day}: a certificate that is valid is needed")
+    ]
+    later = tls_problems(files, NOW + timedelta(days=31))
+    assert [place for place, _ in later] == [("certificate",), ("crl",)]
+    assert "a list has expired on" in later[1][1]
+    early = tls_problems(files, NOW - timedelta(days=21))
+    assert "is valid from" in early[0][1]
