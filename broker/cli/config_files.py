@@ -23,7 +23,6 @@ _LONGEST_SOCKET = 107
 
 def file_mistakes(config: NodeConfig) -> Iterator[Mistake]:
     """Open every file that is named, and import every plugin; nothing is started, and nobody is asked."""
-    yield from _access(("access",), config.access)
     for at, listener in enumerate(config.listeners):
         here: Key = ("listeners", at)
         if listener.is_unix:
@@ -32,6 +31,7 @@ def file_mistakes(config: NodeConfig) -> Iterator[Mistake]:
             yield from _tls((*here, "tls"), listener_files(listener))
         if listener.access is not None:
             yield from _access((*here, "access"), listener.access)
+    yield from _access(("access",), config.access)
     tls = config.mesh.tls
     if tls is not None:
         yield from _tls(("mesh", "tls"), TlsFiles(tls.certificate, tls.key, ca=tls.ca))

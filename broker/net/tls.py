@@ -63,6 +63,8 @@ def tls_problems(files: TlsFiles, now: datetime) -> list[tuple[tuple[str, ...], 
             _load(_empty(), *pair)
         except TlsError as error:
             found.append(((*where, error.key), str(error)))
+            if error.key == "certificate":
+                found.append(((*where, "key"), _unreadable(pair[1])))
         else:
             found.append(((*where, "certificate"), certificate_misfit(pair[0], now)))
     for key, path in (("ca", files.ca), ("crl", files.crl)):
@@ -202,7 +204,14 @@ def _holds(path: Path, kind: str) -> bool:
 
 
 def _check_readable(key: str, path: Path) -> None:
+    text = _unreadable(path)
+    if text:
+        raise TlsError(key, text)
+
+
+def _unreadable(path: Path) -> str:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise TlsError(key, f"{path}: {error.strerror}") from None
+        return f"{path}: {error.strerror}: a file that can be read is needed"
+    return ""

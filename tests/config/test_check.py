@@ -63,6 +63,17 @@ plugins:
     status, found = check(file)
     assert status == 1
     expected = [
+        (
+            "6",
+            "listeners[0].tls.key",
+            f"{tmp_path}/other.key: is not the private key of {tmp_path}/server.pem",
+        ),
+        ("11", "listeners[0].tls.names.eu.example.org.certificate", f"{tmp_path}/gone.pem: No such file"),
+        ("11", "listeners[0].tls.names.eu.example.org.key", f"{tmp_path}/gone.key: No such file"),
+        ("8", "listeners[0].tls.ca", f"{tmp_path}/users: holds no certificate: allowed: PEM with"),
+        ("9", "listeners[0].tls.crl", f"{tmp_path}/server.pem: holds no revocation list: allowed: PEM with"),
+        ("12", "listeners[1].bind", f"unix:{tmp_path}/nowhere/geomq.sock: {tmp_path}/nowhere is no folder"),
+        ("15", "listeners[1].access.amqtt.nowhere.Plugin", "cannot be imported: No module named 'nowhere'"),
         ("17", "access.users", f"{tmp_path}/users:1: neither an argon2 hash nor"),
         ("18", "access.acl", f"{tmp_path}/acl.txt:2: 'everything' is no action: allowed are publish"),
         ("18", "access.acl", f"{tmp_path}/acl.txt:3: 'wish' is no action"),
@@ -76,16 +87,6 @@ plugins:
             "access.amqtt.amqtt.plugins.authentication.FileAuthPlugin.password_file",
             f"{tmp_path}/passwords: No such file",
         ),
-        (
-            "6",
-            "listeners[0].tls.key",
-            f"{tmp_path}/other.key: is not the private key of {tmp_path}/server.pem",
-        ),
-        ("11", "listeners[0].tls.names.eu.example.org.certificate", f"{tmp_path}/gone.pem: No such file"),
-        ("8", "listeners[0].tls.ca", f"{tmp_path}/users: holds no certificate: allowed: PEM with"),
-        ("9", "listeners[0].tls.crl", f"{tmp_path}/server.pem: holds no revocation list: allowed: PEM with"),
-        ("12", "listeners[1].bind", f"unix:{tmp_path}/nowhere/geomq.sock: {tmp_path}/nowhere is no folder"),
-        ("15", "listeners[1].access.amqtt.nowhere.Plugin", "cannot be imported: No module named 'nowhere'"),
         ("23", "mesh.tls.ca", f"{tmp_path}/server.key: holds no certificate"),
         ("27", "plugins.ingress[1]", f"gone: {tmp_path}/gone.wasm: "),
         ("29", "plugins.egress[0]", f"broken: {tmp_path}/broken.wasm: "),
