@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SYSTEM = "topics below $SYS are the node's own"
 """Why nobody may publish there."""
+_LONGEST = 256
+"""Characters of a topic that are shown."""
 
 
 class Audit:
@@ -53,8 +55,9 @@ class Audit:
             why = SYSTEM
         else:
             why = self._authority.why_not(who, action, topic, qos, retain)
+        shown = repr(topic if len(topic) <= _LONGEST else topic[: _LONGEST - 1] + "…")
         flags = f"QoS {qos}, retain {int(retain)}" if action is Action.PUBLISH else f"QoS {qos}"
-        self.journal.note("denied", _party(who), f"{what or f'{action} to'} {topic!r}, {flags}: {why}")
+        self.journal.note("denied", _party(who), f"{what or f'{action} to'} {shown}, {flags}: {why}")
 
 
 def _party(credentials: Credentials) -> Party:

@@ -29,6 +29,7 @@ Ask = Callable[["_Plugin"], Awaitable[bool | None]]
 _LOGGER = "geomq.amqtt"
 _TIMEOUT = 10.0
 """Seconds for which a plugin is waited for; then its answer is no."""
+_GRACE = 1.0
 
 _ACTIONS = {
     Action.PUBLISH: AmqttAction.PUBLISH,
@@ -191,13 +192,14 @@ class AmqttPlugins:
     ) -> tuple[bool | None, str]:
         """(what they say together, what speaks against it)."""
         questions = (self._answer(plugin, session, ask, login) for plugin in asked)
-        # One after the other may take each of them its time.
-        patience = _TIMEOUT * len(asked) if need == "any" else _TIMEOUT
+        # One after the other may take each of them its time; a bit more, so that the one that is late is named.
+        patience = _TIMEOUT * (len(asked) if need == "any" else 1) + _GRACE
         try:
             answers = await self._call(
                 _until_yes(questions) if need == "any" else _every(questions), patience
             )
         except TimeoutError:
+            # Only one that does not await what it waits for comes to this.
             return False, f"no answer of {_names(asked)} within {patience:g} s"
         said = {
             plugin: answer for plugin, answer in zip(asked, answers, strict=False) if answer[0] is not None

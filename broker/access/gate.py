@@ -156,7 +156,8 @@ class Gate:
     def _as_anonymous(self, credentials: Credentials) -> Decision:
         if credentials.listener in self._anonymous:
             return Decision(0)
-        return Decision(Reason.NOT_AUTHORIZED, why="no user name, and this listener asks for one")
+        unread = " (the client's certificate has none that is read here)" if credentials.certificate else ""
+        return Decision(Reason.NOT_AUTHORIZED, why=f"no user name, and this listener asks for one{unread}")
 
     def _noted(self, credentials: Credentials, decision: Decision) -> Decision:
         """Remember how a login ended."""

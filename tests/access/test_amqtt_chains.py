@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -172,6 +174,44 @@ async def test_any_asks_in_order_and_survives_one_that_fails() -> None:
     async with guarded(AmqttPlugins({f"{HERE}.Silent": {}})) as broker:
         assert await login(broker, "joe", b"x") == 0x86
         assert told(broker) == [("refused", f"0x86, no plugin knows the client: {HERE}.Silent")]
+
+
+class Late(Open):
+    """Never answers."""
+
+    async def authenticate(self, *, session: Any) -> bool | None:
+        await asyncio.Event().wait()
+        return True
+
+
+class Blocking(Open):
+    """Waits without awaiting."""
+
+    async def authenticate(self, *, session: Any) -> bool | None:
+        time.sleep(1.0)
+        return True
+
+
+@pytest.mark.parametrize("need", ["all", "any"])
+async def test_plugin_that_is_late_is_named(need: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.access.amqtt_plugins._TIMEOUT", 0.1)
+    late: dict[str, dict[str, Any] | None] = {f"{HERE}.Late": {}, f"{HERE}.Silent": {}}
+    async with guarded(AmqttPlugins(late, logins=need)) as broker:
+        assert await login(broker, "joe", b"x") == 0x86
+        assert told(broker) == [("refused", f"0x86, {HERE}.Late failed: TimeoutError")]
+    if need == "any":
+        async with guarded(AmqttPlugins({**late, f"{HERE}.Open": {}}, logins=need)) as broker:
+            assert await login(broker, "joe", b"x") == 0, "the one behind it is asked"
+
+
+async def test_plugin_that_blocks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins = AmqttPlugins({f"{HERE}.Blocking": {}})
+    async with guarded(plugins) as broker:
+        monkeypatch.setattr("broker.access.amqtt_plugins._TIMEOUT", 0.1)
+        monkeypatch.setattr("broker.access.amqtt_plugins._GRACE", 0.1)
+        assert await login(broker, "joe", b"x") == 0x86
+        assert told(broker) == [("refused", f"0x86, no answer of {HERE}.Blocking within 0.2 s")]
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

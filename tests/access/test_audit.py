@@ -14,6 +14,7 @@ from scramp import ScramClient
 from broker.access.gate import Gate
 from broker.access.users import SCRAM, make_user, write_users
 from broker.observe.journal import AuditLog
+from broker.ports import Certificate
 from broker.ports import Peer as Origin
 from tests.access.test_gate import answered
 from tests.engine.harness import Broker, Peer
@@ -134,6 +135,22 @@ async def test_denials_name_the_line(broker: Broker, lines: Any, tmp_path: Path)
             f"subscribe to 'office/#', QoS 1: no line of {acl} fits",
         )
     ]
+
+
+async def test_long_topics_are_cut(broker: Broker, lines: Any) -> None:
+    peer = await joe(broker)
+    peer.publish("x" * 60_000, qos=1)
+    (line,) = lines()
+    assert len(line) < 600
+    assert "xxx…', QoS 1" in line
+
+
+async def test_certificate_without_the_name_that_is_read(broker: Broker, lines: Any) -> None:
+    peer = broker.peer(HERE._replace(certificate=Certificate(b"der", None)))
+    peer.send(wire.connect("c", 5))
+    assert await answered(peer) == 0x87
+    (line,) = lines()
+    assert line.endswith("asks for one (the client's certificate has none that is read here)")
 
 
 async def test_wills_and_subscriptions_that_end(broker: Broker, lines: Any, tmp_path: Path) -> None:
