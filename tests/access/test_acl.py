@@ -152,6 +152,37 @@ def test_command_explains(tmp_path: Path) -> None:
     assert check(file, "--topic", "a", "--address", "local")[0] == 2
 
 
+def test_command_finds_the_list_of_the_listener(tmp_path: Path) -> None:
+    (tmp_path / "acl.txt").write_text("allow all #\n")
+    (tmp_path / "guests.txt").write_text("allow subscribe open/#\n")
+    config = tmp_path / "node.yaml"
+    config.write_text("""
+listeners:
+  - {name: front}
+  - {name: guests, bind: "127.0.0.1:1884", access: {acl: guests.txt}}
+  - {name: open, bind: "127.0.0.1:1885", access: {}}
+access: {acl: acl.txt}
+""")
+
+    def asked(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["acl", "check", "--config", str(config), *arguments])
+        return result.exit_code, result.output.strip()
+
+    assert asked("--topic", "a") == (0, f"allowed by {tmp_path}/acl.txt:1: allow all #")
+    assert asked("--topic", "a", "--listener", "front")[0] == 0
+    assert asked("--topic", "a", "--listener", "guests") == (
+        2,
+        f"denied: no line of {tmp_path}/guests.txt fits",
+    )
+    assert asked("--topic", "$SYS/x") == (2, "denied: topics below $SYS are the node's own")
+    code, output = asked("--topic", "a", "--listener", "open")
+    assert (code, output.startswith("geomq: listeners[2].access.acl names no access list")) == (1, True)
+    assert asked("--topic", "a", "--listener", "back") == (
+        1,
+        "geomq: --listener 'back': allowed are front, guests, open",
+    )
+
+
 # -- in a broker -------------------------------------------------------------------------------------------
 
 
