@@ -185,7 +185,8 @@ class Handshake:
         connection = self._connection
         assert self._connect is not None
         if step.reason:
-            if connection.credentials is not None:
+            if connection.credentials is not None and step.username is not None:
+                # Nobody has proven anything: it is whom the refusal is about.
                 connection.credentials = connection.credentials._replace(username=step.username)
             connection.refuse(step.reason, f"{self._method}: {step.why or 'failed'}")
         elif step.done:
