@@ -118,7 +118,7 @@ class Connection(Publisher):
             self.handle(arrived, now)
         elif arrived and self.state is State.NEW:
             if self._handshake is None:
-                self._handshake = Handshake(self)
+                self._handshake = Handshake(self, chunk)
             self._handshake.receive(arrived, now)
 
     def handle(self, arrived: list[Any], now: float) -> None:
@@ -312,9 +312,11 @@ class Connection(Publisher):
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def refuse(self, reason: int) -> None:
-        """Answer CONNECT with a refusal and close."""
+    def refuse(self, reason: int, why: str = "") -> None:
+        """Answer CONNECT with a refusal and close; ``why`` is for the operator."""
         self.stats.limited_bans += reason == Reason.BANNED
+        if why:
+            self.engine.note("refused", self, f"0x{reason:02x}, {why}")
         self.turn_away(encode.connack(self.version, False, reason, {}))
 
     def turn_away(self, answer: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from broker.acks import AckGroup, AckQueue
 from broker.admission import Admission
 from broker.aliases import InboundAliases
+from broker.audit import party_of, stranger
 from broker.flow import Pause, State, Valve
 from broker.message import Message
 from broker.outlet import Outlet
@@ -99,9 +100,10 @@ class Publisher(Outlet):
 
     def limited(self, limit: str, answer: str, count: int = 1) -> None:
         """The client met a limit (its key in the configuration): count it, and tell operators what was done."""
-        client_id = self.credentials.client_id if self.credentials is not None else ""
         bound = getattr(self.limits, limit, None)
-        self.engine.limit_log.hit(limit, bound, client_id, self.peer.address, answer, count)
+        # Before CONNECT is accepted a name is a mere claim, and a flood of names is one client.
+        who = stranger(self.peer) if self.state is State.NEW else party_of(self)
+        self.engine.limit_log.hit(limit, bound, who, answer, count)
 
     def forget_rights(self) -> None:
         """What the client may do has changed: ask again."""
