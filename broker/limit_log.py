@@ -15,6 +15,9 @@ _LINES = 20
 _PERIOD = 60.0
 """Seconds for which a client that was named is not named again."""
 
+_LONGEST = 128
+"""Characters by which names are told apart: a client may have one of 65,535, and each is kept for a while."""
+
 
 class LimitLog:
     """Counts and tells. A limit goes by its key in the configuration: ``max_subscriptions``.
@@ -37,7 +40,7 @@ class LimitLog:
     def tell(self, limit: str, bound: object, who: Party, answer: str) -> None:
         """As :meth:`hit`, for what has been counted already."""
         told = self._told.setdefault(limit, set())
-        name = who.client_id or who.address
+        name = (who.client_id or who.address)[:_LONGEST]
         if name in told or self._journal is None:
             return
         if len(told) >= _LINES:
