@@ -23,6 +23,8 @@ from broker.store.transfer import (
     problems,
     reading,
 )
+from edge_mesh import outbox_store
+from plugins.store import history
 
 app = typer.Typer(help="What a node keeps on disk.", no_args_is_help=True)
 
@@ -34,7 +36,7 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="The node's folder. Default: the configuration's `node.data`.")
 ]
 DATABASE = "broker.db"
-_OTHERS = ("outbox.db", "history.db")
+_OTHERS = {"outbox.db": outbox_store.prepare, "history.db": history.prepare}
 _TOLD = {
     "session": "sessions",
     "subscription": "subscriptions",
@@ -73,7 +75,9 @@ def check(config: ConfigOption = None, data: DataOption = None) -> None:
         with reading(folder / DATABASE) as connection:
             found = {folder / DATABASE: problems(connection)}
             summary = "" if found[folder / DATABASE] else _summary(counts(connection))
-        found |= {path: salvage.problems_of(path) for name in _OTHERS if (path := folder / name).is_file()}
+        for name, prepare in _OTHERS.items():
+            if (path := folder / name).is_file():
+                found[path] = salvage.problems_of(path, prepare)
     for path, lines in found.items():
         if lines:
             damaged += [
