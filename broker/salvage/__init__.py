@@ -1,6 +1,6 @@
 """Damaged SQLite files: found, set aside under another name, never deleted; and what they still give."""
 
-from broker.salvage.replace import last_written, open_sound
+from broker.salvage.replace import file_problems, last_written, open_sound
 from broker.salvage.soundness import (
     Prepare,
     check,
@@ -17,6 +17,7 @@ __all__ = [
     "check",
     "check_tables",
     "check_text",
+    "file_problems",
     "is_damage",
     "kinds_of",
     "last_written",

@@ -106,7 +106,7 @@ def record(data: bytes) -> list[Any]:
     body = end
     values: list[Any] = []
     while at < end:
-        kind, at = varint(data, at)
+        kind, at = (data[at], at + 1) if data[at] < 0x80 else varint(data, at)
         size = (kind - _BYTES) >> 1 if kind >= _BYTES else _SIZES.get(kind, -1)
         if size < 0 or body + size > len(data):
             raise ValueError("there is no such type, or less than the value")

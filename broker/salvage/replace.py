@@ -60,19 +60,34 @@ def open_sound(
 def _look(path: Path, is_synced: bool) -> None:
     """sqlite3.DatabaseError where there is damage that SQLite would pass over without a word, and remove."""
     main, log = _size(path), _size(_part(path, "-wal"))
-    if not main and log:
-        raise sqlite3.DatabaseError(f"it is {'missing' if main is None else 'empty'}, though it has a log")
-    if main == 0:
+    if log:
+        if problem := _log_problem(path, is_synced):
+            raise sqlite3.DatabaseError(problem)
+    elif main == 0:
         logger.error("%s was there, and is empty: what it held is lost", path)
     elif main is None and log is not None:
         logger.error("%s is missing, though it has a log, which is empty: what it held is lost", path)
-    if log and is_synced:
+
+
+def file_problems(path: Path, is_synced: bool) -> list[str]:
+    """What is wrong with a database that SQLite would not tell, one line each; a node may be writing to it."""
+    if not _size(_part(path, "-wal")):
+        return ["it is empty"] if _size(path) == 0 else []
+    # A log that is being written may look bad, but not in the same place twice.
+    found = {_log_problem(path, is_synced) for _ in range(2)}
+    return [problem for problem in found if problem and len(found) == 1]
+
+
+def _log_problem(path: Path, is_synced: bool) -> str:
+    """What is wrong with a log that is not empty; nothing where nothing is."""
+    if not _size(path):
+        return f"it is {'missing' if _size(path) is None else 'empty'}, though it has a log"
+    if is_synced:
         with _part(path, "-wal").open("rb") as file:
             at = read_log(file).damaged_at
         if at >= 0:
-            raise sqlite3.DatabaseError(
-                f"its write-ahead log is bad at byte {at}, before what was committed later"
-            )
+            return f"its write-ahead log is bad at byte {at}, before what was committed later"
+    return ""
 
 
 def _replace(path: Path, error: sqlite3.Error, prepare: Prepare, fit: Prepare) -> Path:
