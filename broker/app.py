@@ -259,6 +259,7 @@ class Node:
             self._history.query if self._history else None,
             self.status,
         )
+        mesh.on_failure = self._refuse_waiting
         try:
             await mesh.start()
         except MeshError as error:
@@ -282,6 +283,12 @@ class Node:
     def _take_turns_soon(self) -> None:
         # Behind whatever else has arrived by then.
         self._loop.call_soon(lambda: self.engine.take_turns(self._loop.time()))
+
+    def _refuse_waiting(self) -> None:
+        """The outbox's disk does not take what others wait for; the store's may, and has not been asked."""
+        self.engine.roster.refuse_waiting()
+        if self._store is not None:
+            self._store.drop_refused()
 
     def _note_room(self, short: bool) -> None:
         assert self._store is not None
