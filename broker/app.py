@@ -9,6 +9,7 @@ import logging
 import sqlite3
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,11 @@ from broker.observe.sys_topics import SysTopics, resident_memory
 from broker.overload import Overload
 from broker.ports import Authority, Stage
 from broker.reload import compare
+from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
-    from broker.store.room import DiskRoom
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
@@ -88,7 +89,7 @@ class Node:
         try:
             if self.config.durability == "commit" or self.config.plugins.store:
                 self._folder = _take_folder(self.config.node.data)
-            self._open_rules()
+            await self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
                 node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
@@ -110,12 +111,12 @@ class Node:
         if self.config.durability != "commit":
             return
         from broker.store.database import Database, StoreError
-        from broker.store.room import DiskRoom, with_room
         from broker.store.writer import StoreWriter
 
         path = self.config.node.data / "broker.db"
         try:
-            database = await with_room(path.parent, lambda: Database(path, self.config.synchronous))
+            open_it = partial(asyncio.to_thread, Database, path, self.config.synchronous)
+            database = await with_room(path.parent, open_it, StoreError)
         except StoreError as error:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
@@ -131,10 +132,8 @@ class Node:
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:
         """Take back what earlier processes kept, before the first client can come."""
-        from broker.store.room import with_room
-
         engine = self.engine
-        await with_room(path.parent, store.settle)
+        await with_room(path.parent, partial(asyncio.to_thread, store.settle), sqlite3.Error)
         retained = engine.restore(store.retained(), time.time())
         total = store.count_sessions()
         now = self._loop.time()
@@ -229,7 +228,7 @@ class Node:
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 
-    def _open_rules(self) -> None:
+    async def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
         plugins = self.config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
@@ -239,10 +238,10 @@ class Node:
 
         if plugins.store:
             history = plugins.history
+            path = self.config.node.data / "history.db"
+            open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
             try:
-                self._history = History(
-                    self.config.node.data / "history.db", history.retention, history.max_bytes
-                )
+                self._history = await with_room(path.parent, open_it, HistoryError)
             except HistoryError as error:
                 raise StartError(str(error)) from None
         self._stages = Stages(rule_entries(self.config), self._history)
@@ -261,7 +260,7 @@ class Node:
         )
         mesh.on_failure = self._refuse_waiting
         try:
-            await mesh.start()
+            await with_room(self.config.node.data, mesh.start, MeshError)
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh

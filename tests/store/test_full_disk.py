@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -130,10 +131,10 @@ class SmallDisk:
     def clear(self) -> None:
         self._filling.unlink()
 
-    def node(self) -> NodeProcess:
+    def node(self, mesh: bool = False, **sections: Any) -> NodeProcess:
         """A node with its data here, and its log elsewhere."""
         name = f"disk-{uuid.uuid4().hex[:8]}"
-        node = NodeProcess(self.folder.parent, "node", name, mesh={"enabled": False})
+        node = NodeProcess(self.folder.parent, "node", name, mesh={"enabled": mesh}, **sections)
         node.config["node"]["data"] = str(self.folder / "data")
         return node
 
@@ -181,8 +182,24 @@ def test_publishers_are_told_before_the_disk_is_full(disk: SmallDisk) -> None:
     assert node.stop() == 0
 
 
-def test_node_waits_for_room_to_start(disk: SmallDisk) -> None:
-    node = disk.node()
+STORING = {"store": [{"name": "all", "topics": ["#"]}]}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"mesh": True}, {"plugins": STORING}, {"mesh": True, "durability": "memory", "plugins": STORING}],
+    ids=["sessions", "outbox", "history", "history only"],
+)
+def test_node_waits_for_room_to_start(disk: SmallDisk, parts: dict[str, Any]) -> None:
+    node = disk.node(**parts)
+    if "durability" in parts:
+        disk.fill(left=0)
+        node.start(wait=False)
+        wait_for(lambda: "waits for room before it lets clients in" in node.log.read_text(), "it says so")
+        disk.clear()
+        node.wait_until_it_accepts()
+        assert node.stop() == 0
+        return
     node.start()
     sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
     sleeper.subscribe("kept/#", 1)
