@@ -65,6 +65,8 @@ class Image:
             is_mapped = any(header[52:56])
         self.usable = page_size - reserved
         self._parents = self._find_parents(is_mapped)
+        self.is_like_new = self._has_header or is_mapped == (self.count > 1 and self._parents[2] == _APART)
+        """Whether trees may begin at the same pages as in a new database: without the first page a guess."""
 
     def close(self) -> None:
         """Close the files."""

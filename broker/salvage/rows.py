@@ -61,7 +61,12 @@ def found_in(image: Image, shapes: list[Shape]) -> Iterator[Found]:
             entries = list(image.entries(number))
         else:
             entries = list(image.entries(number))
-            shape = _likely(shapes, image.has_rowids(number), [values for _, values in entries], top)
+            shape = _likely(
+                shapes,
+                image.has_rowids(number),
+                [values for _, values in entries],
+                top if image.is_like_new else 0,
+            )
             if shape is None:
                 continue
         rows = [_row(shape, rowid, values) for rowid, values in entries]
@@ -83,7 +88,7 @@ def _names(image: Image) -> dict[int, str]:
 def _likely(shapes: list[Shape], has_rowids: bool, entries: list[list[Any]], top: int) -> Shape | None:
     """The table that a page looks like of which nothing is known; None where it looks like an index, or like two.
 
-    Where it looks like two, it is the one that begins where this page's tree does in a new database.
+    Where it looks like two, it is the one that begins at ``top`` in a new database.
     """
     fitting = {
         shape.name: sum(_fits(shape, values) for values in entries)

@@ -29,6 +29,7 @@ async def test_power_cuts_change_nothing_about_that(tmp_path: Path) -> None:
     account = await play(GeoMq(tmp_path, power.environment), 4, random.randrange(1 << 30), power)
     assert account.is_clean, account
     assert power.sectors_lost > 0, "something was on its way to the disk"
+    assert not list((tmp_path / "data").glob("*.damaged-*")), "a torn log is no damaged one"
 
 
 def test_all_brokers_go_through_the_same(

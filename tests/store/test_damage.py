@@ -15,6 +15,7 @@ import pytest
 from broker.message import Message
 from broker.salvage import replace
 from broker.store.database import Database
+from broker.store.schema import MIGRATIONS
 from broker.subscriptions import Held
 from edge_mesh.outbox_store import Entry, OutboxStore
 from plugins.store.history import History
@@ -288,3 +289,20 @@ def test_new_one_is_not_taken_where_the_damaged_one_was_replaced_by_hand(
     with closing(Database(path)) as database:
         assert queued(database) == 500
     assert not (tmp_path / "broker.db.salvaged").exists()
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_earlier_versions_are_salvaged_too(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "broker.db"
+    with closing(sqlite3.connect(path)) as connection:
+        for step in MIGRATIONS[:version]:
+            connection.executescript(step)
+        connection.executemany(
+            "INSERT INTO retained VALUES (?, ?, 1, x'', 0.0, 'device', '', ?)",
+            [(f"t/{number}", bytes(200), number) for number in range(1000)],
+        )
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
+    damage(path, 0.5)
+    assert open_broker(path) > 950
+    assert len(set_aside(path)) == 1

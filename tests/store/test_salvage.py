@@ -42,6 +42,8 @@ Rows = dict[str, set[tuple[Any, ...]]]
 
 def prepare(connection: sqlite3.Connection, vacuum: bool = True) -> None:
     connection.execute(f"PRAGMA auto_vacuum = {'INCREMENTAL' if vacuum else 'NONE'}")
+    # Nothing crashes here.
+    connection.execute("PRAGMA synchronous = OFF")
     connection.executescript(SCHEMA)
 
 
@@ -130,17 +132,24 @@ def harm(path: Path, pages: Iterable[int], how: str, seed: int) -> None:
     seed=st.integers(0, 10**6),
     count=st.integers(1, 120),
     vacuum=st.booleans(),
+    believed=st.booleans(),
     damage=st.sets(st.integers(1, 400), max_size=12),
     how=st.sampled_from(["noise", "ones", "cut"]),
 )
-@example(seed=1, count=100, vacuum=True, damage=set(), how="ones")
-@example(seed=1, count=100, vacuum=False, damage=set(), how="ones")
-@example(seed=2, count=100, vacuum=True, damage={1}, how="ones")
-@example(seed=2, count=100, vacuum=True, damage={1, 3, 4, 5, 6, 7}, how="noise")
-@example(seed=2, count=100, vacuum=False, damage={1, 2, 3, 4, 5, 6, 7, 8}, how="noise")
-@example(seed=3, count=100, vacuum=True, damage={1, 2, 3, 4, 5, 6, 7, 8}, how="ones")
+@example(seed=1, count=100, vacuum=True, believed=True, damage=set(), how="ones")
+@example(seed=1, count=100, vacuum=False, believed=False, damage=set(), how="ones")
+@example(seed=2, count=100, vacuum=True, believed=True, damage={1}, how="ones")
+@example(seed=2, count=100, vacuum=True, believed=True, damage={1, 3, 4, 5, 6, 7}, how="noise")
+@example(seed=2, count=100, vacuum=False, believed=False, damage={1, 2, 3, 4, 5, 6, 7, 8}, how="noise")
+@example(seed=3, count=100, vacuum=True, believed=True, damage={1, 2, 3, 4, 5, 6, 7, 8}, how="ones")
 def test_rows_on_pages_that_are_whole_come_back_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, vacuum: bool, damage: set[int], how: str
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    count: int,
+    vacuum: bool,
+    believed: bool,
+    damage: set[int],
+    how: str,
 ) -> None:
     path, current, ever = made(tmp_path_factory.getbasetemp(), seed, count, vacuum)
     before = places(path, vacuum)
@@ -151,16 +160,18 @@ def test_rows_on_pages_that_are_whole_come_back_and_nothing_else(
         os.truncate(path, 4096 * min(damage))
     else:
         harm(path, damage, how, seed)
-    found = salvaged(path, vacuum)
+    found = salvaged(path, believed)
     expected: Rows = {table: set() for table in TABLES}
     for table, row, used in before:
         if not used & damage:
             expected[table].add(row)
+    # Page 1 says that page 2 says what the others are; where it is gone, whoever asks has to know.
+    is_mapped = vacuum and 2 not in damage and (believed or 1 not in damage)
     for table in TABLES:
         missing = expected[table] - found[table]
         # A page of `pair` looks like one of its index: where nothing else tells, it cannot be told apart.
-        assert not missing or (table == "pair" and (2 in damage or not vacuum)), table
-        is_told = not damage & {1, 2} if vacuum else not damage
+        assert not missing or (table == "pair" and not is_mapped), table
+        is_told = is_mapped or not damage
         assert found[table] <= (current if is_told else ever)[table], f"{table}: nothing is invented"
 
 
