@@ -23,6 +23,8 @@ from broker.salvage.pages import (
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
+_PAGE_SIZES = [1 << power for power in range(9, 16)]
+"""In bytes, but for the largest, which has a number of its own."""
 _LOCKED = 1 << 30
 """The byte of the file that locks are on: its page is never used."""
 _MAP_ENTRY = 5
@@ -48,25 +50,24 @@ class Image:
         if (number := self._files[1]) is not None:
             with os.fdopen(os.dup(number), "rb") as log:
                 self._log = read_log(log)
-        header = self._read(0, 0, _HEADER)
-        if header.startswith(_MAGIC):
-            page_size = int.from_bytes(header[16:18], "big") or page_size
-            page_size = 1 << 16 if page_size == 1 else page_size
-        elif self._log.pages:
-            page_size = self._log.page_size
-        self._page_size = page_size
+        self._page_size = self._find_page_size(page_size)
         size = os.fstat(self._files[0]).st_size if self._files[0] is not None else 0
-        self.count = self._log.size or size // page_size
+        self.count = self._log.size or size // self._page_size
         header = self.page(1)
         self._has_header = header.startswith(_MAGIC)
-        reserved = 0
         if self._has_header:
-            reserved = header[20]
             is_mapped = any(header[52:56])
-        self.usable = page_size - reserved
+        self.usable = self._page_size - (header[20] if self._has_header else 0)
         self._parents = self._find_parents(is_mapped)
         self.is_like_new = self._has_header or is_mapped == (self.count > 1 and self._parents[2] == _APART)
         """Whether trees may begin at the same pages as in a new database: without the first page a guess."""
+
+    def _find_page_size(self, usual: int) -> int:
+        header = self._read(0, 0, _HEADER)
+        if header.startswith(_MAGIC):
+            size = int.from_bytes(header[16:18], "big")
+            return {1: 1 << 16}.get(size, size if size in _PAGE_SIZES else usual)
+        return self._log.page_size if self._log.pages else usual
 
     def close(self) -> None:
         """Close the files."""
