@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import sqlite3
@@ -15,22 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
+from broker.access.bans import Bans
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.access import AccessSection
 from broker.config.model import MeshSection
-from broker.configured import listener_door, listener_files, listener_limits, node_limits
+from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace
-from broker.net.listener import Listener
+from broker.net.listener import Listener, why_not_open
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
-from broker.observe.sys_topics import SysTopics, resident_memory
-from broker.overload import Overload
+from broker.observe.load_watch import LoadWatch
+from broker.observe.local_status import LocalStatus
+from broker.observe.sys_topics import SysTopics
 from broker.ports import Authority, Stage
 from broker.reload import compare
+from broker.stats import Stats
 from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
@@ -74,12 +76,15 @@ class Node:
         self._room: DiskRoom | None = None
         self._marks: dict[str, tuple[int, int]] = {}
         self._journal = AuditLog()
-        self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
+        self._stats = Stats()
+        self._load = LoadWatch(config.limits.overload_memory, config.limits.overload_lag, self._stats)
+        self._bans = Bans(*ban_terms(config), self._stats)
+        self._local_status: LocalStatus | None = None
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -87,12 +92,19 @@ class Node:
         """Start every part; StartError says what is in the way, with whatever had started stopped again."""
         loop = self._loop
         try:
-            if self.config.durability == "commit" or self.config.plugins.store:
-                self._folder = _take_folder(self.config.node.data)
+            self._folder = _take_folder(
+                self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
+            )
             await self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
-                node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
+                node_limits(self.config),
+                authority,
+                self._stages,
+                loop.time(),
+                time.time(),
+                self._journal,
+                self._stats,
             )
             self.engine.turns.wake = self._take_turns_soon
             await self._open_store()
@@ -101,6 +113,7 @@ class Node:
                 await self._open_mesh(loop)
             for settings in self.config.listeners:
                 await self._open_listener(settings)
+            await self._open_status()
             self._ticker = loop.create_task(self._tick_forever(loop))
         except BaseException:
             await self.stop()
@@ -179,54 +192,68 @@ class Node:
         if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
             return Anonymous()
         from broker.access.acl import AclError
-        from broker.access.bans import Bans
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
-        plugins = await self._load_plugins(access) if access.amqtt else None
-        limits = config.limits
-        bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
+        section = config.section_of(access)
+        plugins = await self._load_plugins(access, section) if access.amqtt else None
+        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
+            gate = Gate(
+                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
+            )
         except UsersError as error:
-            raise StartError(f"access.users: {error}") from None
+            raise StartError(f"{section}.users: {error}") from None
         except AclError as error:
-            raise StartError(f"access.acl: {error}") from None
+            raise StartError(f"{section}.acl: {error}") from None
         self._gates.append(gate)
         return gate
 
     @staticmethod
-    async def _load_plugins(access: AccessSection) -> AmqttPlugins:
-        from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
+    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
+        from broker.access.amqtt_loading import PluginsError
+        from broker.access.amqtt_plugins import AmqttPlugins
 
-        plugins = AmqttPlugins(access.amqtt)
+        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
         try:
             await plugins.start()
         except PluginsError as error:
-            raise StartError(f"access.amqtt: {error}") from None
+            raise StartError(f"{section}.amqtt: {error}") from None
         return plugins
 
     async def _open_listener(self, settings: ListenerSettings) -> None:
         try:
             listener = Listener(
                 self.engine,
-                listener_door(settings, self.engine.limits),
+                listener_door(settings, self.engine.limits, self.engine.admission),
                 settings.address,
-                TlsListener(listener_files(settings)) if settings.tls is not None else None,
+                TlsListener(listener_files(settings), settings.label) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
                 int(settings.mode, 8),
             )
             await listener.open()
         except TlsError as error:
-            raise StartError(f"listener {settings.label}: {error}") from None
+            raise StartError(f"listener {settings.label}: tls.{error.key}: {error}") from None
         except OSError as error:
-            raise StartError(_why_not(settings.bind, error)) from None
+            raise StartError(why_not_open(settings.bind, error)) from None
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
             place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
+
+    async def _open_status(self) -> None:
+        """The socket that `geomq status` asks: a node serves without it, too."""
+        if self._folder is None:
+            return
+        local = LocalStatus(self.config.node.data, self.status)
+        try:
+            await local.open()
+        except OSError as error:
+            logger.warning("`geomq status` cannot ask this node: node.data: %s", error.strerror or error)
+        else:
+            self._local_status = local
 
     async def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
@@ -270,7 +297,7 @@ class Node:
         due = loop.time()
         while True:
             now = loop.time()
-            self.engine.overloaded(self._overload.update(now - due, resident_memory()), now)
+            self.engine.overloaded(self._load.look(now - due, now), now)
             self.engine.tick(now, time.time())
             self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
@@ -338,11 +365,16 @@ class Node:
                 if own is not None and listener.door.limits is not None:
                     changes.append((listener.door.limits, own))
                     listener.door.limits = own
-            change_limits(self.engine, changes, self._loop.time())
-        self._overload.change(config.limits.overload_memory, config.limits.overload_lag)
+            change_limits(self.engine, changes)
+        self._bans.change(*ban_terms(config))
+        if self._room is not None:
+            self._room.reserve = config.limits.disk_reserve
+        self._load.change(config.limits.overload_memory, config.limits.overload_lag)
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
+        if self._local_status is not None:
+            self._local_status.close()
         for listener in self._listeners:
             listener.close()
         if self._ticker is not None:
@@ -471,17 +503,12 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
     )
 
 
-def _take_folder(path: Path) -> DataFolder:
+def _take_folder(path: Path, needed: bool) -> DataFolder | None:
+    """The node's folder; one that keeps nothing there does without it where it has to."""
     try:
         return DataFolder(path)
     except FolderError as error:
-        raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
-
-
-def _why_not(bind: str, error: OSError) -> str:
-    """Why an address cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"
-    if error.errno == errno.EACCES:
-        return f"cannot listen on {bind}: ports below 1024 need privileges"
-    return f"cannot listen on {bind}: {error.strerror or error}"
+        if needed:
+            raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
+        logger.warning("`geomq status` and `geomq reload` cannot reach this node: node.data: %s", error)
+        return None
