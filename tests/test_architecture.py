@@ -20,6 +20,8 @@ PURE = [
     "broker.session",
     "broker.queue",
     "broker.rights",
+    "broker.salvage.log",
+    "broker.salvage.pages",
     "broker.store.group",
     "broker.store.gathering",
     "broker.subscriptions",
