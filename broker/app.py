@@ -8,6 +8,7 @@ import logging
 import sqlite3
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,11 @@ from broker.observe.sys_topics import SysTopics
 from broker.ports import Authority, Stage
 from broker.reload import compare
 from broker.stats import Stats
+from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
-    from broker.store.room import DiskRoom
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
@@ -94,7 +95,7 @@ class Node:
             self._folder = _take_folder(
                 self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
             )
-            self._open_rules()
+            await self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
                 node_limits(self.config),
@@ -123,12 +124,12 @@ class Node:
         if self.config.durability != "commit":
             return
         from broker.store.database import Database, StoreError
-        from broker.store.room import DiskRoom, with_room
         from broker.store.writer import StoreWriter
 
         path = self.config.node.data / "broker.db"
         try:
-            database = await with_room(path.parent, lambda: Database(path, self.config.synchronous))
+            open_it = partial(asyncio.to_thread, Database, path, self.config.synchronous)
+            database = await with_room(path.parent, open_it, StoreError)
         except StoreError as error:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
@@ -144,10 +145,8 @@ class Node:
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:
         """Take back what earlier processes kept, before the first client can come."""
-        from broker.store.room import with_room
-
         engine = self.engine
-        await with_room(path.parent, store.settle)
+        await with_room(path.parent, partial(asyncio.to_thread, store.settle), sqlite3.Error)
         retained = engine.restore(store.retained(), time.time())
         total = store.count_sessions()
         now = self._loop.time()
@@ -256,7 +255,7 @@ class Node:
         else:
             self._local_status = local
 
-    def _open_rules(self) -> None:
+    async def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
         plugins = self.config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
@@ -266,10 +265,10 @@ class Node:
 
         if plugins.store:
             history = plugins.history
+            path = self.config.node.data / "history.db"
+            open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
             try:
-                self._history = History(
-                    self.config.node.data / "history.db", history.retention, history.max_bytes
-                )
+                self._history = await with_room(path.parent, open_it, HistoryError)
             except HistoryError as error:
                 raise StartError(str(error)) from None
         self._stages = Stages(rule_entries(self.config), self._history)
@@ -286,8 +285,9 @@ class Node:
             self._history.query if self._history else None,
             self.status,
         )
+        mesh.on_failure = self._refuse_waiting
         try:
-            await mesh.start()
+            await with_room(self.config.node.data, mesh.start, MeshError)
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh
@@ -309,6 +309,12 @@ class Node:
     def _take_turns_soon(self) -> None:
         # Behind whatever else has arrived by then.
         self._loop.call_soon(lambda: self.engine.take_turns(self._loop.time()))
+
+    def _refuse_waiting(self) -> None:
+        """The outbox's disk does not take what others wait for; the store's may, and has not been asked."""
+        self.engine.roster.refuse_waiting()
+        if self._store is not None:
+            self._store.drop_refused()
 
     def _note_room(self, short: bool) -> None:
         assert self._store is not None

@@ -134,6 +134,15 @@ class GatheringStore:
             del group.adds[name]
             self._tickets.pop(name, None)
 
+    def drop_refused(self) -> None:
+        """Something else refused messages that may be here as well: they are not written, or removed again."""
+        self._drop_withdrawn(self.group)
+        if self._at_disk is not None:
+            for name, delivery in self._at_disk.adds.items():
+                if delivery[0].is_withdrawn:
+                    self.group.dones[name] = delivery[0]
+                    self.due(LEISURELY)
+
     def _release(self) -> None:
         """Tell those who need not wait for the disk."""
         resolved, self._resolved = self._resolved, []

@@ -364,3 +364,20 @@ def test_user_and_mount_point_of_a_session_are_known_again() -> None:
     peer.send(wire.connect("c", 4, clean=False, username="ana"))
     broker.settle()
     assert [(a.topic, a.payload) for a in peer.take() if a.kind == wire.PUBLISH] == [("t", b"x")]
+
+
+@pytest.mark.parametrize("moment", ["gathered", "at the disk"])
+def test_what_another_disk_refused_is_not_kept(broker: DurableBroker, moment: str) -> None:
+    """The outbox fails while the store's own disk is well."""
+    subscribed(broker, "c", ("t", 1)).drop()
+    publisher = broker.client("p")
+    publisher.publish("t", b"refused", 1, 1)
+    if moment == "at the disk":
+        broker.store.begin()
+    broker.engine.roster.refuse_waiting()
+    broker.store.drop_refused()
+    assert [answer.reason for answer in publisher.take()] == [0x97]
+    publisher.publish("t", b"again", 1, 1)
+    broker.settle()
+    broker = broker.crashed()
+    assert payloads(connect(broker, "c"), broker) == [b"again"]
