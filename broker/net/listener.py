@@ -18,7 +18,6 @@ from broker.engine import Engine
 from broker.net.door import Door
 from broker.net.protocol import MqttProtocol
 from broker.net.proxy import ProxyError, read_header
-from broker.net.shown import note_of
 from broker.net.tls import TlsListener
 from broker.net.websocket import WebSocketProtocol
 from broker.ports import LOCAL, Party
@@ -209,7 +208,7 @@ class Listener:
 def _why(error: Exception) -> str:
     """What went wrong before the first packet, in a line."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        about = note_of(error)
+        about = "; ".join(getattr(error, "__notes__", ()))
         return f"TLS: the client's certificate is refused: {error.verify_message}{about and f' ({about})'}"
     if isinstance(error, ssl.SSLError):
         reason = error.reason or str(error)

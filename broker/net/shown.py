@@ -49,7 +49,7 @@ class _Handshake(ssl.SSLObject):
 
 
 def remember(context: ssl.SSLContext) -> None:
-    """Have errors of handshakes with this context carry a note about the client's certificate."""
+    """Have errors of handshakes with this context carry a note: the certificate's subject, issuer, serial number."""
     if hasattr(ssl.SSLContext, _CALLBACK):
         setattr(context, _CALLBACK, _on_message)
         context.sslobject_class = _Handshake
@@ -60,11 +60,6 @@ def _on_message(
 ) -> None:
     if direction == "read" and content == _HANDSHAKE and message[:1] == _CERTIFICATE:
         connection.certificate_message = (version, message)
-
-
-def note_of(error: BaseException) -> str:
-    """What :func:`remember` has put on an error: the subject, the issuer, the serial number; empty for nothing."""
-    return "; ".join(getattr(error, "__notes__", ()))
 
 
 def described(message: tuple[int, bytes] | None) -> str:

@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from broker.net.shown import remember
-
 logger = logging.getLogger("geomq.tls")
 
 Stamp = tuple[int, int]
@@ -153,6 +151,9 @@ def _context(files: TlsFiles, certificate: Path, key: Path) -> ssl.SSLContext:
                 _trust(context, part, path)
         if files.crl is not None:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+        # Only listeners that ask for certificates pay for reading them.
+        from broker.net.shown import remember
+
         remember(context)
     return context
 
