@@ -34,6 +34,9 @@ _APART = 0xFFFFFFFF
 """The parent of pages that belong to no tree."""
 _DEEP = 40
 
+Entry = tuple[int, list[Any]]
+"""What a page has: its number where it is of a table with such, else 0; its values."""
+
 
 class Image:
     """The pages of a file and its log; those that cannot be read are empty. To be closed.
@@ -174,8 +177,8 @@ class Image:
 
     # -- what is on a page -------------------------------------------------------------------------------
 
-    def entries(self, number: int) -> Iterator[tuple[int, list[Any]]]:
-        """What a page has that can be read: (its number where it is of a table with such, else 0; its values)."""
+    def entries(self, number: int) -> Iterator[Entry]:
+        """What a page has that can be read."""
         page, start = self.page(number), _HEADER if number == 1 else 0
         if kind_of(page, start) not in (0, INTERIOR_TABLE):
             for cell in cells(page, self.usable, start):
