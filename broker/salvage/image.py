@@ -164,7 +164,7 @@ class Image:
 
     def _free(self) -> Iterator[int]:
         """Pages that hold nothing any more, as far as the list of them can be followed."""
-        trunk = int.from_bytes(self.page(1)[32:36], "big")
+        trunk = int.from_bytes(self.page(1)[32:36], "big") if self._has_header else 0
         for _ in range(self.count):
             page = self.page(trunk) if 1 < trunk <= self.count else b""
             if not page:
