@@ -75,8 +75,8 @@ class Publisher(Outlet):
         self._aliases: InboundAliases | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
-        self._repeats = False
-        """Whether the chunk repeats QoS 2 messages, which were taken the first time."""
+        self._repeats: tuple[int, ...] = ()
+        """Which of the acknowledgements are for QoS 2 messages that came again."""
         self._waiting: AckQueue | None = None
 
     def fail(self, reason: int, now: float, detail: str = "") -> None:
@@ -186,7 +186,7 @@ class Publisher(Outlet):
                 if session.disk is not None:
                     # It may still be on its way to the disk.
                     session.remember_incoming(packet_id)
-                self._repeats = True
+                self._repeats = (*self._repeats, len(self._acks))
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
             if len(session.incoming) >= self.limits.receive_maximum and self.version == V5:
@@ -256,8 +256,8 @@ class Publisher(Outlet):
         on_safe: Callable[[], None] | None = None
         if acks:
             self._acks = []
-            group = AckGroup(acks, None if self._repeats else batch)
-            self._repeats = False
+            group = AckGroup(acks, batch, self._repeats)
+            self._repeats = ()
             on_safe = partial(self._release, group)
         waits = self.engine.publish(batch, now, on_safe)
         if not acks or self.state is not State.OPEN:

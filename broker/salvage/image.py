@@ -34,6 +34,9 @@ _APART = 0xFFFFFFFF
 """The parent of pages that belong to no tree."""
 _DEEP = 40
 
+Entry = tuple[int, list[Any]]
+"""What a page has: its number where it is of a table with such, else 0; its values."""
+
 
 class Image:
     """The pages of a file and its log; those that cannot be read are empty. To be closed.
@@ -161,7 +164,7 @@ class Image:
 
     def _free(self) -> Iterator[int]:
         """Pages that hold nothing any more, as far as the list of them can be followed."""
-        trunk = int.from_bytes(self.page(1)[32:36], "big")
+        trunk = int.from_bytes(self.page(1)[32:36], "big") if self._has_header else 0
         for _ in range(self.count):
             page = self.page(trunk) if 1 < trunk <= self.count else b""
             if not page:
@@ -174,8 +177,8 @@ class Image:
 
     # -- what is on a page -------------------------------------------------------------------------------
 
-    def entries(self, number: int) -> Iterator[tuple[int, list[Any]]]:
-        """What a page has that can be read: (its number where it is of a table with such, else 0; its values)."""
+    def entries(self, number: int) -> Iterator[Entry]:
+        """What a page has that can be read."""
         page, start = self.page(number), _HEADER if number == 1 else 0
         if kind_of(page, start) not in (0, INTERIOR_TABLE):
             for cell in cells(page, self.usable, start):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from broker.salvage.image import Image
+from broker.salvage.image import Entry, Image
 from broker.salvage.shapes import Shape, shapes_of
 
 _SCHEMA = 1
@@ -53,24 +53,14 @@ def found_in(image: Image, shapes: list[Shape]) -> Iterator[Found]:
         top = image.top(number)
         if top in (0, _SCHEMA):
             continue
-        is_sure = top in names
-        if is_sure:
+        has_rowids = image.has_rowids(number)
+        if top in names:
             shape = by_name.get(names[top])
-            if shape is None or shape.is_index or shape.has_rowid != image.has_rowids(number):
-                continue
-            entries = list(image.entries(number))
         else:
-            entries = list(image.entries(number))
-            shape = _likely(
-                shapes,
-                image.has_rowids(number),
-                [values for _, values in entries],
-                top if image.is_like_new else 0,
-            )
-            if shape is None:
-                continue
-        rows = [_row(shape, rowid, values) for rowid, values in entries]
-        yield Found(shape, [row for row in rows if row is not None], is_sure)
+            shape = _likely(shapes, has_rowids, image.entries(number), top if image.is_like_new else 0)
+        if shape is not None and not shape.is_index and shape.has_rowid == has_rowids:
+            rows = (_row(shape, rowid, values) for rowid, values in image.entries(number))
+            yield Found(shape, [row for row in rows if row is not None], top in names)
 
 
 def _names(image: Image) -> dict[int, str]:
@@ -85,13 +75,14 @@ def _names(image: Image) -> dict[int, str]:
     return found
 
 
-def _likely(shapes: list[Shape], has_rowids: bool, entries: list[list[Any]], top: int) -> Shape | None:
-    """The table that a page looks like of which nothing is known; None where it looks like an index, or like two.
+def _likely(shapes: list[Shape], has_rowids: bool, entries: Iterable[Entry], top: int) -> Shape | None:
+    """What a page looks like of which nothing is known; None where it looks like nothing, or like two.
 
     Where it looks like two, it is the one that begins at ``top`` in a new database.
     """
+    found = list(entries)
     fitting = {
-        shape.name: sum(_fits(shape, values) for values in entries)
+        shape.name: sum(_row(shape, *entry) is not None for entry in found)
         for shape in shapes
         if shape.has_rowid == has_rowids
     }
@@ -99,11 +90,7 @@ def _likely(shapes: list[Shape], has_rowids: bool, entries: list[list[Any]], top
     likely = [shape for shape in shapes if most and fitting.get(shape.name) == most]
     if len(likely) > 1:
         likely = [shape for shape in likely if shape.root == top]
-    return likely[0] if len(likely) == 1 and not likely[0].is_index else None
-
-
-def _fits(shape: Shape, values: list[Any]) -> bool:
-    return _row(shape, 0, values) is not None
+    return likely[0] if len(likely) == 1 else None
 
 
 def _row(shape: Shape, rowid: int, values: list[Any]) -> tuple[Any, ...] | None:

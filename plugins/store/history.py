@@ -328,7 +328,8 @@ def _topics_like(db: sqlite3.Connection, topic_filter: str) -> Iterator[tuple[st
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make the tables that are not there."""
-    db.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+    # At once: whoever is killed here leaves no half of them, which would count as damage.
+    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
 
 
 def _fit(db: sqlite3.Connection) -> None:

@@ -6,10 +6,12 @@ import logging
 import shutil
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 
 from broker.message import Message
@@ -19,6 +21,7 @@ from broker.store.schema import MIGRATIONS
 from broker.subscriptions import Held
 from edge_mesh.outbox_store import Entry, OutboxStore
 from plugins.store.history import History
+from tests.end_to_end.nodes import Client, NodeProcess, wait_for
 from tests.store.test_database import damage, kept, owing, queued, retaining
 from tests.store.test_salvage import commits_of, log_of, spoil
 
@@ -306,3 +309,23 @@ def test_earlier_versions_are_salvaged_too(tmp_path: Path, version: int) -> None
     damage(path, 0.5)
     assert open_broker(path) > 950
     assert len(set_aside(path)) == 1
+
+
+def test_node_whose_database_was_lost_takes_what_its_log_has(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path, "node", f"lost-{uuid.uuid4().hex[:8]}", mesh={"enabled": False})
+    node.start()
+    sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    sleeper.subscribe("kept/#", 1)
+    sleeper.close()
+    publisher = Client(node, "publisher")
+    sent = {publisher.publish("kept/1", b"%d" % number, 1) for number in range(50)}
+    wait_for(lambda: publisher.acknowledged >= sent, "all are acknowledged")
+    node.kill()
+    publisher.close()
+    (node.folder / "data" / "broker.db").unlink()
+    node.start()
+    sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
+    wait_for(lambda: len(sleeper.received) == 50, "nothing is lost")
+    sleeper.close()
+    assert "it is missing, though it has a log" in node.log.read_text()
+    assert node.stop() == 0

@@ -381,3 +381,28 @@ def test_what_another_disk_refused_is_not_kept(broker: DurableBroker, moment: st
     broker.settle()
     broker = broker.crashed()
     assert payloads(connect(broker, "c"), broker) == [b"again"]
+
+
+def test_what_comes_with_a_repetition_is_refused_and_the_repetition_is_not(broker: DurableBroker) -> None:
+    subscribed(broker, "c", ("t", 1)).drop()
+    publisher = connect(broker, "p")
+    publisher.publish("t", b"first", 2, 1)
+    publisher.drop()
+    broker.settle()
+    publisher = connect(broker, "p")
+    broker.settle()
+    publisher.send(
+        wire.publish("t", b"new", 1, 7, 5)
+        + wire.publish("t", b"first", 2, 1, 5, dup=True)
+        + wire.publish("t", b"newer", 2, 8, 5)
+    )
+    assert publisher.take() == [], "all of it waits for the disk"
+    broker.engine.roster.refuse_waiting()
+    broker.store.drop_refused()
+    assert [(answer.packet_id, answer.reason) for answer in publisher.take()] == [(7, 0x97), (8, 0x97)]
+    broker.settle()
+    assert [(answer.kind, answer.packet_id, answer.reason) for answer in publisher.take()] == [
+        (wire.PUBREC, 1, 0)
+    ]
+    broker = broker.crashed()
+    assert payloads(connect(broker, "c"), broker) == [b"first"]

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -185,6 +186,27 @@ def test_what_sqlite_reads_is_what_is_read(tmp_path: Path) -> None:
 
 def before_rows(found: list[tuple[str, tuple[Any, ...], set[int]]]) -> Rows:
     return {table: {row for name, row, _ in found if name == table} for table in TABLES}
+
+
+def test_memory_is_bounded_by_pages_not_by_rows(tmp_path: Path) -> None:
+    path = tmp_path / "many.db"
+    with closing(sqlite3.connect(path)) as connection:
+        prepare(connection)
+        connection.executemany(
+            "INSERT INTO numbered VALUES (?, ?, ?, 0, NULL)",
+            ((number, f"row {number}", bytes(400)) for number in range(20_000)),
+        )
+        connection.commit()
+    harm(path, [1, 50, 500], "noise", 1)
+    with closing(sqlite3.connect(tmp_path / "new.db")) as new:
+        prepare(new)
+        tracemalloc.start()
+        copy_rows(path, new)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert new.execute("SELECT count(*) > 19900 FROM numbered").fetchone() == (1,)
+    assert path.stat().st_size > 8_000_000
+    assert peak < 1_000_000
 
 
 # -- logs ------------------------------------------------------------------------------------------------
