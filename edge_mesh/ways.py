@@ -157,12 +157,26 @@ class Way:
 
     def _put(self, steps: list[tuple[SendingLane, Step]], records: list[bytes], masks: list[int]) -> None:
         if len(steps) > 1 and self.gateway is not None:
-            targets = [relay.Target(lane.receiver, step.after, step.first, lane.bit) for lane, step in steps]
-            self._put_to_gateway(self.gateway, targets, records, masks)
-            return
+            steps = self._put_together(self.gateway, steps, records, masks)
         for lane, step in steps:
             whole = step.total == len(records)
             lane.put_durable(records if whole else _chosen(records, masks, lane.bit), step)
+
+    def _put_together(
+        self, gateway: str, steps: list[tuple[SendingLane, Step]], records: list[bytes], masks: list[int]
+    ) -> list[tuple[SendingLane, Step]]:
+        """What can go through the gateway at once does; returns what is left."""
+        # One frame has one epoch.
+        epoch = self._stand.outbox.epoch
+        targets = [
+            relay.Target(lane.receiver, step.after, step.first, lane.bit)
+            for lane, step in steps
+            if lane.epoch == epoch
+        ]
+        if len(targets) < 2:
+            return steps
+        self._put_to_gateway(gateway, targets, records, masks)
+        return [(lane, step) for lane, step in steps if lane.epoch != epoch]
 
     def _put_to_gateway(
         self, gateway: str, targets: list[relay.Target], records: list[bytes], masks: list[int]
