@@ -229,6 +229,8 @@ class ZenohMesh:
         self._endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
         self._ways.rebuild(settings.region)
         self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
+        if settings.max_filters != old.max_filters and self._interest.set_bound(settings.max_filters):
+            self._announce_soon()
 
     # -- the engine's port ------------------------------------------------------------------------------
 
