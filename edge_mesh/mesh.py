@@ -350,6 +350,7 @@ class ZenohMesh:
                 self._link.declare_token(
                     self._keys.token(self._settings.region, self._name, self._incarnation)
                 )
+                self._announce_soon()
                 for peer in self._peers.values():
                     if peer.alive:
                         self._meet(peer)

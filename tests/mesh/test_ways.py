@@ -226,6 +226,25 @@ def test_live_messages_for_who_is_away_are_dropped_and_counted(bench: Bench) -> 
     assert bench.peers["a"].lane.live_dropped == 1
 
 
+def test_live_message_takes_the_same_way_whatever_goes_with_it(bench: Bench) -> None:
+    """Or else the second for b alone would overtake the first, which waits at the gateway."""
+    bench.all_there()
+    bench.publish("b", qos=0)
+    bench.publish("a b c", qos=0)
+    bench.publish("b", qos=0)
+    bench.ways.flush()
+    assert bench.puts() == [
+        *((TO_GATEWAY, name, [2]) for name in "abc"),
+        (KEYS.live("b", "me"), "b", [1, 3]),
+    ]
+    assert [bench.peers[name].lane.sent for name in "abc"] == [1, 3, 1]
+    bench.publish("b c", qos=0)
+    bench.publish("a", qos=0)
+    bench.peers["c"].lane.pause()
+    bench.ways.flush()
+    assert bench.puts() == [(KEYS.live("a", "me"), "a", [5]), (KEYS.live("b", "me"), "b", [4])]
+
+
 def test_those_who_come_back_together_catch_up_together(bench: Bench) -> None:
     bench.publish("a b c")
     bench.publish("b c")

@@ -182,6 +182,8 @@ class Fabric:
         self.loop = loop
         self.chance = chance
         self.loss = loss
+        self.hiccups = True
+        """Whether some of what is sent takes seconds."""
         self._tamper = tamper
         self.links: dict[str, SimLink] = {}
         """The newest link of each node, dead or alive."""
@@ -252,7 +254,9 @@ class Fabric:
         if not surely and self.chance.random() < self.loss:
             return
         now = self.loop.time()
-        delay = self.chance.uniform(0.001, 0.1) if self.chance.random() < 0.95 else self.chance.uniform(0.1, 2.0)
+        delay = self.chance.uniform(0.001, 0.1)
+        if self.hiccups and self.chance.random() < 0.05:
+            delay = self.chance.uniform(0.1, 2.0)
         at = max(self._last[link, node, kind] + _STEP, now + delay)
         self._last[link, node, kind] = at
 

@@ -98,6 +98,7 @@ async def _act(world: World) -> None:
 async def _recover(world: World) -> None:
     """All is well from now on: soon everybody has heard, and knows, everything."""
     world.tampers = False
+    world.fabric.hiccups = False
     world.heal()
     for name in sorted(world.nodes):
         world.start(name)
