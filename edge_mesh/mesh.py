@@ -121,6 +121,7 @@ class ZenohMesh:
             boundary=self._boundary,
             wall=time.time,
             clock=self._clock,
+            sends_to=self._peers.__contains__,
         )
         self._arrivals = Arrivals(self._stand, self._retained.observe, lambda: self.refused)
         self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)

@@ -136,7 +136,9 @@ class Way:
         now, _ = self._stand.times()
         if self.gateway is not None and len(self.lanes) > 1:
             # What goes with it must not decide which way a message takes: the next one of its topic could overtake it.
-            shared = [(record, mask) for record, mask in zip(records, masks, strict=True) if mask & (mask - 1)]
+            shared = [
+                (record, mask) for record, mask in zip(records, masks, strict=True) if mask & (mask - 1)
+            ]
             if shared:
                 self._put_live_to_gateway(self.gateway, shared, now)
                 if len(shared) == len(records):

@@ -255,9 +255,10 @@ async def test_taken_name_is_refused(nodes: Meadow, caplog: pytest.LogCaptureFix
     await until(lambda: first.node.payloads() == [b"for the first"])
     assert second.node.delivered == []
     assert hub.node.interest["twin"] == {"t"}
+    second.subscribe("meanwhile")
     await first.mesh.stop()
     await until(lambda: not second.mesh.refused, "the name is free again")
-    await until(lambda: hub.node.interest["twin"] == {"other"}, "the second has its place")
+    await until(lambda: hub.node.interest["twin"] == {"other", "meanwhile"}, "the second has its place")
 
 
 async def test_taken_port_is_a_clear_error(nodes: Meadow) -> None:
@@ -302,6 +303,20 @@ async def test_retained_messages_are_told_when_nodes_meet(nodes: Meadow) -> None
     again = await nodes.again(b)
     await until(lambda: again.node.retained.get("x/2") and again.node.retained["x/2"].payload == b"newer")
     await until(lambda: again.node.retained["x/1"].payload == b"", "the deletion is known")
+
+
+async def test_retained_messages_are_told_only_to_who_is_sent_the_next_ones(nodes: Meadow) -> None:
+    """Else what is published before this node has seen the asker's token would be missing there for good."""
+    a = await nodes.node("a")
+    b = await nodes.node("b", a)
+    await joined(a, b)
+    a.publish("x", b"1", retain=True)
+    parts = []
+    for asker in (b"stranger", b"b"):
+        replies = b.mesh._link.ask(b.mesh._keys.query("a", "retained"), asker, 5.0)
+        await asyncio.wait_for(replies.finished, 5.0)
+        parts.append(len(replies.answers))
+    assert parts == [0, 1]
 
 
 async def test_egress_rules_stand_before_every_door(nodes: Meadow) -> None:

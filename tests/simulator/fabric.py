@@ -1,4 +1,4 @@
-"""Zenoh as the nodes see it: puts, questions and liveliness tokens, late, lost, cut off, or after their sender's death."""
+"""Zenoh as nodes see it: puts, questions and liveliness tokens; late, lost, cut off, or after their sender's death."""
 
 from __future__ import annotations
 
@@ -120,16 +120,20 @@ class SimLink:
     def ask(self, key: str, payload: bytes, timeout: float) -> Replies:
         replies = Replies(self._fabric.loop)
         node = key.split("/")[-2]
-        self._fabric.bring(self, node, "questions", lambda: self._ask(node, key, replies), surely=True)
+        self._fabric.bring(
+            self, node, "questions", lambda: self._ask(node, key, payload, replies), surely=True
+        )
         # Zenoh ends a question whose answer has been cut off.
         self._fabric.later(self.context, min(timeout, 10.0), lambda: replies.finish(None))
         return replies
 
-    def _ask(self, node: str, key: str, replies: Replies) -> None:
+    def _ask(self, node: str, key: str, payload: bytes, replies: Replies) -> None:
         asked = self._fabric.links[node]
         answer = asked._queryables.get(key)
         if answer is not None:
-            answer(Query(self._fabric, asked, self, key, replies))
+            query = Query(self._fabric, asked, self, key, replies)
+            query.payload = payload
+            answer(query)
 
     # -- for the fabric ----------------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now += timeout
         return ()
 
-    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
+    def create_task(
+        self, coro: Any, *, name: Any = None, context: Context | None = None
+    ) -> asyncio.Task[Any]:
         """The node whose task it is knows it."""
         task = super().create_task(coro, name=name, context=context)
         process = context.get(PROCESS) if context is not None else PROCESS.get(None)

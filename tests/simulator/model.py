@@ -140,9 +140,9 @@ class Model:
         """A client has published something."""
         self.publications.append(publication)
         for (knower, wanter), promises in self._promises.items():
-            if knower == publication.origin.name and publication.topic in promises and self._trusting:
-                if wanter not in publication.nodes:
-                    self._fail(f"{knower} does not send {publication.topic} to {wanter}, who wants it")
+            known = knower == publication.origin.name and publication.topic in promises
+            if known and self._trusting and wanter not in publication.nodes:
+                self._fail(f"{knower} does not send {publication.topic} to {wanter}, who wants it")
         if publication.qos and not expires:
             publication.owed = {n for n in publication.nodes if self._nodes[n].wants(publication.topic)}
 
@@ -193,7 +193,5 @@ class Model:
         return [
             publication.number
             for publication in self.publications
-            if publication.acknowledged
-            and publication.origin.name == origin
-            and node in publication.owed
+            if publication.acknowledged and publication.origin.name == origin and node in publication.owed
         ]

@@ -182,7 +182,9 @@ class World:
             return None
         number = len(self.model.publications) + 1
         nodes = life.knows(topic)
-        self.say(f"{name} publishes {number} to {topic} at QoS {qos}{' retained' * retain}, for {','.join(nodes)}")
+        self.say(
+            f"{name} publishes {number} to {topic} at QoS {qos}{' retained' * retain}, for {','.join(nodes)}"
+        )
         there = tuple(peer.name for peer in life.mesh.peers() if peer.alive and peer.name in nodes)
         gateways = tuple((region.name, region.gateway) for region in life.mesh.regions())
         publication = Publication(number, life, topic, qos, retain, nodes, (there, gateways))
