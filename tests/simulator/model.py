@@ -70,10 +70,10 @@ class Model:
         self.publications: list[Publication] = []
         self._promises: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         """(knower, wanter) -> topics that it knows to be wanted, and since when."""
+        self._wanted: dict[tuple[str, str], tuple[int, int]] = {}
+        """(wanter, topic) -> the version of its interest before the one that told of it; none where it always did."""
         self._last_live: dict[tuple[str, object, str, object], int] = {}
         self._live: dict[str, set[int]] = defaultdict(set)
-        self._last: dict[tuple[str, str], int] = {}
-        """(receiver, origin) -> the number of the last publication above QoS 0 that was heard in this life."""
 
     # -- interest ----------------------------------------------------------------------------------------------
 
@@ -84,9 +84,26 @@ class Model:
         for topic in promises:
             if topic not in known and self._trusting:
                 self._fail(f"{life.name} knows no longer that {wanter} wants {topic}")
+        version = self._version_known(life, self._nodes[wanter])
         for topic in known:
-            if self._nodes[wanter].wants(topic):
+            # What it knows may be of a time before the node wanted the topic anew.
+            if self._nodes[wanter].wants(topic) and version > self._wanted.get((wanter, topic), (-1, -1)):
                 promises.setdefault(topic, self._now())
+
+    def _version_known(self, life: Life, wanter: Node) -> tuple[int, int]:
+        """Which version of a node's interest another one knows, and of which of its lives; (-1, -1) for none."""
+        known = life.mesh._peers[wanter.name].interest
+        if known.incarnation not in wanter.incarnations:
+            return -1, -1
+        return wanter.incarnations.index(known.incarnation), known.version
+
+    def wants_more(self, node: Node, before: set[str]) -> None:
+        """A node, which has wanted these topics ``before``, is about to tell that it wants others, too."""
+        life = node.life
+        assert life is not None
+        for topic in TOPICS:
+            if topic not in before and node.wants(topic):
+                self._wanted[node.name, topic] = len(node.incarnations) - 1, life.mesh._interest.version
 
     def wanted_less(self, node: Node) -> None:
         """A node has unsubscribed: what it does not want any more need not be known, nor come."""
@@ -125,9 +142,6 @@ class Model:
                         del promises[topic]
         if lost:
             self._excuse(life.node, self._nodes)
-        for origin in self._nodes:
-            heard = life.node.store.heard.get(origin)
-            self._last[life.name, origin] = heard[-1] if heard else 0
 
     def _excuse(self, origin: Node, others: Iterable[str]) -> None:
         for publication in self.publications:

@@ -19,6 +19,7 @@ from edge_mesh.settings import MeshSettings
 from tests.simulator.disk import StepOutbox, Store
 from tests.simulator.fabric import SimLink
 from tests.simulator.loop import PROCESS
+from tests.simulator.model import TOPICS
 
 if TYPE_CHECKING:
     from tests.simulator.world import World
@@ -40,6 +41,7 @@ class Node:
         self.held: set[str] = set()
         """What the sessions have subscribed to."""
         self.store = Store()
+        self.incarnations: list[int] = []
         self.life: Life | None = None
 
     @property
@@ -71,6 +73,7 @@ class Life:
         self._waiting: list[Callable[[], None]] = []
         self._saving = False
         self.mesh: ZenohMesh = self.context.run(ZenohMesh, node.settings, self, None, None, None)
+        node.incarnations.append(self.mesh._incarnation)
         self.started = world.loop.create_task(self.mesh.start(), context=self.context)
 
     def wall(self) -> float:
@@ -104,7 +107,9 @@ class Life:
 
     def subscribe(self, topic_filter: str) -> None:
         if topic_filter not in self.node.held:
+            before = {topic for topic in TOPICS if self.node.wants(topic)}
             self.node.held.add(topic_filter)
+            self.world.model.wants_more(self.node, before)
             self.run(lambda: self.mesh.interest_added(topic_filter))
 
     def unsubscribe(self, topic_filter: str) -> None:
