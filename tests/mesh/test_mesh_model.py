@@ -399,10 +399,14 @@ class MeshMachine(RuleBasedStateMachine):
             for other in self.lives():
                 if other is not life:
                     ledger = other.outbox.ledger(life.name)
-                    assert not ledger.queued, f"{other.name} still has {ledger.queued} messages for {life.name}"
+                    assert not ledger.queued, (
+                        f"{other.name} still has {ledger.queued} messages for {life.name}"
+                    )
                     for topic in TOPICS:
                         known, wanted = other.peers[life.name].interest.matches(topic), life.node.wants(topic)
-                        assert known == wanted or (known and not exact), f"{other.name} knows {life.name} wrongly"
+                        assert known == wanted or (known and not exact), (
+                            f"{other.name} knows {life.name} wrongly"
+                        )
         for number in self.taken:
             publication = self.publications[number]
             for name in publication.owed:
