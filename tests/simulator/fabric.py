@@ -56,6 +56,8 @@ class SimLink:
         self.node = node
         self.context = context
         self.alive = True
+        self.late = 0.0
+        """By how many seconds what a dead node had sent is delayed on its way."""
         self.after_burst: Callable[[], None] = lambda: None
         self._receivers: list[tuple[str, Callable[[tuple[str, bytes]], None]]] = []
         self._queryables: dict[str, Callable[[Any], None]] = {}
@@ -217,6 +219,7 @@ class Fabric:
     def died(self, link: SimLink) -> None:
         """The node is gone; its token stays until its lease is over."""
         link.alive = False
+        link.late = self.chance.choice([0.0, self.chance.uniform(0.0, 8.0)])
         token = link.token
 
         def expire() -> None:
@@ -264,7 +267,10 @@ class Fabric:
         at = max(self._last[link, node, kind] + _STEP, now + delay)
         self._last[link, node, kind] = at
 
-        def arrive() -> None:
+        def arrive(waited: bool = False) -> None:
+            if link.late and not waited:
+                self.loop.call_later(link.late, arrive, True)
+                return
             receiver = self.links.get(node)
             if receiver is not None and receiver.alive and self.connected(link.node, node):
                 receiver.take(call)

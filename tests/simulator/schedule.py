@@ -18,6 +18,7 @@ _CHANCES = {
     "unsubscribe": 2,
     "crash": 1,
     "lose": 0.4,
+    "restart": 0.7,
     "stop": 0.5,
     "start": 1.5,
     "cut node": 1,
@@ -76,6 +77,13 @@ async def _act(world: World) -> None:
             world.crash(name)
         case "lose":
             world.crash(name, lose=True)
+        case "restart":
+            for _ in range(3):
+                world.publish(name, chance.choice(TOPICS), 1)
+            await world.passes(chance.choice([0.0, 0.01, 0.1]))
+            world.crash(name, lose=chance.random() < 0.5)
+            await world.passes(chance.choice([0.0, 1.0]))
+            world.start(name)
         case "stop":
             await world.stop(name)
         case "start":
