@@ -187,6 +187,9 @@ class Life:
             if message.retain:
                 self._keep(self.store, message)
             if self.alive:
+                self.world.say(
+                    f"{self.name} hears {message.payload.split(b':')[0].decode()} of {message.origin}"
+                )
                 self.world.model.arrived(self, message)
 
     def marks(self) -> dict[str, tuple[int, int]]:
