@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
+from broker.access.bans import Bans
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.access import AccessSection
 from broker.config.model import MeshSection
-from broker.configured import listener_door, listener_files, listener_limits, node_limits
+from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace
@@ -26,10 +27,11 @@ from broker.net.listener import Listener
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
-from broker.observe.sys_topics import SysTopics, resident_memory
-from broker.overload import Overload
+from broker.observe.load_watch import LoadWatch
+from broker.observe.sys_topics import SysTopics
 from broker.ports import Authority, Stage
 from broker.reload import compare
+from broker.stats import Stats
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
@@ -73,12 +75,14 @@ class Node:
         self._room: DiskRoom | None = None
         self._marks: dict[str, tuple[int, int]] = {}
         self._journal = AuditLog()
-        self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
+        self._stats = Stats()
+        self._load = LoadWatch(config.limits.overload_memory, config.limits.overload_lag, self._stats)
+        self._bans = Bans(*ban_terms(config), self._stats)
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -91,7 +95,13 @@ class Node:
             self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
-                node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
+                node_limits(self.config),
+                authority,
+                self._stages,
+                loop.time(),
+                time.time(),
+                self._journal,
+                self._stats,
             )
             self.engine.turns.wake = self._take_turns_soon
             await self._open_store()
@@ -180,15 +190,15 @@ class Node:
         if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
             return Anonymous()
         from broker.access.acl import AclError
-        from broker.access.bans import Bans
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
         plugins = await self._load_plugins(access) if access.amqtt else None
-        limits = config.limits
-        bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
+        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
+            gate = Gate(
+                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
+            )
         except UsersError as error:
             raise StartError(f"access.users: {error}") from None
         except AclError as error:
@@ -211,7 +221,7 @@ class Node:
         try:
             listener = Listener(
                 self.engine,
-                listener_door(settings, self.engine.limits),
+                listener_door(settings, self.engine.limits, self.engine.admission),
                 settings.address,
                 TlsListener(listener_files(settings)) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
@@ -270,7 +280,7 @@ class Node:
         due = loop.time()
         while True:
             now = loop.time()
-            self.engine.overloaded(self._overload.update(now - due, resident_memory()), now)
+            self.engine.overloaded(self._load.look(now - due, now), now)
             self.engine.tick(now, time.time())
             self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
@@ -332,8 +342,11 @@ class Node:
                 if own is not None and listener.door.limits is not None:
                     changes.append((listener.door.limits, own))
                     listener.door.limits = own
-            change_limits(self.engine, changes, self._loop.time())
-        self._overload.change(config.limits.overload_memory, config.limits.overload_lag)
+            change_limits(self.engine, changes)
+        self._bans.change(*ban_terms(config))
+        if self._room is not None:
+            self._room.reserve = config.limits.disk_reserve
+        self._load.change(config.limits.overload_memory, config.limits.overload_lag)
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""

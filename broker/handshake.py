@@ -112,7 +112,7 @@ class Handshake:
         """A first packet that is no CONNECT gets no answer; a CONNECT that is wrong may [MQTT-3.1.4-1]."""
         connection = self._connection
         if error.reason == Reason.PACKET_TOO_LARGE:
-            connection.stats.packets_too_large += 1
+            connection.limited("max_connect_size", "closed")
         answer = b""
         if isinstance(error, UnsupportedVersion):
             answer = encode.connack(V5 if error.version > V5 else 4, False, error.reason, {})

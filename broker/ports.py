@@ -10,6 +10,7 @@ from broker.limits import Limits
 from broker.message import Delivery, Message
 
 if TYPE_CHECKING:
+    from broker.admission import Admission
     from broker.protocol.packets import Will
     from broker.subscriptions import Held
 
@@ -138,7 +139,8 @@ class Certificate(NamedTuple):
 class Peer(NamedTuple):
     """What is known of a connection before its first packet.
 
-    ``mount_point`` is put before all topics of the client; ``limits`` are its listener's, None for the node's.
+    ``mount_point`` is put before all topics of the client; ``limits`` and ``admission`` are its listener's, None for
+    the node's.
     """
 
     address: str = ""
@@ -146,6 +148,7 @@ class Peer(NamedTuple):
     mount_point: str = ""
     certificate: Certificate | None = None
     limits: Limits | None = None
+    admission: Admission | None = None
 
 
 class Credentials(NamedTuple):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from broker.access.acl import Acl, AclError, read_acl
 from broker.access.amqtt_plugins import AmqttPlugins
-from broker.access.bans import Bans
+from broker.access.bans import NO_BANS, Bans
 from broker.access.files import Watched
 from broker.access.scram import ScramExchange
 from broker.access.users import SCRAM, User, UsersError, read_users, verify
@@ -40,7 +40,8 @@ class Gate:
     ``anonymous`` are the listeners that ask for no credentials. A certificate's name, where the listener reads
     one, is who the client is. Else a user of the users file is known by its password; anybody else is up to
     amqtt's plugins. Files that are wrong raise UsersError or AclError at the start; later they are told in the
-    log, and everything stays as it was.
+    log, and everything stays as it was. ``bans`` may be shared with other gates; ``scope`` tells this one's users
+    from theirs, in lock-outs.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class Gate:
         anonymous: Collection[str] = (),
         bans: Bans | None = None,
         plugin_cache: float = 60.0,
+        scope: str = "",
     ) -> None:
         self._anonymous = anonymous
         self._plugins = plugins
-        self._bans = bans or Bans(0, 0.0, 0.0)
+        self._bans = bans or Bans(NO_BANS)
+        self._scope = scope
         self._users: dict[str, User] = read_users(users) if users is not None else {}
         self._users_file = Watched(users) if users is not None else None
         self._acl: Acl | None = read_acl(acl) if acl is not None else None
@@ -116,7 +119,7 @@ class Gate:
         if certificate is not None and certificate.name is not None:
             done(Decision(0, certificate.name))
             return
-        if self._bans.banned(_keys(credentials), self._loop.time()):
+        if self._bans.banned(self._keys(credentials), credentials.listener, self._loop.time()):
             done(Decision(Reason.BANNED))
             return
         asks = self._plugins is not None and self._plugins.authenticates
@@ -154,13 +157,21 @@ class Gate:
 
     def _noted(self, credentials: Credentials, decision: Decision) -> Decision:
         """Remember how a login ended."""
-        keys = _keys(credentials)
+        keys = self._keys(credentials)
         if decision.reason == 0:
             self._bans.succeeded(keys)
         else:
-            for key in self._bans.failed(keys, self._loop.time()):
+            for key in self._bans.failed(keys, credentials.listener, self._loop.time()):
                 logger.warning("too many failed logins: %s is locked out", key)
         return decision
+
+    def _keys(self, credentials: Credentials) -> list[str]:
+        """What failed logins are counted by: the address for all gates together, the user for this one's."""
+        # All clients of a Unix socket have the same address: none of them should be locked out by another.
+        keys = [] if credentials.address == LOCAL else [f"address {credentials.address}"]
+        if credentials.username is not None:
+            keys.append(f"user {credentials.username!r}{self._scope}")
+        return keys
 
     def exchange(self, method: str, credentials: Credentials) -> Exchange | None:
         """SCRAM-SHA-256, where any user has a verifier for it and the address is not locked out."""
@@ -170,8 +181,8 @@ class Gate:
 
     def exchanged(self, credentials: Credentials, step: Step) -> Step:
         """An exchange ended, rightly or not."""
-        keys = _keys(credentials._replace(username=step.username))
-        if self._bans.banned(keys, self._loop.time()):
+        keys = self._keys(credentials._replace(username=step.username))
+        if self._bans.banned(keys, credentials.listener, self._loop.time()):
             return Step(b"", reason=Reason.BANNED)
         self._noted(credentials._replace(username=step.username), Decision(step.reason))
         return step
@@ -239,15 +250,6 @@ def _yield_to_messages() -> None:
     """Let a thread run where the event loop needs no core; where threads have no priority, nothing."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def _keys(credentials: Credentials) -> list[str]:
-    """What failed logins are counted by."""
-    # All clients of a Unix socket have the same address: none of them should be locked out by another.
-    keys = [] if credentials.address == LOCAL else [f"address {credentials.address}"]
-    if credentials.username is not None:
-        keys.append(f"user {credentials.username!r}")
-    return keys
 
 
 def _question(credentials: Credentials, action: Action, topic: str) -> Question:

@@ -106,7 +106,12 @@ class Listener(Section):
     mount_point: Annotated[str, AfterValidator(_check_mount_point)] = Field(
         "", description="Put before all topics of this listener's clients, such as plant1/."
     )
-    max_connections: int = Field(0, ge=0, description="Connections at a time; 0: no limit.")
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="Connections at a time; 0: no limit. Answer: closed at once. "
+        "Counter: `limited_listener_max_connections`.",
+    )
     limits: ListenerLimits | None = Field(None, description="What is otherwise for this listener's clients.")
     access: AccessSection | None = Field(
         None, description="Who may connect here, and do what, instead of the node's `access`."

@@ -157,9 +157,11 @@ class Listener:
 
     def _begin(self, sock: socket.socket, address: str) -> None:
         """A connection on a plain socket of our own: the proxy's header comes first, TLS after it."""
-        most = self._engine.limits.max_half_open
+        most = (self.door.admission or self._engine.admission).half_open.most
         if most and len(self._arriving) >= most:
-            self._engine.stats.connections_limited += 1
+            self._engine.stats.connections_refused += 1
+            answer = f"closed by listener {self.door.name}"
+            self._engine.limit_log.hit("max_half_open", most, "", address, answer)
             sock.close()
             return
         task = self._loop.create_task(self._arrive(sock, address))
@@ -171,11 +173,12 @@ class Listener:
             if self._trusted:
                 address = await self._behind_proxy(sock, address)
             context = self.tls.context if self.tls is not None else None
+            limits = self.door.limits or self._engine.limits
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(address),
                 sock,
                 ssl=context,
-                ssl_handshake_timeout=self._engine.limits.connect_timeout if context is not None else None,
+                ssl_handshake_timeout=limits.connect_timeout if context is not None else None,
             )
         except (ProxyError, OSError, TimeoutError) as error:
             self._engine.refused(address, f"{self.door.name}: {_why(error)}")

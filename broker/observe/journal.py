@@ -8,7 +8,11 @@ from collections import Counter
 logger = logging.getLogger("geomq.audit")
 
 _LINES = 20
-"""Lines of one kind a second; what is above is counted and told as a number."""
+"""Lines of one kind at once; one a second comes on top. What is above is counted and told as a number: a flood that
+lasts a day takes some 10 MB."""
+
+_PERIOD = 10
+"""Seconds between such numbers."""
 
 
 class AuditLog:
@@ -16,16 +20,27 @@ class AuditLog:
 
     def __init__(self) -> None:
         self._written: Counter[str] = Counter()
+        """How many lines of a kind are to be made up for by seconds without one."""
+        self._more: Counter[str] = Counter()
+        self._wait = 0
 
     def note(self, event: str, client_id: str, address: str, detail: str) -> None:
-        """Write a line, unless too many of its kind were written this second."""
+        """Write a line, unless too many of its kind were written; about no client where none is named."""
+        if self._written[event] >= _LINES:
+            self._more[event] += 1
+            return
         self._written[event] += 1
-        if self._written[event] <= _LINES:
+        if client_id or address:
             logger.warning("%s: client %r at %s: %s", event, client_id, address or "?", detail)
+        else:
+            logger.warning("%s: %s", event, detail)
 
     def tick(self) -> None:
         """A second is over."""
-        for event, count in self._written.items():
-            if count > _LINES:
-                logger.warning("%s: %d more like these", event, count - _LINES)
-        self._written.clear()
+        self._written -= Counter(list(self._written))
+        self._wait -= 1
+        if self._wait <= 0 and self._more:
+            self._wait = _PERIOD
+            for event, count in self._more.items():
+                logger.warning("%s: %d more like these", event, count)
+            self._more.clear()

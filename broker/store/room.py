@@ -59,7 +59,7 @@ class DiskRoom:
 
     def __init__(self, folder: Path, reserve: int) -> None:
         self._folder = folder
-        self._reserve = reserve
+        self.reserve = reserve
         self.short = False
         """Whether there was less than the reserve at the last look, and not clearly more since."""
 
@@ -69,7 +69,7 @@ class DiskRoom:
             found = os.statvfs(self._folder)
         except OSError:
             return False
-        reserve = min(self._reserve, found.f_blocks * found.f_frsize // _PART)
+        reserve = min(self.reserve, found.f_blocks * found.f_frsize // _PART)
         free = found.f_bavail * found.f_frsize
         before = self.short
         self.short = free < (reserve * _RELIEF if before else reserve)

@@ -44,13 +44,27 @@ class FakeTransport:
         self.paused = False
 
 
+class Notes:
+    """A journal that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str]] = []
+        """Event, client, detail."""
+
+    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
+        self.lines.append((event, client_id, detail))
+
+
 class Broker:
     """An engine and its clock, in seconds."""
 
     def __init__(self, authority: Authority | None = None, pipeline: Any = None, **limits: Any) -> None:
         self.now = 100.0
         self.jumped = 0.0
-        self.engine = Engine(Limits(**limits), authority or Anonymous(), pipeline, self.now, WALL)
+        self.notes = Notes()
+        self.engine = Engine(
+            Limits(**limits), authority or Anonymous(), pipeline, self.now, WALL, journal=self.notes
+        )
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with a tick each second."""

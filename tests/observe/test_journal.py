@@ -23,6 +23,25 @@ def test_flood_is_told_as_a_number(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records[-1].getMessage().endswith("again")
 
 
+def test_flood_that_lasts_takes_little_room(caplog: pytest.LogCaptureFixture) -> None:
+    log = AuditLog()
+    for _ in range(600):
+        for number in range(100):
+            log.note("denied", f"c{number}", "192.0.2.1", "publish to 'a'")
+        log.tick()
+    lines = [record.getMessage() for record in caplog.records]
+    told = sum(int(line.split()[1]) for line in lines if line.endswith("more like these"))
+    assert len(lines) < 20 + 600 + 60 + 1
+    log.tick()
+    assert 60_000 - 1000 <= told + len(lines) <= 60_000 + 60
+    for _ in range(30):
+        log.tick()
+    caplog.clear()
+    for number in range(20):
+        log.note("denied", f"c{number}", "192.0.2.1", "publish to 'a'")
+    assert len(caplog.records) == 20, "all is as at the beginning"
+
+
 def test_names_cannot_forge_lines(caplog: pytest.LogCaptureFixture) -> None:
     AuditLog().note("denied", "a\nINFO: all is well", "192.0.2.1", "x")
     assert "\n" not in caplog.records[0].getMessage()
