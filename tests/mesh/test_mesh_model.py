@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker.message import Message
 from broker.protocol.topics import matches
@@ -36,6 +36,7 @@ TOPICS = ("x/1", "x/2", "y")
 FILTERS = (*TOPICS, "x/+", "#")
 MAX_FILTERS = 2
 NODES = st.sampled_from(NAMES)
+FATES = st.sampled_from(["comes", "comes", "comes", "comes twice", "is lost"])
 
 
 class Frame(NamedTuple):
@@ -251,23 +252,49 @@ class MeshMachine(RuleBasedStateMachine):
         self.taken: set[int] = set()
         self.live: set[tuple[str, int]] = set()
         self.nodes = {name: Node(name, Path(self._folder.name) / f"{name}.db") for name in NAMES}
-        for node in self.nodes.values():
-            node.life = Life(self, node)
 
     def lives(self) -> Iterable[Life]:
         return [node.life for node in self.nodes.values() if node.life is not None]
 
     # -- what may happen ---------------------------------------------------------------------------------------
 
-    @rule(name=NODES, topic=st.sampled_from(TOPICS), qos=st.integers(0, 2), size=st.sampled_from([0, 200]))
-    def publish(self, name: str, topic: str, qos: int, size: int) -> None:
+    @initialize(held=st.tuples(*(st.sets(st.sampled_from(FILTERS), min_size=1, max_size=2) for _ in NAMES)))
+    def begin(self, held: tuple[set[str], ...]) -> None:
+        """All are there, and know of each other."""
+        for node, some in zip(self.nodes.values(), held, strict=True):
+            node.held = some
+            node.life = Life(self, node)
+        self._all_meet()
+
+    def _all_meet(self) -> None:
+        for life in self.lives():
+            for name in life.peers:
+                life.notice(name, True)
+        for _ in range(3):
+            self.everything_comes()
+            for life in self.lives():
+                self._write(life.name)
+
+    @rule(
+        name=NODES,
+        batch=st.lists(
+            st.tuples(st.sampled_from(TOPICS), st.integers(0, 2), st.sampled_from([0, 200])),
+            min_size=1,
+            max_size=4,
+        ),
+    )
+    def publish(self, name: str, batch: list[tuple[str, int, int]]) -> None:
         life = self.nodes[name].life
-        if life is None:
-            return
+        if life is not None:
+            for topic, qos, size in batch:
+                self._publish(life, topic, qos, size)
+            life.ways.flush()
+
+    def _publish(self, life: Life, topic: str, qos: int, size: int) -> None:
         number = len(self.publications)
         names = tuple(peer.name for peer in life.peers.values() if peer.interest.matches(topic))
         owed = {other for other in names if qos and self.nodes[other].wants(topic)}
-        self.publications.append(Publication(name, topic, set(names), owed))
+        self.publications.append(Publication(life.name, topic, set(names), owed))
         plan = life.ways.plan(names)
         record = envelope.encode_record(Message(topic, b"%d:" % number + bytes(size), qos))
         if qos:
@@ -275,7 +302,6 @@ class MeshMachine(RuleBasedStateMachine):
             life.outbox.add([entry], lambda: self.taken.add(number), not plan.everybody_there)
         else:
             plan.add_live(record)
-        life.ways.flush()
 
     @rule(name=NODES, topic_filter=st.sampled_from(FILTERS), add=st.booleans())
     def subscribe(self, name: str, topic_filter: str, add: bool) -> None:
@@ -290,15 +316,20 @@ class MeshMachine(RuleBasedStateMachine):
                 publication.owed.discard(name)
 
     @precondition(lambda self: self.frames)
-    @rule(data=st.data(), fate=st.sampled_from(["comes", "comes", "comes", "comes twice", "is lost"]))
-    def frame(self, data: st.DataObject, fate: str) -> None:
-        at = data.draw(st.integers(0, min(len(self.frames), 8) - 1))
-        frame = self.frames[at] if fate == "comes twice" else self.frames.pop(at)
-        # What may be lost is not sent twice by anybody.
+    @rule(moves=st.lists(st.tuples(st.integers(0, 5), FATES), min_size=1, max_size=12))
+    def some_come(self, moves: list[tuple[int, str]]) -> None:
+        for at, fate in moves:
+            if self.frames:
+                self._come(at % len(self.frames), fate)
+
+    def _come(self, at: int, fate: str) -> None:
+        frame = self.frames.pop(at)
         life = self.nodes[frame.receiver].life
-        doubles = fate == "comes twice" and "/durable/" not in frame.key and "/control/" not in frame.key
-        if life is not None and fate != "is lost" and not doubles:
+        if life is not None and fate != "is lost":
             life.receive(frame)
+        if fate == "comes twice" and ("/durable/" in frame.key or "/control/" in frame.key):
+            # Later, as from a life before this one. What may be lost is not sent twice by anybody.
+            self.frames.append(frame)
 
     @rule()
     def everything_comes(self) -> None:
@@ -310,37 +341,49 @@ class MeshMachine(RuleBasedStateMachine):
             if life is not None:
                 life.receive(frame)
 
-    @rule(name=NODES, all_of_it=st.booleans())
-    def disk(self, name: str, all_of_it: bool) -> None:
-        life = self.nodes[name].life
-        while life is not None and life.due:
-            life.due.pop(0)()
-            life.ways.flush()
-            if not all_of_it:
-                break
+    @rule(names=st.sets(NODES, min_size=1))
+    def disks_write(self, names: set[str]) -> None:
+        for name in sorted(names):
+            self._write(name)
 
-    @rule(name=NODES)
-    def crash(self, name: str) -> None:
+    def _write(self, name: str) -> None:
+        life = self.nodes[name].life
+        if life is not None:
+            due, life.due = life.due, []
+            for call in due:
+                call()
+            life.ways.flush()
+
+    @rule(name=NODES, at_once=st.booleans())
+    def crash(self, name: str, at_once: bool) -> None:
         node = self.nodes[name]
         if node.life is not None:
             node.life.outbox.crash()
             node.life = None
+            if at_once:
+                self.start(name)
 
     @rule(name=NODES)
     def start(self, name: str) -> None:
         node = self.nodes[name]
         if node.life is None:
-            node.life = Life(self, node)
+            node.life = own = Life(self, node)
             for life in self.lives():
-                if life.name != name and life.peers[name].alive:
+                if life is not own:
                     # The token of the former life goes when that of the new one comes.
                     life.notice(name, False)
+                    life.notice(name, True)
+                    own.notice(life.name, True)
 
-    @rule(one=NODES, other=NODES, there=st.booleans())
-    def notice(self, one: str, other: str, there: bool) -> None:
-        life = self.nodes[one].life
-        if life is not None and one != other:
-            life.notice(other, there and self.nodes[other].life is not None)
+    @rule(
+        pair=st.sampled_from([(one, other) for one in NAMES for other in NAMES if one < other]),
+        there=st.booleans(),
+    )
+    def link(self, pair: tuple[str, str], there: bool) -> None:
+        one, other = (self.nodes[name].life for name in pair)
+        if one is not None and other is not None:
+            one.notice(other.name, there)
+            other.notice(one.name, there)
 
     @rule(name=NODES)
     def time(self, name: str) -> None:
@@ -379,12 +422,10 @@ class MeshMachine(RuleBasedStateMachine):
         try:
             for name in NAMES:
                 self.start(name)
-            for life in self.lives():
-                for name in life.peers:
-                    life.notice(name, True)
-            for _ in range(60):
+            self._all_meet()
+            for _ in range(40):
                 for life in self.lives():
-                    self.disk(life.name, True)
+                    self._write(life.name)
                     self.time(life.name)
                 self.everything_comes()
             self._check()
@@ -420,4 +461,4 @@ def _fast() -> str | None:
 
 
 TestMeshModel = MeshMachine.TestCase
-TestMeshModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMeshModel.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

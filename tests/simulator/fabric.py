@@ -58,6 +58,8 @@ class SimLink:
         self.alive = True
         self.late = 0.0
         """By how many seconds what a dead node had sent is delayed on its way."""
+        self.forgotten = False
+        """Whether what it had sent does not come any more."""
         self.after_burst: Callable[[], None] = lambda: None
         self._receivers: list[tuple[str, Callable[[tuple[str, bytes]], None]]] = []
         self._queryables: dict[str, Callable[[Any], None]] = {}
@@ -194,6 +196,7 @@ class Fabric:
         self.links: dict[str, SimLink] = {}
         """The newest link of each node, dead or alive."""
         self.tokens: dict[str, str] = {}
+        self._dead: list[SimLink] = []
         self._cut: set[frozenset[str]] = set()
         self._last: dict[tuple[SimLink, str, str], float] = defaultdict(float)
 
@@ -220,6 +223,7 @@ class Fabric:
         """The node is gone; its token stays until its lease is over."""
         link.alive = False
         link.late = self.chance.choice([0.0, self.chance.uniform(0.0, 8.0)])
+        self._dead.append(link)
         token = link.token
 
         def expire() -> None:
@@ -228,6 +232,11 @@ class Fabric:
                 self.look_soon()
 
         self.loop.call_later(self.chance.uniform(0.0, LEASE), expire)
+
+    def forget_the_dead(self, node: str) -> None:
+        """What former lives of a node have sent does not come any more."""
+        for link in self._dead:
+            link.forgotten = link.forgotten or link.node == node
 
     def look_soon(self, only: str | None = None) -> None:
         """What has changed is noticed by each node in its own time."""
@@ -272,6 +281,8 @@ class Fabric:
                 self.loop.call_later(link.late, arrive, True)
                 return
             receiver = self.links.get(node)
+            if link.forgotten:
+                return
             if receiver is not None and receiver.alive and self.connected(link.node, node):
                 receiver.take(call)
 

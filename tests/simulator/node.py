@@ -42,6 +42,7 @@ class Node:
         """What the sessions have subscribed to."""
         self.store = Store()
         self.incarnations: list[int] = []
+        self.epochs: list[int] = []
         self.life: Life | None = None
 
     @property

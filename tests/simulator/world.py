@@ -39,6 +39,8 @@ class World:
         self.tampers = chance.random() < 0.2
         self.bounded = chance.random() < 0.2
         self.forgetful = chance.random() < 0.15
+        self.lossy = False
+        """Whether an outbox was lost."""
         self.most_filters = chance.choice([_MANY, _MANY, 1, 2, 4])
         self.nodes: dict[str, Node] = {}
         for region in "abc"[: chance.randint(1, 3)]:
@@ -119,7 +121,16 @@ class World:
         if node.life is None:
             self.say(f"{name} starts")
             node.life = life = Life(self, node)
-            life.started.add_done_callback(lambda _: self.model.started(life) if life.alive else None)
+            life.started.add_done_callback(lambda _: self._started(life) if life.alive else None)
+
+    def _started(self, life: Life) -> None:
+        self.model.started(life)
+        epochs = life.node.epochs
+        if epochs and life.outbox.epoch < max(epochs):
+            # A clock that was set back, a lost outbox, and frames that are late, all at once: who had never heard
+            # the former life takes it for the later one. The protocol does not promise to see through that.
+            self.fabric.forget_the_dead(life.name)
+        epochs.append(life.outbox.epoch)
 
     def crash(self, name: str, lose: bool = False) -> None:
         """``lose``: its outbox goes with it."""
@@ -129,6 +140,7 @@ class World:
             self.say(f"{name} crashes{' and loses its outbox' * lose}")
             life.crash()
             self.model.ended(life, False, lose)
+            self.lossy = self.lossy or lose or not node.durable
             if lose:
                 for path in node.outbox.parent.glob("outbox.db*"):
                     path.unlink()
@@ -140,6 +152,7 @@ class World:
             self.say(f"{name} stops")
             await self.loop.create_task(life.stop(), context=life.context)
             self.model.ended(life, True, False)
+            self.lossy = self.lossy or not node.durable
 
     def cut(self, names: Iterable[str]) -> None:
         inside = set(names)
