@@ -36,6 +36,7 @@ TOPICS = ("x/1", "x/2", "y")
 FILTERS = (*TOPICS, "x/+", "#")
 MAX_FILTERS = 2
 NODES = st.sampled_from(NAMES)
+THEN = st.sampled_from(["nothing", "all comes", "quiet", "quiet"])
 FATES = st.sampled_from(["comes", "comes", "comes", "comes twice", "is lost"])
 
 
@@ -282,13 +283,23 @@ class MeshMachine(RuleBasedStateMachine):
             min_size=1,
             max_size=4,
         ),
+        then=THEN,
     )
-    def publish(self, name: str, batch: list[tuple[str, int, int]]) -> None:
+    def publish(self, name: str, batch: list[tuple[str, int, int]], then: str) -> None:
         life = self.nodes[name].life
         if life is not None:
             for topic, qos, size in batch:
                 self._publish(life, topic, qos, size)
             life.ways.flush()
+        self._then(then)
+
+    def _then(self, what: str) -> None:
+        """Hypothesis would seldom let all of it happen in turn."""
+        if what != "nothing":
+            self.everything_comes()
+        if what == "quiet":
+            self.disks_write(set(NAMES))
+            self.everything_comes()
 
     def _publish(self, life: Life, topic: str, qos: int, size: int) -> None:
         number = len(self.publications)
@@ -354,14 +365,15 @@ class MeshMachine(RuleBasedStateMachine):
                 call()
             life.ways.flush()
 
-    @rule(name=NODES, at_once=st.booleans())
-    def crash(self, name: str, at_once: bool) -> None:
+    @rule(name=NODES, at_once=st.booleans(), then=THEN)
+    def crash(self, name: str, at_once: bool, then: str) -> None:
         node = self.nodes[name]
         if node.life is not None:
             node.life.outbox.crash()
             node.life = None
             if at_once:
                 self.start(name)
+        self._then(then)
 
     @rule(name=NODES)
     def start(self, name: str) -> None:
@@ -378,18 +390,19 @@ class MeshMachine(RuleBasedStateMachine):
     @rule(
         pair=st.sampled_from([(one, other) for one in NAMES for other in NAMES if one < other]),
         there=st.booleans(),
+        then=THEN,
     )
-    def link(self, pair: tuple[str, str], there: bool) -> None:
+    def link(self, pair: tuple[str, str], there: bool, then: str) -> None:
         one, other = (self.nodes[name].life for name in pair)
         if one is not None and other is not None:
             one.notice(other.name, there)
             other.notice(one.name, there)
+        self._then(then)
 
-    @rule(name=NODES)
-    def time(self, name: str) -> None:
+    @rule()
+    def time(self) -> None:
         self.clock += 1.1
-        life = self.nodes[name].life
-        if life is not None:
+        for life in self.lives():
             life.ping()
 
     # -- what must hold ----------------------------------------------------------------------------------------
@@ -424,9 +437,8 @@ class MeshMachine(RuleBasedStateMachine):
                 self.start(name)
             self._all_meet()
             for _ in range(40):
-                for life in self.lives():
-                    self._write(life.name)
-                    self.time(life.name)
+                self.disks_write(set(NAMES))
+                self.time()
                 self.everything_comes()
             self._check()
         finally:
