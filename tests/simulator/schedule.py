@@ -12,7 +12,7 @@ from tests.simulator.world import World
 _ACTIONS = 40
 _PATIENCE = 90.0
 """Virtual seconds in which everything must arrive once all is well."""
-_SLOW = 8.0
+_SILENCE = 8.0
 _CHANCES = {
     "publish": 8,
     "subscribe": 3,
@@ -111,8 +111,15 @@ async def _recover(world: World) -> None:
     world.heal()
     for name in sorted(world.nodes):
         world.start(name)
-    # By then what was slow before has come, and nobody takes anybody for deaf for it.
-    await world.passes(_SLOW)
+    await _quiet(world)
+    world.fabric.loss = 0.0
+    # Nobody takes anybody for deaf any more.
+    await world.passes(_SILENCE)
+    await _quiet(world)
+
+
+async def _quiet(world: World) -> None:
+    """All that has to come has come, and stays so for a while."""
     over = world.loop.time() + _PATIENCE
     calm = 0
     while calm < 3 and world.loop.time() < over:
@@ -173,7 +180,6 @@ def _differing(world: World) -> str | None:
 
 async def _publish_in_calm(world: World) -> None:
     """Everything arrives now, also at QoS 0, and only where it is wanted."""
-    world.fabric.loss = 0.0
     for life in list(world.lives()):
         for topic in TOPICS:
             for qos in (0, 1):
