@@ -13,7 +13,7 @@ from plugins.host.pipeline import Entry
 from plugins.stages import Stages
 from tests.plugins import modules
 
-MASK = {"mask": [{"path": "name", "action": "redact"}]}
+MASK = {"steps": [{"path": "name", "action": "redact"}]}
 
 
 class Kept:
