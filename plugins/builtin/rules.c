@@ -310,10 +310,9 @@ GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t le
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
     if (config.count == 0) return 0;
-    const GeomqEntry *entries = geomq_entries(request);
     GeomqBuilder result = geomq_begin(request->count, 0);
     for (uint32_t i = 0; i < request->count; i++) {
-        GeomqField payload = entries[i].payload;
+        GeomqField payload = geomq_entry(request, i)->payload;
         process(&result, i, (Span){geomq_bytes(request, payload), payload.length});
     }
     return geomq_end(&result);
