@@ -14,7 +14,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 MODULE = HERE / "rules.wasm"
 SOURCES = (
-    *("rules.c", "steps.c", "masks.c", "conditions.c", "comparisons.c", "match.c", "paths.c", "settings.c"),
+    *(
+        "rules.c",
+        "steps.c",
+        "masks.c",
+        "conditions.c",
+        "comparisons.c",
+        "hours.c",
+        "match.c",
+        "paths.c",
+        "settings.c",
+    ),
     *("message.c", "tree.c", "json.c", "json_write.c", "decimal.c", "sha256.c"),
 )
 FLAGS = (

@@ -1,6 +1,7 @@
 #include "conditions.h"
 
 #include "comparisons.h"
+#include "hours.h"
 #include "match.h"
 #include "paths.h"
 
@@ -9,15 +10,18 @@ typedef enum {
     CONDITION_TOPIC,
     CONDITION_LEVEL,
     CONDITION_CLIENT,
+    CONDITION_USER,
     CONDITION_QOS,
     CONDITION_RETAIN,
+    CONDITION_TIME,
     CONDITION_ALL,
     CONDITION_ANY,
     CONDITION_NOT
 } ConditionKind;
 
 /* The members that say what a condition is about, in the order of the kinds. */
-static const char *const SUBJECTS[] = {"path", "topic", "topic_level", "client", "qos", "retain", "all", "any", "not"};
+static const char *const SUBJECTS[] = {"path", "topic",  "topic_level", "client", "user", "qos",
+                                       "retain", "time", "all",         "any",    "not"};
 #define SUBJECT_COUNT (sizeof SUBJECTS / sizeof *SUBJECTS)
 
 struct Condition {
@@ -25,6 +29,7 @@ struct Condition {
     Comparison comparison; /* CONDITION_PATH, CONDITION_LEVEL */
     Path path;
     uint32_t level;
+    Hours hours;
     const Node *operand; /* of the others: one value, or a list */
     Condition *first, *next;
 };
@@ -78,7 +83,9 @@ static void read_subject(const Where *outer, const Node *object, const Node *fou
         comparison_read(outer, object, &condition->comparison);
         break;
     case CONDITION_TOPIC: check_each(&where, found, is_filter_text, "is not a topic filter"); break;
-    case CONDITION_CLIENT: check_each(&where, found, is_text, "is not a text or a list of texts"); break;
+    case CONDITION_TIME: hours_read(&where, found, &condition->hours); break;
+    case CONDITION_CLIENT:
+    case CONDITION_USER: check_each(&where, found, is_text, "is not a text or a list of texts"); break;
     case CONDITION_QOS: check_each(&where, found, is_qos, "is not one of 0, 1, 2"); break;
     case CONDITION_RETAIN: read_bool(outer, object, "retain", false); break;
     case CONDITION_NOT: condition->first = condition_read(&where, found, needs_payload); break;
@@ -162,6 +169,8 @@ bool condition_holds(const Condition *condition, const Message *message) {
     case CONDITION_TOPIC: return any_matches(condition->operand, message->topic, filter_matches);
     case CONDITION_LEVEL: return level_holds(condition, message);
     case CONDITION_CLIENT: return any_matches(condition->operand, message->client, glob_matches);
+    case CONDITION_USER: return any_matches(condition->operand, message->user, glob_matches);
+    case CONDITION_TIME: return hours_hold(&condition->hours, message->now_ms, message->utc_offset);
     case CONDITION_QOS: return any_matches(condition->operand, (Span){&qos, 1}, same);
     case CONDITION_RETAIN: return message->retain == (condition->operand->type == TYPE_TRUE);
     case CONDITION_ALL: return all_hold(condition->first, message);

@@ -5,7 +5,7 @@ static Span bytes(const GeomqRequest *request, GeomqField field) {
 }
 
 void message_begin(Message *message, const GeomqRequest *request, uint32_t index, Format format) {
-    const GeomqEntry *entry = geomq_entries(request) + index;
+    const GeomqEntry *entry = geomq_entry(request, index);
     *message = (Message){
         .request = request,
         .index = index,
@@ -13,9 +13,11 @@ void message_begin(Message *message, const GeomqRequest *request, uint32_t index
         .payload = bytes(request, entry->payload),
         .properties = bytes(request, entry->properties),
         .client = bytes(request, entry->client),
+        .user = bytes(request, entry->user),
         .qos = entry->qos,
         .retain = entry->retain,
         .format = format,
+        .now_ms = request->now_ns / 1000000,
     };
 }
 

@@ -14,13 +14,15 @@ typedef enum { CONTENT_UNREAD, CONTENT_READ, CONTENT_UNREADABLE } Content;
 typedef struct {
     const GeomqRequest *request;
     uint32_t index;
-    Span topic, payload, properties, client;
+    Span topic, payload, properties, client, user;
     uint8_t qos;
     bool retain;
     uint32_t changed; /* a sum of GEOMQ_CHANGED_... */
     Content content;
     Format format;
     Node *root; /* CONTENT_READ */
+    uint64_t now_ms;     /* since 1970 */
+    int32_t utc_offset;  /* of local time, seconds */
 } Message;
 
 void message_begin(Message *message, const GeomqRequest *request, uint32_t index, Format format);

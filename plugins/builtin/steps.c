@@ -1,6 +1,7 @@
 #include "steps.h"
 
 #include "../sdk/c/geomq_plugin.h"
+#include "hours.h"
 #include "json.h"
 #include "masks.h"
 
@@ -137,8 +138,10 @@ const char *config_read(Span text, Config *config) {
     Where where = {NULL, "steps", 0};
     const Node *root = json_read(text);
     if (!root) return "the configuration is not JSON";
-    if (check_object(NULL, root, "format on_undecodable steps", "")) {
-        const Node *steps = member(root, "steps");
+    if (check_object(NULL, root, "format on_undecodable utc_offset steps", "")) {
+        Where zone = {NULL, "utc_offset", 0};
+        const Node *steps = member(root, "steps"), *offset = member(root, "utc_offset");
+        if (offset) config->has_offset = offset_read(&zone, offset, &config->utc_offset);
         config->format = (Format)read_word(NULL, root, "format", "json cbor msgpack text auto", FORMAT_JSON);
         config->pass_undecodable = read_word(NULL, root, "on_undecodable", "drop pass", 0) == 1;
         if (steps) config->first = read_steps(&where, steps, config);
@@ -167,4 +170,7 @@ static Fate run(const Config *config, const Step *step, Message *message) {
     return GO_ON;
 }
 
-Fate steps_run(const Config *config, Message *message) { return run(config, config->first, message); }
+Fate steps_run(const Config *config, Message *message) {
+    message->utc_offset = config->has_offset ? config->utc_offset : message->request->utc_offset;
+    return run(config, config->first, message);
+}

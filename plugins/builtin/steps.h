@@ -35,6 +35,8 @@ typedef struct {
     Step *first;
     Format format;
     bool pass_undecodable;
+    bool has_offset; /* instead of the host's */
+    int32_t utc_offset;
     uint32_t effects; /* that the steps may cause for one message */
 } Config;
 

@@ -209,7 +209,7 @@ def test_empty_payload_passes_for_it_deletes_retained_messages() -> None:
     [
         ({"steps": {}}, "steps: {} is not a list"),
         ({"steps": [5]}, "steps[0]: 5 is not an object"),
-        ({"step": []}, "step is not a key; allowed: format on_undecodable steps"),
+        ({"step": []}, "step is not a key; allowed: format on_undecodable utc_offset steps"),
         ({"format": "xml"}, 'format: "xml" is not one of: json cbor msgpack text auto'),
         (mask("a", "foo"), 'steps[0].action: "foo" is not one of: drop keep remove'),
         ({"steps": [{"path": "a"}]}, "steps[0].action: is to be one of: drop keep remove"),
