@@ -22,6 +22,9 @@ typedef struct {
     Fate (*run)(void *settings, Message *message);
 } StepKind;
 
+/* The kinds that are not in steps.c. */
+extern const StepKind STEP_SAMPLE, STEP_DEADBAND, STEP_LIMIT, STEP_UNIQUE;
+
 typedef struct Step {
     Fate (*run)(void *settings, Message *message); /* NULL for a group */
     void *settings;
