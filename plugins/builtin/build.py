@@ -14,7 +14,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 MODULE = HERE / "rules.wasm"
 SOURCES = (
-    *("rules.c", "steps.c", "masks.c", "filters.c", "keys.c", "state.c", "message.c", "output.c"),
+    *(
+        "rules.c",
+        "steps.c",
+        "masks.c",
+        "filters.c",
+        "shape.c",
+        "emit.c",
+        "keys.c",
+        "state.c",
+        "message.c",
+        "output.c",
+    ),
     *("conditions.c", "comparisons.c", "hours.c", "match.c", "paths.c", "settings.c"),
     *("template.c", "document.c", "times.c", "tree.c", "json.c", "json_write.c"),
     *("decimal.c", "number.c", "sha256.c"),

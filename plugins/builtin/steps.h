@@ -23,7 +23,8 @@ typedef struct {
 } StepKind;
 
 /* The kinds that are not in steps.c. */
-extern const StepKind STEP_SAMPLE, STEP_DEADBAND, STEP_LIMIT, STEP_UNIQUE;
+extern const StepKind STEP_SAMPLE, STEP_DEADBAND, STEP_LIMIT, STEP_UNIQUE, STEP_TOPIC, STEP_QOS, STEP_RETAIN,
+    STEP_SET, STEP_EMIT, STEP_ALERT;
 
 typedef struct Step {
     Fate (*run)(void *settings, Message *message); /* NULL for a group */

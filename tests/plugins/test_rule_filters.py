@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,29 +11,7 @@ from hypothesis import strategies as st
 
 from plugins.host.engine import ModuleRefused
 from plugins.host.frame import Fields
-from tests.plugins.rules import Rules
-
-
-class Shop:
-    """Makes rules and closes them."""
-
-    def __init__(self) -> None:
-        self._made: list[Rules] = []
-
-    def __call__(self, *steps: dict[str, Any], **config: Any) -> Rules:
-        self._made.append(Rules(*steps, **config))
-        return self._made[-1]
-
-    def close(self) -> None:
-        for rules in self._made:
-            rules.close()
-
-
-@pytest.fixture
-def make() -> Iterator[Shop]:
-    shop = Shop()
-    yield shop
-    shop.close()
+from tests.plugins.rules import Rules, Shop
 
 
 def value(number: float) -> str:
