@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from plugins.host.entry import Entry
     from plugins.stages import Stages
     from plugins.store.history import History
+    from plugins.store.rule_state import StateStore
 
 logger = logging.getLogger("geomq")
 
@@ -77,6 +78,7 @@ class Node:
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
+        self._memory: StateStore | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
         self._loop = asyncio.get_running_loop()
@@ -234,18 +236,29 @@ class Node:
         plugins = self.config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
+        from plugins.host.cache import CompiledCache
+        from plugins.host.frame import Place
         from plugins.stages import Stages
         from plugins.store.history import History, HistoryError
+        from plugins.store.rule_state import StateError, StateStore
 
+        node = self.config.node
         if plugins.store:
             history = plugins.history
             try:
-                self._history = History(
-                    self.config.node.data / "history.db", history.retention, history.max_bytes
-                )
+                self._history = History(node.data / "history.db", history.retention, history.max_bytes)
             except HistoryError as error:
                 raise StartError(str(error)) from None
-        self._stages = Stages(rule_entries(self.config), self._history)
+        entries = rule_entries(self.config)
+        cache = CompiledCache(node.data / "compiled") if self._folder is not None else None
+        if self.config.durability == "commit":
+            try:
+                self._memory = StateStore(node.data / "rules.db")
+            except StateError as error:
+                raise StartError(str(error)) from None
+            self._memory.forget_all_but({entry.name for entry in entries})
+        place = Place(node.name.encode(), node.region.encode())
+        self._stages = Stages(entries, self._history, self._memory, cache, place)
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -350,6 +363,8 @@ class Node:
             await self._mesh.stop()
         if self._stages is not None:
             self._stages.close()
+        if self._memory is not None:
+            await asyncio.to_thread(self._memory.close)
         if self._history is not None:
             await asyncio.to_thread(self._history.close)
         for listener in self._listeners:

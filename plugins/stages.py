@@ -8,9 +8,11 @@ from typing import Any, Protocol
 from broker.message import Message
 from broker.ports import Processed, Stage
 from broker.protocol.topics import matches
+from plugins.host.cache import CompiledCache
 from plugins.host.entry import Entry, Outcome
-from plugins.host.frame import Fields
+from plugins.host.frame import NOWHERE, Fields, Place
 from plugins.host.pipeline import Rule
+from plugins.host.state import State
 
 _MAX_TOPICS = 16_384
 
@@ -22,12 +24,35 @@ class Keeper(Protocol):
         """Keep messages; returns at once."""
 
 
-class Stages:
-    """Implements :class:`broker.ports.Pipeline`. ``history`` keeps what the store stage lets through."""
+class Memory(Protocol):
+    """Where the state of modules is kept: :class:`plugins.store.rule_state.StateStore`."""
 
-    def __init__(self, entries: Sequence[Entry], history: Keeper | None) -> None:
-        self._rules = {stage: [Rule(entry) for entry in entries if entry.stage == stage] for stage in Stage}
+    def open(self, entry: str) -> State:
+        """The state of an entry, as it was left; the same one each time."""
+
+
+class Stages:
+    """Implements :class:`broker.ports.Pipeline`.
+
+    ``history`` keeps what the store stage lets through, ``memory`` what modules remember, ``cache`` what was compiled;
+    without the last two it lasts as long as the process.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        history: Keeper | None = None,
+        memory: Memory | None = None,
+        cache: CompiledCache | None = None,
+        place: Place = NOWHERE,
+    ) -> None:
         self._history = history
+        self._memory = memory
+        self._cache = cache
+        self.place = place
+        self._rules = {
+            stage: [self._rule(entry) for entry in entries if entry.stage == stage] for stage in Stage
+        }
         self._chosen: dict[tuple[Stage, str], tuple[Rule, ...]] = {}
 
     def stages(self, topic: str) -> int:
@@ -65,6 +90,11 @@ class Stages:
         for rules in self._rules.values():
             for rule in rules:
                 rule.close()
+
+    def _rule(self, entry: Entry) -> Rule:
+        rule = Rule(entry, self._memory.open(entry.name) if self._memory else None, self._cache)
+        rule.place = self.place
+        return rule
 
     def _rules_for(self, stage: Stage, topic: str) -> tuple[Rule, ...]:
         key = (stage, topic)
