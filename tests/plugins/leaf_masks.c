@@ -1,0 +1,87 @@
+/* A module for the tests: one mask of a single value, called as its configuration says for every payload as it is.
+ * A payload that the mask cannot work on is dropped. */
+#define GEOMQ_PLUGIN_IMPLEMENTATION
+#include "../../plugins/sdk/c/geomq_plugin.h"
+
+#include "../../plugins/builtin/pseudonym.h"
+
+typedef Masked (*Leaf)(Span payload, Span *out);
+
+static const Json *config;
+static Pseudonym pseudonym;
+
+static const Json *setting(const char *name) {
+    for (const Json *child = config->first; child; child = child->next) {
+        uint32_t length = 0;
+        while (name[length]) length++;
+        if (same(child->key, (Span){(const uint8_t *)name, length})) return child;
+    }
+    return NULL;
+}
+
+static Span text_of(const char *name) {
+    const Json *found = setting(name);
+    return found ? found->text : (Span){0};
+}
+
+static uint32_t number_of(const char *name) {
+    const Json *found = setting(name);
+    uint32_t value = 0;
+    for (uint32_t i = 0; found && i < found->raw.length; i++) value = value * 10 + (found->raw.at[i] - '0');
+    return value;
+}
+
+static bool flag(const char *name) {
+    const Json *found = setting(name);
+    return found && found->type == JSON_TRUE;
+}
+
+static Masked mask_pseudonym_text(Span payload, Span *out) { return pseudonym_text(&pseudonym, payload, out); }
+static Masked mask_pseudonym_number(Span payload, Span *out) { return pseudonym_number(&pseudonym, payload, out); }
+
+static void set_pseudonym(void) {
+    pseudonym_key(&pseudonym, text_of("key"), text_of("tweak"));
+    pseudonym.keep_first = number_of("keep_first");
+    pseudonym.keep_last = number_of("keep_last");
+    pseudonym.allow_short = flag("allow_short");
+    pseudonym.reveal = flag("reveal");
+}
+
+static const struct {
+    const char *name;
+    void (*set)(void);
+    Leaf leaf;
+} LEAVES[] = {
+    {"pseudonym_text", set_pseudonym, mask_pseudonym_text},
+    {"pseudonym_number", set_pseudonym, mask_pseudonym_number},
+};
+
+static Leaf leaf;
+
+GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t length) {
+    config = json_tree((Span){text, length});
+    for (uint32_t i = 0; i < sizeof LEAVES / sizeof *LEAVES; i++) {
+        if (!setting(LEAVES[i].name)) continue;
+        LEAVES[i].set();
+        leaf = LEAVES[i].leaf;
+        geomq_keep();
+        return NULL;
+    }
+    return "no such mask";
+}
+
+GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
+    (void)length;
+    const GeomqEntry *entries = geomq_entries(request);
+    GeomqBuilder result = geomq_begin(request->count, 0);
+    for (uint32_t i = 0; i < request->count; i++) {
+        Span out = {0};
+        Masked masked = leaf((Span){geomq_bytes(request, entries[i].payload), entries[i].payload.length}, &out);
+        if (masked == MASK_CANNOT) geomq_drop(&result, i);
+        if (masked != MASK_CHANGED) continue;
+        GeomqChange *change = geomq_replace(&result, i);
+        change->what = GEOMQ_CHANGED_PAYLOAD;
+        change->payload = geomq_field(&result, out.at, out.length);
+    }
+    return geomq_end(&result);
+}
