@@ -12,7 +12,17 @@ from plugins.builtin import build
 from plugins.host.engine import Instance, Limits
 from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
 
-SOURCES = ("pseudonym.c", "sha256.c", "json.c", "decimal.c")
+SOURCES = (
+    "pseudonym.c",
+    "patterns.c",
+    "numbers.c",
+    "addresses.c",
+    "phones.c",
+    "dates.c",
+    "sha256.c",
+    "json.c",
+    "decimal.c",
+)
 
 BATCH = 200
 

@@ -3,12 +3,17 @@
 #define GEOMQ_PLUGIN_IMPLEMENTATION
 #include "../../plugins/sdk/c/geomq_plugin.h"
 
+#include "../../plugins/builtin/dates.h"
+#include "../../plugins/builtin/patterns.h"
 #include "../../plugins/builtin/pseudonym.h"
 
 typedef Masked (*Leaf)(Span payload, Span *out);
 
 static const Json *config;
 static Pseudonym pseudonym;
+static Patterns patterns;
+static DateUnit date_unit;
+static int32_t date_offset;
 
 static const Json *setting(const char *name) {
     for (const Json *child = config->first; child; child = child->next) {
@@ -47,11 +52,32 @@ static void set_pseudonym(void) {
     pseudonym.reveal = flag("reveal");
 }
 
+static Masked mask_patterns(Span payload, Span *out) { return patterns_mask(&patterns, payload, out); }
+
+static void set_patterns(void) {
+    patterns.kinds = number_of("kinds");
+    patterns.with = text_of("with");
+    patterns.count = number_of("count");
+    patterns.put = setting("key") ? PATTERN_HASH : setting("count") ? PATTERN_KEEP_LAST : PATTERN_WITH;
+    hmac_key(&patterns.hmac, text_of("key").at, text_of("key").length);
+}
+
+static Masked mask_date_text(Span payload, Span *out) { return date_text(date_unit, payload, out); }
+static Masked mask_date_number(Span payload, Span *out) { return date_number(date_unit, date_offset, payload, out); }
+
+static void set_date(void) {
+    date_unit = (DateUnit)number_of("unit");
+    date_offset = flag("west") ? -(int32_t)number_of("offset") : (int32_t)number_of("offset");
+}
+
 static const struct {
     const char *name;
     void (*set)(void);
     Leaf leaf;
 } LEAVES[] = {
+    {"patterns", set_patterns, mask_patterns},
+    {"date_text", set_date, mask_date_text},
+    {"date_number", set_date, mask_date_number},
     {"pseudonym_text", set_pseudonym, mask_pseudonym_text},
     {"pseudonym_number", set_pseudonym, mask_pseudonym_number},
 };

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.plugins.leaf import Leaf
 
+pytestmark = pytest.mark.usefixtures("leaf_module")
+
 KEY = "0123456789abcdef"
 HIDE = Leaf("pseudonym_text", key=KEY)
 SHOW = Leaf("pseudonym_text", key=KEY, reveal=True)
