@@ -111,7 +111,7 @@ def _to_fields(message: Message | None) -> Fields:
 
 def _changed(message: Message | None, fields: Fields) -> Message:
     assert message is not None
-    topic, payload, properties, _, qos, retain = fields
+    topic, payload, properties, _, qos, retain, _ = fields
     return Message(
         topic.decode(),
         payload,

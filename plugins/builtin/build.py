@@ -13,7 +13,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MODULE = HERE / "rules.wasm"
-SOURCES = ("rules.c", "config.c", "json.c", "decimal.c", "sha256.c")
+SOURCES = (
+    *(
+        "rules.c",
+        "steps.c",
+        "masks.c",
+        "conditions.c",
+        "comparisons.c",
+        "hours.c",
+        "match.c",
+        "paths.c",
+        "settings.c",
+    ),
+    *("message.c", "tree.c", "json.c", "json_write.c", "decimal.c", "sha256.c"),
+)
 FLAGS = (
     "-target",
     "wasm32-freestanding",

@@ -16,8 +16,8 @@ NO_MESSAGE = 0xFFFFFFFF
 _TOPIC, _PAYLOAD, _PROPERTIES, _QOS, _RETAIN = 1, 2, 4, 8, 16
 _EVERYTHING = _TOPIC | _PAYLOAD | _PROPERTIES | _QOS | _RETAIN
 
-_REQUEST = struct.Struct("<IIQQII")
-_ENTRY = struct.Struct("<8IBBHI")
+_REQUEST = struct.Struct("<IIQQIIIi4I")
+_ENTRY = struct.Struct("<8IBBHI2I")
 _RESULT = struct.Struct("<8I")
 _CHANGE = struct.Struct("<8IBB6x")
 _EFFECT = struct.Struct("<6IQ")
@@ -38,6 +38,18 @@ class Fields(NamedTuple):
     client_id: bytes = b""
     qos: int = 0
     retain: bool = False
+    user: bytes = b""
+
+
+class Place(NamedTuple):
+    """Where a batch is worked on: the node, its region, and how many seconds its local time is east of UTC."""
+
+    node: bytes = b""
+    region: bytes = b""
+    utc_offset: int = 0
+
+
+NOWHERE = Place()
 
 
 class Effect(NamedTuple):
@@ -62,19 +74,39 @@ class Result(NamedTuple):
     effects: list[Effect]
 
 
-def encode_request(batch: Sequence[Fields], now_ns: int, batch_id: int, stage: int) -> bytes:
+def encode_request(
+    batch: Sequence[Fields], now_ns: int, batch_id: int, stage: int, place: Place = NOWHERE
+) -> bytes:
     """The request frame of a batch."""
     count = len(batch)
     at = _REQUEST.size + count * _ENTRY.size
-    head = bytearray(_REQUEST.pack(REQUEST_MAGIC, count, now_ns, batch_id, _REQUEST.size, stage))
-    parts: list[bytes] = [b""]
+    node, region, utc_offset = place
+    head = bytearray(
+        _REQUEST.pack(
+            REQUEST_MAGIC,
+            count,
+            now_ns,
+            batch_id,
+            _REQUEST.size,
+            stage,
+            _ENTRY.size,
+            utc_offset,
+            at,
+            len(node),
+            at + len(node),
+            len(region),
+        )
+    )
+    at += len(node) + len(region)
+    parts: list[bytes] = [b"", node, region]
     pack = _ENTRY.pack
-    for topic, payload, properties, client_id, qos, retain in batch:
+    for topic, payload, properties, client_id, qos, retain, user in batch:
         topic_size, payload_size = len(topic), len(payload)
-        properties_size, client_size = len(properties), len(client_id)
+        properties_size, client_size, user_size = len(properties), len(client_id), len(user)
         payload_at = at + topic_size
         properties_at = payload_at + payload_size
         client_at = properties_at + properties_size
+        user_at = client_at + client_size
         head += pack(
             at,
             topic_size,
@@ -88,9 +120,11 @@ def encode_request(batch: Sequence[Fields], now_ns: int, batch_id: int, stage: i
             retain,
             0,
             0,
+            user_at,
+            user_size,
         )
-        parts += (topic, payload, properties, client_id)
-        at = client_at + client_size
+        parts += (topic, payload, properties, client_id, user)
+        at = user_at + user_size
     parts[0] = bytes(head)
     return b"".join(parts)
 
@@ -148,6 +182,7 @@ def _changes(
             old.client_id,
             qos if what & _QOS else old.qos,
             bool(retain) if what & _RETAIN else old.retain,
+            old.user,
         )
     return changes
 

@@ -43,13 +43,13 @@ DROPS_ALL = """
 
 TRAPS_ON_BANG = """
   (local $i i32) (local $entry i32)
-  (local.set $entry (i32.add (local.get $at) (i32.const 32)))
+  (local.set $entry (i32.add (local.get $at) (i32.load offset=24 (local.get $at))))
   (block $done
     (loop $next
       (br_if $done (i32.ge_u (local.get $i) (i32.load offset=4 (local.get $at))))
       (if (i32.eq (i32.load8_u (i32.add (local.get $at) (i32.load offset=8 (local.get $entry)))) (i32.const 33))
         (then unreachable))
-      (local.set $entry (i32.add (local.get $entry) (i32.const 40)))
+      (local.set $entry (i32.add (local.get $entry) (i32.load offset=32 (local.get $at))))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
       (br $next)))
   (i64.const 0)
