@@ -160,10 +160,23 @@ static const uint8_t *host_end(const uint8_t *at, const uint8_t *end) {
     }
 }
 
+#define EVERY(byte) (0x0101010101010101u * (uint64_t)(byte))
+
+static const uint8_t *find_sign(const uint8_t *at, const uint8_t *end) {
+    for (; end - at >= 8; at += 8) {
+        uint64_t bytes;
+        __builtin_memcpy(&bytes, at, 8);
+        bytes ^= EVERY('@');
+        uint64_t zeros = (bytes - EVERY(1)) & ~bytes & EVERY(0x80); /* the first one is right */
+        if (zeros) return at + (__builtin_ctzll(zeros) >> 3);
+    }
+    while (at < end && *at != '@') at++;
+    return at;
+}
+
 Span recognise_email(const uint8_t *from, Span text) {
     const uint8_t *end = text.at + text.length;
-    for (const uint8_t *sign = from; sign < end; sign++) {
-        if (*sign != '@') continue;
+    for (const uint8_t *sign = find_sign(from, end); sign < end; sign = find_sign(sign + 1, end)) {
         const uint8_t *start = local_start(sign, from), *stop = start < sign ? host_end(sign + 1, end) : NULL;
         if (stop) return span(start, stop);
     }

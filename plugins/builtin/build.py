@@ -25,6 +25,7 @@ SOURCES = (
         "paths.c",
         "settings.c",
     ),
+    *("pseudonym.c", "patterns.c", "numbers.c", "addresses.c", "phones.c", "dates.c"),
     *("message.c", "tree.c", "json.c", "json_write.c", "decimal.c", "sha256.c"),
 )
 FLAGS = (

@@ -118,7 +118,7 @@ static bool date_and_time(Reader *reader, DateUnit unit) {
     return time_of_day(reader, unit, is_basic) && zone(reader) && reader->at == reader->end;
 }
 
-Masked date_text(DateUnit unit, Span text, Span *out) {
+MaskResult date_text(DateUnit unit, Span text, Span *out) {
     uint8_t *mark = geomq_mark(), *copy = geomq_append(text.at, text.length);
     Reader reader = {text.at, text.at + text.length, copy, false};
     bool valid = date_and_time(&reader, unit);
@@ -127,7 +127,7 @@ Masked date_text(DateUnit unit, Span text, Span *out) {
         return MASK_CHANGED;
     }
     geomq_release(mark);
-    return valid ? MASK_SAME : MASK_CANNOT;
+    return valid ? MASK_SAME : MASK_HIDE;
 }
 
 /* ---- numbers ---- */
@@ -184,14 +184,14 @@ static void append_number(int64_t value) {
     geomq_append(at, (uint32_t)(text + sizeof text - at));
 }
 
-Masked date_number(DateUnit unit, int32_t offset, Span number, Span *out) {
+MaskResult date_number(DateUnit unit, int32_t offset, Span number, Span *out) {
     const uint8_t *mark = geomq_mark();
     Decimal exact = decimal(number);
     int64_t value;
-    if (!whole(&exact, &value)) return MASK_CANNOT;
+    if (!whole(&exact, &value)) return MASK_HIDE;
     int64_t ticks = ticks_a_second(value);
     int64_t seconds = cut_seconds(unit, floor_divide(value, ticks) + offset) - offset;
-    if (seconds < INT64_MIN / ticks) return MASK_CANNOT;
+    if (seconds < INT64_MIN / ticks) return MASK_HIDE;
     append_number(seconds * ticks);
     *out = appended(mark);
     if (!same(*out, number)) return MASK_CHANGED;

@@ -11,12 +11,12 @@ bool is_day(uint32_t year, uint32_t month, uint32_t day);
 
 /* A text of ISO 8601: 2024, 2024-05, 2024-05-17, 20240517, with a time (T or a space; 13:45, 13:45:12.345, 134512) and
  * its zone; or 20240517134512. What is cut off becomes 01 or 00, so that the text keeps its form; the zone stays, and
- * the date is the one in that zone. MASK_CANNOT: anything else, such as a week. */
-Masked date_text(DateUnit unit, Span text, Span *out);
+ * the date is the one in that zone. MASK_HIDE: anything else, such as a week. */
+MaskResult date_text(DateUnit unit, Span text, Span *out);
 
 /* The time since 1970: seconds below 10^11, milliseconds below 10^14, microseconds below 10^17, else nanoseconds. The
  * result is an integer in the same unit. `offset`: seconds east of Greenwich, where the hours and days begin.
- * MASK_CANNOT: what 63 bits cannot hold. */
-Masked date_number(DateUnit unit, int32_t offset, Span number, Span *out);
+ * MASK_HIDE: what 63 bits cannot hold. */
+MaskResult date_number(DateUnit unit, int32_t offset, Span number, Span *out);
 
 #endif

@@ -1,14 +1,14 @@
-/* What all masks of a single value have in common: they read the meaning of a text, or the text of a number, and
- * append what is to stand there instead to the arena. The span they read must not lie beyond the arena's end. */
+/* What the masks of a single value have in common. Those that are no more than a function (patterns.h, pseudonym.h,
+ * dates.h, grid.h, search.h) read the meaning of a text, or the text of a number, and append what is to stand there
+ * instead to the arena; nothing where the result is not MASK_CHANGED. */
 #ifndef RULES_LEAF_H
 #define RULES_LEAF_H
 
 #include "../sdk/c/geomq_plugin.h"
-#include "json.h"
+#include "span.h"
 
-/* MASK_SAME: the value may stay as it is; nothing was appended. MASK_CANNOT: the mask does not understand the
- * value, which is to be redacted; nothing was appended. */
-typedef enum { MASK_SAME, MASK_CHANGED, MASK_CANNOT } Masked;
+/* What a mask makes of a value: nothing, another one, or it cannot work on it, so that it is hidden. */
+typedef enum { MASK_SAME, MASK_CHANGED, MASK_HIDE } MaskResult;
 
 static inline bool is_digit(uint8_t byte) { return (uint8_t)(byte - '0') < 10; }
 static inline bool is_letter(uint8_t byte) { return (uint8_t)((byte | 0x20) - 'a') < 26; }

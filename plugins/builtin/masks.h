@@ -2,10 +2,8 @@
 #ifndef RULES_MASKS_H
 #define RULES_MASKS_H
 
+#include "leaf.h"
 #include "steps.h"
-
-/* What a mask makes of a value: nothing, another one, or it cannot work on it, so that it is hidden. */
-typedef enum { MASK_SAME, MASK_CHANGED, MASK_HIDE } MaskResult;
 
 typedef enum {
     ON_SCALARS, /* arrays and objects are hidden */

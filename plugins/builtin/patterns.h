@@ -27,6 +27,6 @@ typedef struct {
 } Patterns;
 
 /* A number is a text here, too; what comes out is a text. */
-Masked patterns_mask(const Patterns *how, Span text, Span *out);
+MaskResult patterns_mask(const Patterns *how, Span text, Span *out);
 
 #endif

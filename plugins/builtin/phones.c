@@ -12,7 +12,9 @@ typedef struct {
     const uint8_t *starts[GROUPS], *stops[GROUPS];
 } Groups;
 
-static bool is_gap(uint8_t byte) { return byte == ' ' || byte == '-' || byte == '.' || byte == '/' || byte == '(' || byte == ')'; }
+static bool is_gap(uint8_t byte) {
+    return byte == ' ' || byte == '-' || byte == '.' || byte == '/' || byte == '(' || byte == ')';
+}
 
 static const uint8_t *after_gap(const uint8_t *at, const uint8_t *end) {
     const uint8_t *start = at;
@@ -20,11 +22,17 @@ static const uint8_t *after_gap(const uint8_t *at, const uint8_t *end) {
     return at > start && at < end && is_digit(*at) ? at : NULL;
 }
 
-/* The groups from a digit on that have no more than `most` digits together. */
-static Groups groups_from(const uint8_t *at, const uint8_t *end, uint32_t most) {
+static uint32_t digit_run(const uint8_t *at, const uint8_t *end) {
+    const uint8_t *start = at;
+    while (at < end && is_digit(*at)) at++;
+    return (uint32_t)(at - start);
+}
+
+/* The groups from a digit on, up to `count`, that have no more than `most` digits together. */
+static Groups groups_from(const uint8_t *at, const uint8_t *end, uint32_t count, uint32_t most) {
     Groups groups = {0};
     uint32_t digits = 0;
-    while (at && groups.count < GROUPS) {
+    while (at && groups.count < count) {
         const uint8_t *start = at;
         while (at < end && is_digit(*at) && digits <= most) at++, digits++;
         if (digits > most || word_after(at, end)) break;
@@ -62,11 +70,19 @@ static bool is_decimal(const Groups *groups) {
     return groups->count == 2 && *groups->stops[0] == '.' && groups->sizes[1] < 9;
 }
 
-static const uint8_t *world(const uint8_t *digit, const uint8_t *end, uint32_t prefix) {
-    Groups groups = groups_from(digit, end, WORLD_MOST + prefix);
-    uint32_t digits = digits_in(&groups);
-    if (digits < 8 + prefix || digit[prefix] == '0' || is_decimal(&groups)) return NULL;
+/* +49 30 123456: `at` is behind the +. */
+static const uint8_t *world(const uint8_t *at, const uint8_t *end) {
+    Groups groups = groups_from(at, end, GROUPS, WORLD_MOST);
+    if (digits_in(&groups) < 8 || *at == '0' || is_decimal(&groups)) return NULL;
     return stop_at(&groups, groups.count - 1, end);
+}
+
+/* 0049 30 123456, 00 49 30 123456. */
+static const uint8_t *world_by_zeros(const uint8_t *at, const uint8_t *end) {
+    Groups groups = groups_from(at, end, GROUPS, WORLD_MOST + 2);
+    if (groups.count < 2 || digits_in(&groups) < 10) return NULL;
+    uint8_t first = groups.sizes[0] == 2 ? *groups.starts[1] : at[2];
+    return first == '0' ? NULL : stop_at(&groups, groups.count - 1, end);
 }
 
 static bool in_pairs(const Groups *groups) {
@@ -79,8 +95,8 @@ static bool in_pairs(const Groups *groups) {
 
 /* With the 0 of long-distance calls: 030 1234567, 02 9374 4000, 01 23 45 67 89; but not 05.11.2024. */
 static const uint8_t *trunk(const uint8_t *at, const uint8_t *end) {
-    Groups groups = groups_from(at, end, 12);
-    if (groups.count < 2 || at[1] == '0') return NULL;
+    Groups groups = groups_from(at, end, GROUPS, 12);
+    if (groups.count < 2) return NULL;
     if (in_pairs(&groups)) return stop_at(&groups, 4, end);
     uint32_t first = groups.sizes[0];
     if (digits_in(&groups) < 9 || first < 2 || first > 6 || is_decimal(&groups)) return NULL;
@@ -103,18 +119,20 @@ static const uint8_t *chinese_mobile(const Groups *groups, const uint8_t *end) {
 }
 
 static const uint8_t *national(const uint8_t *at, const uint8_t *end) {
-    Groups groups = groups_from(at, end, WORLD_MOST);
-    if (!groups.count || end - at < 9) return NULL;
+    uint32_t first = digit_run(at, end);
+    if (first != 3 && first != 11 && (first != 1 || *at != '1')) return NULL;
+    Groups groups = groups_from(at, end, 4, WORLD_MOST);
+    if (!groups.count) return NULL;
     const uint8_t *found = chinese_mobile(&groups, end);
     return found ? found : north_american(&groups, end);
 }
 
 /* (030) 1234567, (415) 555-0100. */
 static const uint8_t *in_brackets(const uint8_t *at, const uint8_t *end) {
-    if (end - at < 9 || !is_digit(at[1])) return NULL;
-    Groups groups = groups_from(at + 1, end, 13);
-    bool closed = groups.count > 1 && groups.sizes[0] > 1 && groups.sizes[0] < 6 && *groups.stops[0] == ')';
-    return closed && digits_in(&groups) >= 9 ? stop_at(&groups, groups.count - 1, end) : NULL;
+    uint32_t first = digit_run(at + 1, end);
+    if (first < 2 || first > 5 || end - at < 9 || at[1 + first] != ')') return NULL;
+    Groups groups = groups_from(at + 1, end, GROUPS, 13);
+    return groups.count > 1 && digits_in(&groups) >= 9 ? stop_at(&groups, groups.count - 1, end) : NULL;
 }
 
 /* Whether it is the rest of something longer: 2024-0123-4567, 1.0123 456789, file_0123-456789. */
@@ -130,12 +148,8 @@ const uint8_t *recognise_phone(const uint8_t *at, Span text) {
     const uint8_t *end = text.at + text.length;
     if (is_rest(at, text)) return NULL;
     if (*at == '(') return in_brackets(at, end);
-    if (*at == '+') return end - at > 8 && is_digit(at[1]) ? world(at + 1, end, 0) : NULL;
+    if (*at == '+') return end - at > 8 && is_digit(at[1]) ? world(at + 1, end) : NULL;
     if (*at != '0') return national(at, end);
     if (end - at < 9) return NULL;
-    if (at[1] != '0') return trunk(at, end);
-    const uint8_t *found = is_digit(at[2]) ? world(at, end, 2) : NULL;
-    bool has_gap = false;
-    for (const uint8_t *gap = at; found && gap < found; gap++) has_gap |= !is_digit(*gap);
-    return has_gap ? found : NULL;
+    return at[1] == '0' ? world_by_zeros(at, end) : is_digit(at[1]) ? trunk(at, end) : NULL;
 }

@@ -118,7 +118,7 @@ static bool permute(Network *network, const Pseudonym *how, bool integer) {
     return true;
 }
 
-static Masked mask(const Pseudonym *how, Span text, bool integer, Span *out) {
+static MaskResult mask(const Pseudonym *how, Span text, bool integer, Span *out) {
     Network network;
     uint8_t *mark = geomq_mark(), *copy = geomq_append(text.at, text.length);
     if (find_symbols(&network, copy, text.length) && permute(&network, how, integer)) {
@@ -126,14 +126,14 @@ static Masked mask(const Pseudonym *how, Span text, bool integer, Span *out) {
         return MASK_CHANGED;
     }
     geomq_release(mark);
-    return MASK_CANNOT;
+    return MASK_HIDE;
 }
 
-Masked pseudonym_text(const Pseudonym *how, Span text, Span *out) { return mask(how, text, false, out); }
+MaskResult pseudonym_text(const Pseudonym *how, Span text, Span *out) { return mask(how, text, false, out); }
 
-Masked pseudonym_number(const Pseudonym *how, Span number, Span *out) {
+MaskResult pseudonym_number(const Pseudonym *how, Span number, Span *out) {
     for (uint32_t i = 0; i < number.length; i++) {
-        if (!is_digit(number.at[i]) && (i || number.at[i] != '-')) return MASK_CANNOT;
+        if (!is_digit(number.at[i]) && (i || number.at[i] != '-')) return MASK_HIDE;
     }
     return mask(how, number, true, out);
 }

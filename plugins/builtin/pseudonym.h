@@ -25,11 +25,11 @@ typedef struct {
 /* Another tweak gives other pseudonyms. The key may serve other masks, too: here it is another one. */
 void pseudonym_key(Pseudonym *how, Span key, Span tweak);
 
-/* MASK_CANNOT: letters that are not ASCII, too few symbols or too many. */
-Masked pseudonym_text(const Pseudonym *how, Span text, Span *out);
+/* MASK_HIDE: letters that are not ASCII, too few symbols or too many. */
+MaskResult pseudonym_text(const Pseudonym *how, Span text, Span *out);
 
-/* An integer as an integer of equally many digits, with its sign. MASK_CANNOT: a fraction, an exponent, too few digits
+/* An integer as an integer of equally many digits, with its sign. MASK_HIDE: a fraction, an exponent, too few digits
  * or too many. */
-Masked pseudonym_number(const Pseudonym *how, Span number, Span *out);
+MaskResult pseudonym_number(const Pseudonym *how, Span number, Span *out);
 
 #endif

@@ -5,44 +5,26 @@
 
 #include "../../plugins/builtin/dates.h"
 #include "../../plugins/builtin/patterns.h"
+#include "../../plugins/builtin/json.h"
 #include "../../plugins/builtin/pseudonym.h"
+#include "../../plugins/builtin/settings.h"
 
-typedef Masked (*Leaf)(Span payload, Span *out);
+typedef MaskResult (*Function)(Span payload, Span *out);
 
-static const Json *config;
+static const Node *config;
 static Pseudonym pseudonym;
 static Patterns patterns;
 static DateUnit date_unit;
 static int32_t date_offset;
 
-static const Json *setting(const char *name) {
-    for (const Json *child = config->first; child; child = child->next) {
-        uint32_t length = 0;
-        while (name[length]) length++;
-        if (same(child->key, (Span){(const uint8_t *)name, length})) return child;
-    }
-    return NULL;
-}
+static Span text_of(const char *name) { return member(config, name) ? member(config, name)->text : (Span){0}; }
 
-static Span text_of(const char *name) {
-    const Json *found = setting(name);
-    return found ? found->text : (Span){0};
-}
+static uint32_t number_of(const char *name) { return read_whole(NULL, config, name, 0, 1000000000, 0); }
 
-static uint32_t number_of(const char *name) {
-    const Json *found = setting(name);
-    uint32_t value = 0;
-    for (uint32_t i = 0; found && i < found->raw.length; i++) value = value * 10 + (found->raw.at[i] - '0');
-    return value;
-}
+static bool flag(const char *name) { return read_bool(NULL, config, name, false); }
 
-static bool flag(const char *name) {
-    const Json *found = setting(name);
-    return found && found->type == JSON_TRUE;
-}
-
-static Masked mask_pseudonym_text(Span payload, Span *out) { return pseudonym_text(&pseudonym, payload, out); }
-static Masked mask_pseudonym_number(Span payload, Span *out) { return pseudonym_number(&pseudonym, payload, out); }
+static MaskResult mask_pseudonym_text(Span payload, Span *out) { return pseudonym_text(&pseudonym, payload, out); }
+static MaskResult mask_pseudonym_number(Span payload, Span *out) { return pseudonym_number(&pseudonym, payload, out); }
 
 static void set_pseudonym(void) {
     pseudonym_key(&pseudonym, text_of("key"), text_of("tweak"));
@@ -52,18 +34,18 @@ static void set_pseudonym(void) {
     pseudonym.reveal = flag("reveal");
 }
 
-static Masked mask_patterns(Span payload, Span *out) { return patterns_mask(&patterns, payload, out); }
+static MaskResult mask_patterns(Span payload, Span *out) { return patterns_mask(&patterns, payload, out); }
 
 static void set_patterns(void) {
     patterns.kinds = number_of("kinds");
     patterns.with = text_of("with");
     patterns.count = number_of("count");
-    patterns.put = setting("key") ? PATTERN_HASH : setting("count") ? PATTERN_KEEP_LAST : PATTERN_WITH;
+    patterns.put = member(config, "key") ? PATTERN_HASH : member(config, "count") ? PATTERN_KEEP_LAST : PATTERN_WITH;
     hmac_key(&patterns.hmac, text_of("key").at, text_of("key").length);
 }
 
-static Masked mask_date_text(Span payload, Span *out) { return date_text(date_unit, payload, out); }
-static Masked mask_date_number(Span payload, Span *out) { return date_number(date_unit, date_offset, payload, out); }
+static MaskResult mask_date_text(Span payload, Span *out) { return date_text(date_unit, payload, out); }
+static MaskResult mask_date_number(Span payload, Span *out) { return date_number(date_unit, date_offset, payload, out); }
 
 static void set_date(void) {
     date_unit = (DateUnit)number_of("unit");
@@ -73,8 +55,8 @@ static void set_date(void) {
 static const struct {
     const char *name;
     void (*set)(void);
-    Leaf leaf;
-} LEAVES[] = {
+    Function function;
+} FUNCTIONS[] = {
     {"patterns", set_patterns, mask_patterns},
     {"date_text", set_date, mask_date_text},
     {"date_number", set_date, mask_date_number},
@@ -82,14 +64,14 @@ static const struct {
     {"pseudonym_number", set_pseudonym, mask_pseudonym_number},
 };
 
-static Leaf leaf;
+static Function function;
 
 GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t length) {
-    config = json_tree((Span){text, length});
-    for (uint32_t i = 0; i < sizeof LEAVES / sizeof *LEAVES; i++) {
-        if (!setting(LEAVES[i].name)) continue;
-        LEAVES[i].set();
-        leaf = LEAVES[i].leaf;
+    config = json_read((Span){text, length});
+    for (uint32_t i = 0; i < sizeof FUNCTIONS / sizeof *FUNCTIONS; i++) {
+        if (!member(config, FUNCTIONS[i].name)) continue;
+        FUNCTIONS[i].set();
+        function = FUNCTIONS[i].function;
         geomq_keep();
         return NULL;
     }
@@ -98,12 +80,12 @@ GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t le
 
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
-    const GeomqEntry *entries = geomq_entries(request);
     GeomqBuilder result = geomq_begin(request->count, 0);
     for (uint32_t i = 0; i < request->count; i++) {
         Span out = {0};
-        Masked masked = leaf((Span){geomq_bytes(request, entries[i].payload), entries[i].payload.length}, &out);
-        if (masked == MASK_CANNOT) geomq_drop(&result, i);
+        GeomqField payload = geomq_entry(request, i)->payload;
+        MaskResult masked = function((Span){geomq_bytes(request, payload), payload.length}, &out);
+        if (masked == MASK_HIDE) geomq_drop(&result, i);
         if (masked != MASK_CHANGED) continue;
         GeomqChange *change = geomq_replace(&result, i);
         change->what = GEOMQ_CHANGED_PAYLOAD;

@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.plugins.leaf import Leaf
-
-pytestmark = pytest.mark.usefixtures("leaf_module")
 
 UNITS = ["hour", "day", "month", "year"]
 CUT = {unit: Leaf("date_text", unit=number) for number, unit in enumerate(UNITS)}
@@ -31,6 +29,7 @@ def written(moment: datetime, form: str) -> str:
     return moment.strftime(form.replace("%Y", f"{moment.year:04d}"))
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(),
     st.sampled_from(UNITS),
@@ -42,6 +41,7 @@ def test_times_keep_their_form(moment: datetime, unit: str, day: str, time: str,
     assert CUT[unit](written(moment, day + time) + zone) == written(cut(moment, unit), day + time) + zone
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(),
     st.sampled_from(UNITS),
@@ -118,6 +118,7 @@ def test_other_texts_are_refused(text: str) -> None:
     assert CUT["hour"](text) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30))
 def test_any_bytes_are_survived(value: bytes) -> None:
     (result,) = CUT["year"].mask_all([value])
@@ -132,6 +133,7 @@ def cut_number(unit: str, offset: int, value: str) -> str | None:
     return Leaf("date_number", **settings)(value)
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime(1, 1, 3), datetime(5000, 1, 1)), st.sampled_from(UNITS), OFFSETS)
 @example(datetime(2000, 2, 29), "year", 0)
 @example(datetime(2100, 3, 1), "year", 0)
@@ -141,6 +143,7 @@ def test_seconds_are_cut_in_their_zone(moment: datetime, unit: str, offset: int)
     assert cut_number(unit, offset, str(int(moment.timestamp()))) == str(int(cut(moment, unit).timestamp()))
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(1975, 1, 1), datetime(2200, 1, 1)),
     st.sampled_from(UNITS),

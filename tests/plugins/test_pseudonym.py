@@ -8,12 +8,10 @@ import re
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plugins.leaf import Leaf
-
-pytestmark = pytest.mark.usefixtures("leaf_module")
 
 KEY = "0123456789abcdef"
 HIDE = Leaf("pseudonym_text", key=KEY)
@@ -60,12 +58,14 @@ def reference(text: str, key: str, tweak: str) -> str:
     return "".join(letters)
 
 
+@settings(deadline=None)
 @given(ASCII.filter(lambda text: symbols(text) >= 6), st.text(max_size=5))
 def test_text_is_hidden_as_described(text: str, tweak: str) -> None:
     for value in (text, text * 4):
         assert Leaf("pseudonym_text", key=KEY, tweak=tweak)(value) == reference(value, KEY, tweak)
 
 
+@settings(deadline=None)
 @given(ASCII.filter(lambda text: symbols(text) >= 6))
 def test_text_keeps_its_shape_and_comes_back(text: str) -> None:
     hidden = HIDE(text)
@@ -75,6 +75,7 @@ def test_text_keeps_its_shape_and_comes_back(text: str) -> None:
     assert HIDE(text) == hidden
 
 
+@settings(deadline=None)
 @given(st.integers().filter(lambda number: abs(number) >= 100_000))
 def test_integer_keeps_its_length_and_comes_back(number: int) -> None:
     hidden = HIDE_NUMBER(str(number))
@@ -145,6 +146,7 @@ def test_digits_are_spread_evenly() -> None:
     assert all(1400 < count < 1800 for count in counts)  # 38 is the standard deviation
 
 
+@settings(deadline=None)
 @given(ASCII.filter(lambda text: symbols(text) >= 11), st.integers(0, 3), st.integers(0, 2))
 def test_symbols_at_the_ends_can_be_kept(text: str, first: int, last: int) -> None:
     settings = {"key": KEY, "keep_first": first, "keep_last": last}
