@@ -25,7 +25,18 @@ SOURCES = (
         "paths.c",
         "settings.c",
     ),
-    *("pseudonym.c", "patterns.c", "numbers.c", "addresses.c", "phones.c", "dates.c"),
+    *(
+        "text_masks.c",
+        "pseudonym.c",
+        "patterns.c",
+        "numbers.c",
+        "addresses.c",
+        "phones.c",
+        "dates.c",
+        "search.c",
+        "grid.c",
+        "grid_step.c",
+    ),
     *("message.c", "tree.c", "json.c", "json_write.c", "decimal.c", "sha256.c"),
 )
 FLAGS = (

@@ -12,6 +12,7 @@ typedef enum { MASK_SAME, MASK_CHANGED, MASK_HIDE } MaskResult;
 
 static inline bool is_digit(uint8_t byte) { return (uint8_t)(byte - '0') < 10; }
 static inline bool is_letter(uint8_t byte) { return (uint8_t)((byte | 0x20) - 'a') < 26; }
+static inline bool is_word(uint8_t byte) { return is_digit(byte) || is_letter(byte); }
 
 /* What was appended to the arena since `mark`. */
 static inline Span appended(const uint8_t *mark) { return span(mark, geomq_mark()); }

@@ -2,6 +2,7 @@
 
 #include "../sdk/c/geomq_plugin.h"
 #include "sha256.h"
+#include "text_masks.h"
 
 static const Leaf HIDDEN = {TYPE_STRING, {(const uint8_t *)"***", 3}};
 
@@ -107,6 +108,11 @@ static const MaskKind KINDS[] = {
     {"hash", "key length", ON_WHOLE, sizeof(Hash), read_hash, hash},
     {"truncate", "length", ON_SCALARS, sizeof(Truncate), read_truncate, truncate},
     {"round", "to", ON_SCALARS, sizeof(Round), read_round, round_number},
+    {"patterns", "kinds with keep_last key length", ON_INSIDE, sizeof(Patterns), read_patterns, apply_patterns},
+    {"search", SEARCH_KEYS, ON_INSIDE, sizeof(Search), read_search, apply_search},
+    {"pseudonymise", PSEUDONYM_KEYS, ON_SCALARS, sizeof(Pseudonym), read_pseudonymise, apply_pseudonym},
+    {"reveal", PSEUDONYM_KEYS, ON_SCALARS, sizeof(Pseudonym), read_reveal, apply_pseudonym},
+    {"date", "to utc_offset", ON_SCALARS, sizeof(Date), read_date, apply_date},
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)

@@ -101,19 +101,44 @@ static void run(Network *network, bool backwards) {
     for (uint32_t i = 0; i < ROUNDS; i++) run_round(network, backwards ? ROUNDS - 1 - i : i, backwards);
 }
 
-/* An integer that comes out with a 0 in front is sent on until one has none. Its way is part of a circle through the
- * number it began with, so it ends; and backwards it is the same way. */
+/* What an integer of so many digits is compared with: readers that have only 53, 63 or 64 bits can read its pseudonym
+ * if they can read it. NULL if there is nothing between. */
+static const char *bound_of(uint32_t digits) {
+    switch (digits) {
+    case 16: return "9007199254740992";
+    case 19: return "9223372036854775808";
+    case 20: return "18446744073709551616";
+    default: return NULL;
+    }
+}
+
+static bool is_below(const Network *network, const char *bound) {
+    for (uint32_t i = 0; bound && i < network->count; i++) {
+        if (network->symbols[i] != bound[i] - '0') return network->symbols[i] < bound[i] - '0';
+    }
+    return false;
+}
+
+/* An integer that comes out with a 0 in front, or on the other side of its bound, is sent on until one does not. Its
+ * way is part of a circle through the number it began with, so it ends; and backwards it is the same way. */
+static bool walk(Network *network, bool backwards) {
+    const char *bound = bound_of(network->count);
+    bool below = is_below(network, bound);
+    if (network->symbols[0] == 0) return false;
+    do run(network, backwards);
+    while (network->symbols[0] == 0 || is_below(network, bound) != below);
+    return true;
+}
+
 static bool permute(Network *network, const Pseudonym *how, bool integer) {
     uint32_t kept = how->keep_first + how->keep_last;
     if (network->count < kept + (how->allow_short ? 1 : PSEUDONYM_LEAST)) return false;
-    uint32_t first = how->keep_first, last = network->count - how->keep_last;
-    bool walks = integer && first == 0 && network->count > 1;
+    bool walks = integer && how->keep_first == 0 && network->count > 1;
+    bind_format(network, how, how->keep_first, network->count - how->keep_last);
+    load(network, how->keep_first, network->count - how->keep_last);
     network->key = &how->key;
-    bind_format(network, how, first, last);
-    load(network, first, last);
-    if (walks && network->symbols[0] == 0) return false;
-    do run(network, how->reveal);
-    while (walks && network->symbols[0] == 0);
+    if (!walks) run(network, how->reveal);
+    else if (!walk(network, how->reveal)) return false;
     store(network);
     return true;
 }

@@ -6,8 +6,6 @@
 
 #include "leaf.h"
 
-static inline bool is_word(uint8_t byte) { return is_digit(byte) || is_letter(byte); }
-
 static inline bool is_hex(uint8_t byte) { return is_digit(byte) || (uint8_t)((byte | 0x20) - 'a') < 6; }
 
 /* A letter beyond ASCII does not belong to a word here: texts without spaces between words have identifiers, too. */

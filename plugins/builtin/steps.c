@@ -1,6 +1,7 @@
 #include "steps.h"
 
 #include "../sdk/c/geomq_plugin.h"
+#include "grid_step.h"
 #include "hours.h"
 #include "json.h"
 #include "masks.h"
@@ -49,6 +50,7 @@ static const StepKind KINDS[] = {
     {"drop", "", 0, read_nothing, drop},
     {"keep", "", 0, read_nothing, drop},
     {"remove", "path paths", sizeof(Remove), read_remove, remove_all},
+    {"grid", GRID_KEYS, sizeof(GridStep), grid_read, grid_run},
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)

@@ -5,8 +5,10 @@
 
 #include "../../plugins/builtin/dates.h"
 #include "../../plugins/builtin/patterns.h"
+#include "../../plugins/builtin/grid.h"
 #include "../../plugins/builtin/json.h"
 #include "../../plugins/builtin/pseudonym.h"
+#include "../../plugins/builtin/search.h"
 #include "../../plugins/builtin/settings.h"
 
 typedef MaskResult (*Function)(Span payload, Span *out);
@@ -16,6 +18,9 @@ static Pseudonym pseudonym;
 static Patterns patterns;
 static DateUnit date_unit;
 static int32_t date_offset;
+static Grid grid;
+static Search search;
+static Wanted wanted[1];
 
 static Span text_of(const char *name) { return member(config, name) ? member(config, name)->text : (Span){0}; }
 
@@ -52,12 +57,43 @@ static void set_date(void) {
     date_offset = flag("west") ? -(int32_t)number_of("offset") : (int32_t)number_of("offset");
 }
 
+/* The payload is both numbers with a space between them, as is what comes out. */
+static MaskResult mask_grid(Span payload, Span *out) {
+    const uint8_t *space = payload.at;
+    while (*space != ' ') space++;
+    Span latitude, longitude;
+    MaskResult result = grid_move(&grid, span(payload.at, space), span(space + 1, span_end(payload)), &latitude, &longitude);
+    if (result != MASK_CHANGED) return result;
+    out->at = geomq_append(latitude.at, latitude.length);
+    geomq_append(" ", 1);
+    geomq_append(longitude.at, longitude.length);
+    out->length = latitude.length + 1 + longitude.length;
+    return MASK_CHANGED;
+}
+
+static void set_grid(void) {
+    Decimal degrees = decimal(text_of("degrees")), metres = decimal(text_of("metres"));
+    if (member(config, "degrees") ? !grid_by_degrees(&degrees, &grid) : !grid_by_metres(&metres, &grid)) __builtin_trap();
+}
+
+static MaskResult mask_search(Span payload, Span *out) { return search_mask(&search, payload, out); }
+
+static void set_search(void) {
+    search.ignore_case = flag("ignore_case");
+    search.whole_words = flag("whole_words");
+    search.wanted = wanted;
+    search.with = text_of("with");
+    search.count = search_add(&search, wanted, text_of("text"), flag("glob"));
+}
+
 static const struct {
     const char *name;
     void (*set)(void);
     Function function;
 } FUNCTIONS[] = {
     {"patterns", set_patterns, mask_patterns},
+    {"grid", set_grid, mask_grid},
+    {"search", set_search, mask_search},
     {"date_text", set_date, mask_date_text},
     {"date_number", set_date, mask_date_number},
     {"pseudonym_text", set_pseudonym, mask_pseudonym_text},

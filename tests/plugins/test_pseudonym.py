@@ -194,3 +194,14 @@ def test_pseudonyms_of_today_can_be_revealed_tomorrow() -> None:
     """A change of the algorithm would make what is stored worthless."""
     assert HIDE("WDB9066331S123456") == "EHF7053011N921739"
     assert HIDE_NUMBER("13800138000") == "74641065553"
+
+
+@given(st.sampled_from([2**53, 2**63, 2**64]), st.integers(-(10**13), 10**13))
+@settings(deadline=None, max_examples=40)
+def test_who_can_read_a_number_can_read_its_pseudonym(bound: int, distance: int) -> None:
+    number = bound + distance
+    hidden = HIDE_NUMBER(str(number))
+    assert hidden is not None
+    assert len(hidden) == len(str(number))
+    assert (int(hidden) < bound) == (number < bound)
+    assert SHOW_NUMBER(hidden) == str(number)
