@@ -1,6 +1,13 @@
-#include "grid_step.h"
-
+/* The step `grid`: positions, each of two values, moved to the middle of their cell. */
+#include "../sdk/c/geomq_plugin.h"
+#include "grid.h"
 #include "json.h"
+#include "steps.h"
+
+typedef struct {
+    Path latitude, longitude;
+    Grid grid;
+} GridStep;
 
 static const Leaf HIDDEN = {TYPE_STRING, {(const uint8_t *)"***", 3}};
 
@@ -14,7 +21,7 @@ static Path read_part(const Where *where, const Node *found, const char *name) {
     return (Path){0};
 }
 
-void grid_read(const Where *where, const Node *found, void *settings, Needs *needs) {
+static void read(const Where *where, const Node *found, void *settings, Needs *needs) {
     GridStep *step = settings;
     needs->needs_payload = true;
     step->latitude = read_part(where, found, "latitude");
@@ -81,7 +88,7 @@ static void move(const Grid *grid, Node *latitude, Node *longitude) {
 
 /* Latitudes and longitudes are pairs if they are members or elements of the same value; or if there is one of each. A
  * number without the other is hidden: a longitude alone tells too much. */
-Fate grid_run(void *settings, Message *message) {
+static Fate run(void *settings, Message *message) {
     const GridStep *step = settings;
     Found *latitude = find_all(&step->latitude, message->root), *longitude = find_all(&step->longitude, message->root);
     bool single = latitude && longitude && !latitude->next && !longitude->next;
@@ -99,3 +106,5 @@ Fate grid_run(void *settings, Message *message) {
     for (; longitude; longitude = longitude->next) node_replace(longitude->node, HIDDEN);
     return GO_ON;
 }
+
+const StepKind STEP_GRID = {"grid", "latitude longitude degrees metres", sizeof(GridStep), read, run};

@@ -11,6 +11,9 @@ Node *json_read(Span text);
 /* Append the document that the tree has become to the arena. */
 void json_write(const Node *root);
 
+/* Append a node that was made, with what is inside it, to the arena. */
+void json_write_new(const Node *node);
+
 /* Append a scalar to the arena. */
 void json_write_leaf(Leaf leaf);
 

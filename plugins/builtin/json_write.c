@@ -70,38 +70,33 @@ void json_write_leaf(Leaf leaf) {
     }
 }
 
-static void write_new(const Node *node) {
-    if (node->type != TYPE_OBJECT) {
+static void write_members(const Node *child, bool named, bool any) {
+    for (; child; child = child->next) {
+        if (!is_there(child)) continue;
+        if (any) put(SPAN(","));
+        if (named) {
+            json_write_string(child->key);
+            put(SPAN(":"));
+        }
+        json_write_new(child);
+        any = true;
+    }
+}
+
+void json_write_new(const Node *node) {
+    if (is_scalar(node)) {
         json_write_leaf((Leaf){(Type)node->type, node->text});
         return;
     }
-    bool any = false;
-    put(SPAN("{"));
-    for (const Node *child = node->first; child; child = child->next) {
-        if (!is_there(child)) continue;
-        if (any) put(SPAN(","));
-        json_write_string(child->key);
-        put(SPAN(":"));
-        write_new(child);
-        any = true;
-    }
-    put(SPAN("}"));
+    bool object = node->type == TYPE_OBJECT;
+    put(object ? SPAN("{") : SPAN("["));
+    write_members(node->first, object, false);
+    put(object ? SPAN("}") : SPAN("]"));
 }
 
 /* ---- what was there ---- */
 
 static void write_node(const Node *node);
-
-static void write_added(const Node *child, bool any) {
-    for (; child; child = child->next) {
-        if (!is_there(child)) continue;
-        if (any) put(SPAN(","));
-        json_write_string(child->key);
-        put(SPAN(":"));
-        write_new(child);
-        any = true;
-    }
-}
 
 /* A member goes with the comma before it; the first ones, with the comma behind. */
 static void write_inside(const Node *node) {
@@ -124,13 +119,13 @@ static void write_inside(const Node *node) {
     if (hole) cut(hole, last);
     if (!child) return;
     cut(kept ? kept : last, copied);
-    write_added(child, kept != NULL);
+    write_members(child, true, kept != NULL);
 }
 
 static void write_node(const Node *node) {
     if (node->state == NODE_REPLACED) {
         cut(node->raw.at, span_end(node->raw));
-        write_new(node);
+        json_write_new(node);
     } else {
         write_inside(node);
     }

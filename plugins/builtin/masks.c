@@ -2,7 +2,6 @@
 
 #include "../sdk/c/geomq_plugin.h"
 #include "sha256.h"
-#include "text_masks.h"
 
 static const Leaf HIDDEN = {TYPE_STRING, {(const uint8_t *)"***", 3}};
 
@@ -103,23 +102,21 @@ static MaskResult round_number(const void *settings, Leaf leaf, Leaf *changed) {
 
 /* ---- all of them ---- */
 
-static const MaskKind KINDS[] = {
-    {"redact", "with", ON_WHOLE, sizeof(Redact), read_redact, redact},
-    {"hash", "key length", ON_WHOLE, sizeof(Hash), read_hash, hash},
-    {"truncate", "length", ON_SCALARS, sizeof(Truncate), read_truncate, truncate},
-    {"round", "to", ON_SCALARS, sizeof(Round), read_round, round_number},
-    {"patterns", "kinds with keep_last key length", ON_INSIDE, sizeof(Patterns), read_patterns, apply_patterns},
-    {"search", SEARCH_KEYS, ON_INSIDE, sizeof(Search), read_search, apply_search},
-    {"pseudonymise", PSEUDONYM_KEYS, ON_SCALARS, sizeof(Pseudonym), read_pseudonymise, apply_pseudonym},
-    {"reveal", PSEUDONYM_KEYS, ON_SCALARS, sizeof(Pseudonym), read_reveal, apply_pseudonym},
-    {"date", "to utc_offset", ON_SCALARS, sizeof(Date), read_date, apply_date},
+static const MaskKind REDACT = {"redact", "with", ON_WHOLE, sizeof(Redact), read_redact, redact};
+static const MaskKind HASH = {"hash", "key length", ON_WHOLE, sizeof(Hash), read_hash, hash};
+static const MaskKind TRUNCATE = {"truncate", "length", ON_SCALARS, sizeof(Truncate), read_truncate, truncate};
+static const MaskKind ROUND = {"round", "to", ON_SCALARS, sizeof(Round), read_round, round_number};
+
+static const MaskKind *const KINDS[] = {
+    &REDACT,       &HASH,        &TRUNCATE,          &ROUND,       &MASK_DATE,
+    &MASK_PATTERNS, &MASK_SEARCH, &MASK_PSEUDONYMISE, &MASK_REVEAL,
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)
 
 const MaskKind *mask_kind(Span name) {
     for (uint32_t i = 0; i < KIND_COUNT; i++) {
-        if (named(name, KINDS[i].name)) return &KINDS[i];
+        if (named(name, KINDS[i]->name)) return KINDS[i];
     }
     return NULL;
 }
@@ -127,7 +124,7 @@ const MaskKind *mask_kind(Span name) {
 void fail_mask_names(void) {
     for (uint32_t i = 0; i < KIND_COUNT; i++) {
         fail_more(" ");
-        fail_more(KINDS[i].name);
+        fail_more(KINDS[i]->name);
     }
 }
 

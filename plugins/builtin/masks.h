@@ -21,6 +21,8 @@ typedef struct {
     MaskResult (*apply)(const void *settings, Leaf leaf, Leaf *changed);
 } MaskKind;
 
+extern const MaskKind MASK_PATTERNS, MASK_SEARCH, MASK_PSEUDONYMISE, MASK_REVEAL, MASK_DATE;
+
 /* The kind of that name, NULL if there is none. */
 const MaskKind *mask_kind(Span name);
 

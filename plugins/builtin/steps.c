@@ -1,7 +1,6 @@
 #include "steps.h"
 
 #include "../sdk/c/geomq_plugin.h"
-#include "grid_step.h"
 #include "hours.h"
 #include "json.h"
 #include "masks.h"
@@ -44,20 +43,23 @@ static Fate remove_all(void *settings, Message *message) {
     return GO_ON;
 }
 
+static const StepKind DROP = {"drop", "", 0, read_nothing, drop};
+static const StepKind KEEP = {"keep", "", 0, read_nothing, drop};
+static const StepKind REMOVE = {"remove", "path paths", sizeof(Remove), read_remove, remove_all};
+
 /* ---- all of them ---- */
 
-static const StepKind KINDS[] = {
-    {"drop", "", 0, read_nothing, drop},
-    {"keep", "", 0, read_nothing, drop},
-    {"remove", "path paths", sizeof(Remove), read_remove, remove_all},
-    {"grid", GRID_KEYS, sizeof(GridStep), grid_read, grid_run},
+static const StepKind *const KINDS[] = {
+    &DROP,       &KEEP,        &STEP_SAMPLE, &STEP_DEADBAND, &STEP_LIMIT, &STEP_UNIQUE,
+    &STEP_TOPIC, &STEP_QOS,    &STEP_RETAIN, &STEP_SET,      &STEP_EMIT,  &STEP_ALERT,
+    &STEP_GRID,  &REMOVE,
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)
 
 static const StepKind *step_kind(Span name) {
     for (uint32_t i = 0; i < KIND_COUNT; i++) {
-        if (named(name, KINDS[i].name)) return &KINDS[i];
+        if (named(name, KINDS[i]->name)) return KINDS[i];
     }
     return NULL;
 }
@@ -70,7 +72,7 @@ static void fail_names(const Where *where, const Node *action) {
     if (!refuse(where, action, action ? "is not one of:" : "is to be one of:")) return;
     for (uint32_t i = 0; i < KIND_COUNT; i++) {
         fail_more(" ");
-        fail_more(KINDS[i].name);
+        fail_more(KINDS[i]->name);
     }
     fail_mask_names();
 }

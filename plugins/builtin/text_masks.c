@@ -1,6 +1,11 @@
-#include "text_masks.h"
-
+/* The masks `patterns`, `search`, `pseudonymise`, `reveal` and `date`: their settings, and what they do with the scalars
+ * they are given. */
+#include "dates.h"
 #include "hours.h"
+#include "masks.h"
+#include "patterns.h"
+#include "pseudonym.h"
+#include "search.h"
 
 /* ---- patterns ---- */
 
@@ -35,7 +40,7 @@ static uint32_t read_kinds(const Where *where, const Node *found) {
     return sum;
 }
 
-void read_patterns(const Where *where, const Node *found, void *settings) {
+static void read_patterns(const Where *where, const Node *found, void *settings) {
     Patterns *patterns = settings;
     bool puts = member(found, "with"), keeps = member(found, "keep_last"), hashes = member(found, "key");
     patterns->kinds = read_kinds(where, found);
@@ -54,11 +59,14 @@ void read_patterns(const Where *where, const Node *found, void *settings) {
 }
 
 /* A card's number may be a number of JSON; what hides it is a text. */
-MaskResult apply_patterns(const void *settings, Leaf leaf, Leaf *changed) {
+static MaskResult apply_patterns(const void *settings, Leaf leaf, Leaf *changed) {
     if (leaf.type != TYPE_STRING && leaf.type != TYPE_NUMBER) return leaf.type < TYPE_BYTES ? MASK_SAME : MASK_HIDE;
     changed->type = TYPE_STRING;
     return patterns_mask(settings, leaf.text, &changed->text);
 }
+
+const MaskKind MASK_PATTERNS = {
+    "patterns", "kinds with keep_last key length", ON_INSIDE, sizeof(Patterns), read_patterns, apply_patterns};
 
 /* ---- search ---- */
 
@@ -80,7 +88,7 @@ static void add_all(const Where *where, const Node *found, const char *one, cons
         add_wanted(&element, child, is_glob, search, wanted);
 }
 
-void read_search(const Where *where, const Node *found, void *settings) {
+static void read_search(const Where *where, const Node *found, void *settings) {
     Search *search = settings;
     Wanted *wanted = geomq_take(SEARCH_MOST * sizeof(Wanted));
     search->wanted = wanted;
@@ -94,17 +102,20 @@ void read_search(const Where *where, const Node *found, void *settings) {
     if (!search->count) fail(where, NULL, "needs one of text, texts, glob, globs");
 }
 
-MaskResult apply_search(const void *settings, Leaf leaf, Leaf *changed) {
+static MaskResult apply_search(const void *settings, Leaf leaf, Leaf *changed) {
     if (leaf.type != TYPE_STRING && leaf.type != TYPE_NUMBER) return leaf.type < TYPE_BYTES ? MASK_SAME : MASK_HIDE;
     changed->type = TYPE_STRING;
     return search_mask(settings, leaf.text, &changed->text);
 }
 
+const MaskKind MASK_SEARCH = {
+    "search", "text texts glob globs with ignore_case whole_words", ON_INSIDE, sizeof(Search), read_search, apply_search};
+
 /* ---- pseudonymise, reveal ---- */
 
 #define LEAST_KEY 16 /* bytes: who finds it out by trying gets all values back */
 
-void read_pseudonymise(const Where *where, const Node *found, void *settings) {
+static void read_pseudonymise(const Where *where, const Node *found, void *settings) {
     Pseudonym *pseudonym = settings;
     Span key = read_key(where, found, LEAST_KEY), tweak = read_text(where, found, "tweak", false);
     pseudonym_key(pseudonym, key, tweak);
@@ -113,20 +124,31 @@ void read_pseudonymise(const Where *where, const Node *found, void *settings) {
     pseudonym->allow_short = read_bool(where, found, "allow_short", false);
 }
 
-void read_reveal(const Where *where, const Node *found, void *settings) {
+static void read_reveal(const Where *where, const Node *found, void *settings) {
     read_pseudonymise(where, found, settings);
     ((Pseudonym *)settings)->reveal = true;
 }
 
-MaskResult apply_pseudonym(const void *settings, Leaf leaf, Leaf *changed) {
+static MaskResult apply_pseudonym(const void *settings, Leaf leaf, Leaf *changed) {
     changed->type = leaf.type;
     if (leaf.type == TYPE_STRING) return pseudonym_text(settings, leaf.text, &changed->text);
     return leaf.type == TYPE_NUMBER ? pseudonym_number(settings, leaf.text, &changed->text) : MASK_HIDE;
 }
 
+#define PSEUDONYM_KEYS "key tweak keep_first keep_last allow_short"
+
+const MaskKind MASK_PSEUDONYMISE = {
+    "pseudonymise", PSEUDONYM_KEYS, ON_SCALARS, sizeof(Pseudonym), read_pseudonymise, apply_pseudonym};
+const MaskKind MASK_REVEAL = {"reveal", PSEUDONYM_KEYS, ON_SCALARS, sizeof(Pseudonym), read_reveal, apply_pseudonym};
+
 /* ---- date ---- */
 
-void read_date(const Where *where, const Node *found, void *settings) {
+typedef struct {
+    DateUnit to;
+    int32_t utc_offset; /* for numbers; seconds */
+} Date;
+
+static void read_date(const Where *where, const Node *found, void *settings) {
     Date *date = settings;
     Where here = {where, "utc_offset", 0};
     const Node *offset = member(found, "utc_offset");
@@ -134,9 +156,11 @@ void read_date(const Where *where, const Node *found, void *settings) {
     if (offset && !offset_read(&here, offset, &date->utc_offset)) refuse(&here, offset, "is no offset such as +08:00");
 }
 
-MaskResult apply_date(const void *settings, Leaf leaf, Leaf *changed) {
+static MaskResult apply_date(const void *settings, Leaf leaf, Leaf *changed) {
     const Date *date = settings;
     changed->type = leaf.type;
     if (leaf.type == TYPE_STRING) return date_text(date->to, leaf.text, &changed->text);
     return leaf.type == TYPE_NUMBER ? date_number(date->to, date->utc_offset, leaf.text, &changed->text) : MASK_HIDE;
 }
+
+const MaskKind MASK_DATE = {"date", "to utc_offset", ON_SCALARS, sizeof(Date), read_date, apply_date};

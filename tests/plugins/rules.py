@@ -102,3 +102,18 @@ class Rules:
             elif effect.kind == STATE_PUT:
                 self.puts += 1
                 self._state.put(effect.first, effect.second, effect.number, self.now)
+
+
+class Shop:
+    """Makes rules and closes them."""
+
+    def __init__(self) -> None:
+        self._made: list[Rules] = []
+
+    def __call__(self, *steps: dict[str, Any], **config: Any) -> Rules:
+        self._made.append(Rules(*steps, **config))
+        return self._made[-1]
+
+    def close(self) -> None:
+        for rules in self._made:
+            rules.close()
