@@ -47,7 +47,7 @@ void output_emit(const Message *message, Span topic, Span payload, uint8_t qos, 
 void output_alert(const Message *message, Span name, Span text) { effect(GEOMQ_ALERT, message, name, text); }
 
 /* The bytes move down to where the message's part of the arena began: behind those of the message before. */
-static void settle(void) {
+void output_settle(void) {
     uint8_t *at = mark;
     for (uint32_t i = 0; i < kept_count; i++) {
         Span bytes = kept[i].bytes;
@@ -74,5 +74,5 @@ static void change(const Message *message, Span payload) {
 void output_done(const Message *message, bool dropped) {
     if (dropped) geomq_drop(&result, message->index);
     else change(message, message_payload(message));
-    settle();
+    output_settle();
 }

@@ -7,6 +7,7 @@
 #include "output.h"
 #include "state.h"
 #include "steps.h"
+#include "windows.h"
 
 static Config config;
 
@@ -27,5 +28,15 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
         bool dropped = steps_run(&config, &message) == DROPPED;
         output_done(&message, dropped);
     }
+    return output_end();
+}
+
+GEOMQ_EXPORT(geomq_tick) int64_t geomq_tick(int64_t now_ns) {
+    geomq_reset();
+    if (!windows_effects()) return 0;
+    output_begin(0, 0, windows_effects() + table_count());
+    output_message();
+    windows_close((uint64_t)now_ns / 1000000);
+    output_settle();
     return output_end();
 }

@@ -19,8 +19,6 @@ static void identify(Table *table, Span step) {
     }
 }
 
-static uint32_t slot_size(const Table *table) { return (uint32_t)sizeof(Slot) + ((table->value_size + 7) & ~7u); }
-
 void table_make(const Where *where, const Node *step, Table *table, uint32_t value_size, uint64_t lifetime_ms,
                 uint32_t usual_keys) {
     table->value_size = value_size;
@@ -113,7 +111,7 @@ static Slot *take_victim(Table *table, uint64_t now_ms) {
 
 static Slot *new_slot(Table *table, uint64_t now_ms) {
     if (table->used == table->capacity) return take_victim(table, now_ms);
-    return (Slot *)(table->slots + table->used++ * slot_size(table));
+    return table_slot(table, table->used++);
 }
 
 /* ---- the host ---- */
@@ -136,29 +134,74 @@ static void look_for_mark(Table *table, uint64_t now_ms) {
 static void fetch(Table *table, Slot *slot, uint64_t now_ms) {
     uint8_t key_room[HOST_KEY_SIZE];
     if (table->asked_until == 0) look_for_mark(table, now_ms);
-    __builtin_memset(slot->value, 0, table->value_size);
-    if (table->asked_until < now_ms) return;
+    if (table->whole || table->asked_until < now_ms) return;
     Span key = host_key(table, slot_key(slot), key_room);
     uint8_t *room = geomq_scratch(table->value_size);
     int32_t length = geomq_state_get(key.at, key.length, room, table->value_size);
     if (length == (int32_t)table->value_size) __builtin_memcpy(slot->value, room, table->value_size);
 }
 
+static Slot *add_slot(Table *table, Slot *slot, Span key, uint32_t hash) {
+    *slot = (Slot){.chained = *bucket_of(table, hash), .hash = hash, .key_length = (uint8_t)key.length};
+    __builtin_memcpy(slot->key, key.at, key.length);
+    __builtin_memset(slot->value, 0, table->value_size);
+    *bucket_of(table, hash) = slot;
+    make_newest(table, slot);
+    return slot;
+}
+
+/* ---- tables that are whole ---- */
+
+static Span index_key(const Table *table, uint32_t index, uint8_t out[HOST_KEY_SIZE]) {
+    return host_key(table, (Span){(const uint8_t *)&index, sizeof index}, out);
+}
+
+/* What the host keeps of a slot: the key and the value, as they stand in it. */
+static Span slot_record(const Table *table, const Slot *slot) {
+    return span(&slot->key_length, (const uint8_t *)slot->value + table->value_size);
+}
+
+/* Slots keep their place: one that the host does not have becomes that of an empty key, which nobody has. */
+void table_restore(Table *table, uint64_t now_ms) {
+    if (table->asked_until) return;
+    look_for_mark(table, now_ms);
+    if (table->asked_until < now_ms) return;
+    for (uint32_t i = 0; i < table->capacity; i++) {
+        uint8_t key_room[HOST_KEY_SIZE];
+        Slot *slot = table_slot(table, i);
+        Span record = slot_record(table, slot), key = index_key(table, i, key_room);
+        uint8_t *room = geomq_scratch(record.length);
+        if (geomq_state_get(key.at, key.length, room, record.length) != (int32_t)record.length) continue;
+        while (table->used < i) add_slot(table, table_slot(table, table->used++), (Span){0}, 0);
+        Span kept = {room + 1, room[0] <= KEY_SIZE ? room[0] : 0};
+        add_slot(table, slot, kept, hash_of(kept));
+        __builtin_memcpy(slot->value, room + record.length - table->value_size, table->value_size);
+        table->used = i + 1;
+    }
+}
+
+bool table_has(Table *table, Span key, uint64_t now_ms) {
+    uint8_t room[KEY_SIZE];
+    if (table->whole) table_restore(table, now_ms);
+    key = shorten(key, room);
+    return find(table, key, hash_of(key)) != NULL;
+}
+
+/* ---- values ---- */
+
 void *table_value(Table *table, Span key, uint64_t now_ms) {
     uint8_t room[KEY_SIZE];
+    if (table->whole) table_restore(table, now_ms);
     key = shorten(key, room);
     uint32_t hash = hash_of(key);
     Slot *slot = find(table, key, hash);
     if (slot) {
         unlink_slot(table, slot);
+        make_newest(table, slot);
     } else {
-        slot = new_slot(table, now_ms);
-        *slot = (Slot){.chained = *bucket_of(table, hash), .hash = hash, .key_length = (uint8_t)key.length};
-        __builtin_memcpy(slot->key, key.at, key.length);
-        *bucket_of(table, hash) = slot;
+        slot = add_slot(table, new_slot(table, now_ms), key, hash);
         fetch(table, slot, now_ms);
     }
-    make_newest(table, slot);
     return slot->value;
 }
 
@@ -190,8 +233,10 @@ static void table_put(Table *table, GeomqBuilder *result) {
     if (!table->changed) return;
     for (Slot *slot = table->changed; slot; slot = slot->changed) {
         Span value = {(const uint8_t *)slot->value, table->value_size};
+        uint32_t index = (uint32_t)((const uint8_t *)slot - table->slots) / slot_size(table);
+        Span key = table->whole ? index_key(table, index, room) : host_key(table, slot_key(slot), room);
         slot->is_changed = false;
-        put(result, host_key(table, slot_key(slot), room), value, table->lifetime_ms);
+        put(result, key, table->whole ? slot_record(table, slot) : value, table->lifetime_ms);
     }
     table->changed = NULL;
     /* Last and every time, so that a host that is full forgets it last. */

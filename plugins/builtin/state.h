@@ -15,7 +15,7 @@ typedef struct Slot {
     struct Slot *changed; /* the next of those that have changed in this batch */
     uint32_t hash;
     bool is_changed;
-    uint8_t key_length;
+    uint8_t key_length; /* from here on it is what the host keeps of a table that is whole */
     uint8_t key[KEY_SIZE];
     uint64_t value[]; /* of the table's value_size */
 } Slot;
@@ -24,6 +24,8 @@ typedef struct Table {
     uint8_t identity[8];  /* of the step, the first bytes of its keys at the host */
     uint64_t lifetime_ms; /* of a value at the host, from its last change on */
     uint64_t asked_until; /* up to when the host may have what the table does not have */
+    bool whole;           /* the host has it slot by slot, and all of them are fetched at once: so that a key that
+                             does not come again is known, too */
     uint32_t capacity, used, value_size;
     uint8_t *slots;
     Slot **buckets;
@@ -42,6 +44,18 @@ void *table_value(Table *table, Span key, uint64_t now_ms);
 
 /* The slot to be taken for the next new key if it is in use, NULL if there is room. */
 Slot *table_victim(const Table *table);
+
+/* Whether the table has a key, which the host may have. */
+bool table_has(Table *table, Span key, uint64_t now_ms);
+
+/* Fetch a table that is whole, if that has not been done yet. */
+void table_restore(Table *table, uint64_t now_ms);
+
+static inline uint32_t slot_size(const Table *table) { return (uint32_t)sizeof(Slot) + ((table->value_size + 7) & ~7u); }
+
+static inline Slot *table_slot(const Table *table, uint32_t index) {
+    return (Slot *)(table->slots + index * slot_size(table));
+}
 
 /* That a value has changed. */
 void table_changed(Table *table, void *value);

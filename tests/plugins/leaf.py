@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import tempfile
 from functools import cache
@@ -9,19 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance, Limits, Program
 from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
 
 BATCH = 200
 
 
 @cache
-def code() -> bytes:
+def program() -> Program:
+    """The module, built and compiled once."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "leaf_masks.wasm"
-        sources = [build.HERE / name for name in build.SOURCES if name != "rules.c"]
+        sources = [path for path in sorted(build.HERE.glob("*.c")) if path.name != "rules.c"]
         build.compile_module([Path(__file__).with_name("leaf_masks.c"), *sources], target)
-        return target.read_bytes()
+        return Program(target.read_bytes())
+
+
+# The library that it belongs to is gone when the interpreter has no more modules.
+atexit.register(program.cache_clear)
 
 
 class Leaf:
@@ -32,7 +38,7 @@ class Leaf:
 
     def mask_all(self, values: list[bytes]) -> list[bytes | None]:
         """What becomes of each value; None for what cannot be worked on."""
-        instance = Instance(code(), self._config, Limits(), lambda key: None)
+        instance = Instance(program(), self._config, Limits(), lambda key: None)
         try:
             return [
                 masked
