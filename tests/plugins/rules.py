@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+from functools import cache
 from typing import Any, NamedTuple
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance, Limits, Program
 from plugins.host.frame import (
     ALERT,
     DROP,
@@ -21,10 +23,19 @@ from plugins.host.frame import (
 )
 from plugins.host.state import State
 
-CODE = build.MODULE.read_bytes()
 PLACE = Place(b"gate-7", b"eu", 3600)
 NOON = 1_767_265_200.0
 """12:00 in Berlin, 11:00 UTC, on Thursday, 1 January 2026."""
+
+
+@cache
+def program() -> Program:
+    """The module that is shipped, compiled once."""
+    return Program(build.MODULE.read_bytes())
+
+
+# The library that it belongs to is gone when the interpreter has no more modules.
+atexit.register(program.cache_clear)
 
 
 class Emitted(NamedTuple):
@@ -49,7 +60,7 @@ class Rules:
         self._instance = self._start()
 
     def _start(self) -> Instance:
-        return Instance(CODE, self._config, Limits(), self._get)
+        return Instance(program(), self._config, Limits(), self._get)
 
     def _get(self, key: bytes) -> bytes | None:
         return self._state.get(key, self.now)
