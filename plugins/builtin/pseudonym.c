@@ -1,7 +1,7 @@
 #include "pseudonym.h"
 
 #define ROUNDS 10
-#define WORDS 8 /* of 32 bits in a digest: one for each symbol, for which its remainder is even enough */
+#define WORDS 10 /* of 24 bits in a digest, one for each symbol: their remainders are even to a millionth */
 
 /* Every message that is hashed begins with what it is for, so that none can pass for one of another kind. */
 enum { FOR_FORMAT = 1, FOR_ROUND = 2, FOR_MORE = 3 };
@@ -69,9 +69,8 @@ static void store(const Network *network) {
 }
 
 static uint32_t word_of(const uint8_t *digest, uint32_t index) {
-    uint32_t word;
-    __builtin_memcpy(&word, digest + 4 * index, 4);
-    return __builtin_bswap32(word);
+    const uint8_t *at = digest + 3 * index;
+    return (uint32_t)(at[0] << 16 | at[1] << 8 | at[2]);
 }
 
 /* Add to one half what the other half says, or take it away. */

@@ -25,6 +25,7 @@ static Span read_piece(const uint8_t **at, const uint8_t *end, bool is_glob, boo
 /* A star at the beginning may stand for nothing: then anything may follow. */
 static void add_beginning(Search *search, Span piece) {
     for (uint32_t byte = 0; byte < 256; byte++) {
+        if ((byte & 0xC0) == 0x80) continue; /* inside a character */
         bool may = !piece.length || piece.at[0] == ANY || folded(search->ignore_case, (uint8_t)byte) == piece.at[0];
         search->begins[byte] |= may;
     }
@@ -104,11 +105,13 @@ static const uint8_t *match_any(const Search *search, Span text, const uint8_t *
 }
 
 MaskResult search_mask(const Search *search, Span text, Span *out) {
-    const uint8_t *dead[SEARCH_MOST] = {0};
+    const uint8_t *dead[SEARCH_MOST];
     const uint8_t *at = text.at, *end = span_end(text), *copied = at, *mark = geomq_mark();
-    while (at < end) {
-        bool may = search->begins[*at] && (*at & 0xC0) != 0x80;
-        const uint8_t *stop = may ? match_any(search, text, at, dead) : NULL;
+    for (uint32_t i = 0; i < search->count; i++) dead[i] = NULL;
+    for (;;) {
+        while (at < end && !search->begins[*at]) at++;
+        if (at == end) break;
+        const uint8_t *stop = match_any(search, text, at, dead);
         if (!stop) {
             at++;
             continue;
