@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plugins.host.engine import ModuleRefused
 from tests.plugins.rules import Rules
@@ -157,7 +159,7 @@ def test_positions_are_moved_in_pairs(payload: str, latitude: str, longitude: st
 
 
 @pytest.mark.parametrize(
-    ("action", "settings", "mistake"),
+    ("action", "found", "mistake"),
     [
         (
             "patterns",
@@ -184,12 +186,12 @@ def test_positions_are_moved_in_pairs(payload: str, latitude: str, longitude: st
         ("date", {"to": "day", "utc_offset": "local"}, 'steps[0].utc_offset: "local" is no offset such as +08:00'),
     ],
 )  # fmt: skip
-def test_mistakes_of_masks(action: str, settings: dict[str, Any], mistake: str) -> None:
-    assert refusal(action, path="a", **settings) == mistake
+def test_mistakes_of_masks(action: str, found: dict[str, Any], mistake: str) -> None:
+    assert refusal(action, path="a", **found) == mistake
 
 
 @pytest.mark.parametrize(
-    ("settings", "mistake"),
+    ("found", "mistake"),
     [
         ({"longitude": "b", "degrees": 1}, "steps[0].latitude: is required"),
         ({"latitude": "a", "degrees": 1}, "steps[0].longitude: is required"),
@@ -209,5 +211,65 @@ def test_mistakes_of_masks(action: str, settings: dict[str, Any], mistake: str) 
         ({"latitude": "a..b", "longitude": "b", "metres": 1}, 'steps[0].latitude: "a..b" has an empty level'),
     ],
 )
-def test_mistakes_of_grids(settings: dict[str, Any], mistake: str) -> None:
-    assert refusal("grid", **settings) == mistake
+def test_mistakes_of_grids(found: dict[str, Any], mistake: str) -> None:
+    assert refusal("grid", **found) == mistake
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+VALID: dict[str, dict[str, Any]] = {
+    "patterns": {
+        "path": "*",
+        "kinds": ["card", "phone"],
+        "key": KEY,
+        "length": 8,
+        "with": "x",
+        "keep_last": 4,
+    },
+    "search": {
+        "path": "*",
+        "texts": ["a"],
+        "globs": ["b*"],
+        "text": "c",
+        "glob": "d?",
+        "with": "",
+        "ignore_case": True,
+    },
+    "pseudonymise": {
+        "path": "*",
+        "key": KEY,
+        "tweak": "x",
+        "keep_first": 1,
+        "keep_last": 2,
+        "allow_short": True,
+    },
+    "reveal": {"path": "*", "key": KEY, "tweak": "x", "keep_first": 1, "keep_last": 2, "allow_short": True},
+    "date": {"path": "*", "to": "day", "utc_offset": "+08:00"},
+    "grid": {"latitude": "0", "longitude": "1", "degrees": 1, "metres": 1000},
+}
+PAYLOAD = '["a@b.de 4111111111111111", 1715953512, {"x": "token=abc"}, null, "WDB9066331S123456"]'
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(VALID)), st.data())
+def test_no_setting_makes_a_mask_trap(action: str, data: st.DataObject) -> None:
+    """Settings that are valid each by itself, some left out, and one that may be anything."""
+    names = sorted(VALID[action])
+    found = {name: VALID[action][name] for name in data.draw(st.sets(st.sampled_from(names)))}
+    if data.draw(st.booleans()):
+        found[data.draw(st.sampled_from(names))] = data.draw(VALUES)
+    try:
+        rules = Rules({"action": action, **found})
+    except ModuleRefused as refused:
+        mistake = str(refused)
+        assert mistake.startswith("steps[0]")
+    else:
+        assert rules.one(PAYLOAD) is not None
+        rules.close()
