@@ -1,0 +1,275 @@
+"""The masks patterns, search, pseudonymise, reveal, date and grid in the module that is shipped."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.host.engine import ModuleRefused
+from tests.plugins.rules import Rules
+
+KEY = "00112233445566778899aabbccddeeff"
+OTHER_KEY = "ff112233445566778899aabbccddeeff"
+
+
+def mask(payload: str, action: str, **settings: Any) -> str:
+    rules = Rules({"action": action, **settings})
+    after = rules.one(payload)
+    rules.close()
+    assert after is not None
+    return after.payload.decode()
+
+
+def refusal(action: str, **settings: Any) -> str:
+    with pytest.raises(ModuleRefused) as refused:
+        Rules({"action": action, **settings})
+    return str(refused.value)
+
+
+# -- patterns and search reach every text inside -----------------------------------------------------------------------
+
+
+def test_patterns_are_found_in_every_text_and_number_inside() -> None:
+    payload = '{"note":"to a@b.de \\u00fc", "card":4111111111111111, "list":[true, null, 1.50, ["10.0.0.1"], "none"]}'
+    assert mask(payload, "patterns", path="$") == (
+        '{"note":"to *** \u00fc", "card":"***", "list":[true, null, 1.50, ["***"], "none"]}'
+    )
+
+
+def test_only_the_kinds_that_are_named_are_found() -> None:
+    assert mask('["a@b.de 10.0.0.1"]', "patterns", path="$", kinds=["ip"]) == '["a@b.de ***"]'
+
+
+def test_what_is_put_in_place_is_escaped() -> None:
+    assert mask('["\\"a@b.de\\""]', "patterns", path="$", **{"with": '\\"\n'}) == '["\\"\\\\\\"\\u000a\\""]'
+    assert mask('["a@b.de"]', "patterns", path="$", **{"with": ""}) == '[""]'
+
+
+def test_patterns_keep_the_last_or_become_hashes() -> None:
+    text = '["4111-1111-1111-1111 and 4111 1111 1111 1111"]'
+    assert mask(text, "patterns", path="$", keep_last=4) == '["****-****-****-1111 and **** **** **** 1111"]'
+    first, second = json.loads(mask(text, "patterns", path="$", key=KEY, length=8))[0].split(" and ")
+    assert first == second
+    assert len(first) == 8
+
+
+def test_plain_texts_are_searched_as_a_whole() -> None:
+    rules = Rules({"action": "patterns"}, {"action": "search", "text": "Ann"}, format="text")
+    after = rules.one('Ann, "a@b.de"')
+    rules.close()
+    assert after is not None
+    assert after.payload == b'***, "***"'
+
+
+def test_search_takes_texts_and_globs() -> None:
+    payload = '{"log":"user ANNA, token=abc; user Hannah", "names":["anna"]}'
+    settings = {"texts": ["anna", "bob"], "glob": "token=*", "ignore_case": True, "with": "?"}
+    assert mask(payload, "search", path="$", **settings) == '{"log":"user ?, ? user H?h", "names":["?"]}'
+    words = {"texts": ["anna", "bob"], "ignore_case": True, "whole_words": True}
+    assert mask(payload, "search", path="log", **words) == (
+        '{"log":"user ***, token=abc; user Hannah", "names":["anna"]}'
+    )
+
+
+def test_what_is_not_found_leaves_every_byte() -> None:
+    payload = '{ "a" : "\\u0041\\/", "b" : 1.0e2 }'
+    assert mask(payload, "patterns", path="$") == payload
+    assert mask(payload, "search", path="$", text="nobody") == payload
+
+
+# -- pseudonyms ----------------------------------------------------------------------------------------------------
+
+
+def test_pseudonyms_come_back_with_their_key_only() -> None:
+    payload = '{"vin":"WDB9066331S123456","phone":13800138000,"n":-1234567}'
+    settings: dict[str, Any] = {"paths": ["vin", "phone", "n"], "tweak": "fleet"}
+    hidden = mask(payload, "pseudonymise", key=KEY, **settings)
+    values, before = json.loads(hidden), json.loads(payload)
+    assert all(values[name] != before[name] for name in before)
+    assert (len(values["vin"]), len(str(values["phone"])), len(str(values["n"]))) == (17, 11, 8)
+    assert mask(hidden, "reveal", key=KEY, **settings) == payload
+    assert mask(hidden, "reveal", key=OTHER_KEY, **settings) != payload
+    assert mask(hidden, "reveal", key=KEY, paths=["vin", "phone", "n"]) != payload
+
+
+def test_the_same_value_has_the_same_pseudonym_everywhere() -> None:
+    first = json.loads(mask('["WDB9066331S123456"]', "pseudonymise", path="*", key=KEY))
+    second = json.loads(mask('{"x":{"y":"WDB9066331S123456"}}', "pseudonymise", path="x.y", key=KEY))
+    assert first == [second["x"]["y"]]
+
+
+def test_what_has_no_good_pseudonym_is_redacted() -> None:
+    payload = '["12345", "M\\u00fcller 12345", 1.5e9, true, null, {"a": "123456789"}, ""]'
+    assert json.loads(mask(payload, "pseudonymise", path="*", key=KEY)) == ["***"] * 7
+    short = json.loads(mask('["12345"]', "pseudonymise", path="*", key=KEY, allow_short=True))
+    assert short[0].isdigit()
+    assert len(short[0]) == 5
+
+
+# -- dates and places --------------------------------------------------------------------------------------------------
+
+
+def test_dates_are_cut_and_others_redacted() -> None:
+    payload = (
+        '["2024-05-17T13:45:12.5+02:00", "2024-05-17", 1715953512, 1715953512987, "yesterday", null, {"a":1}]'
+    )
+    assert json.loads(mask(payload, "date", path="*", to="month")) == [
+        "2024-05-01T00:00:00.0+02:00",
+        "2024-05-01",
+        1714521600,
+        1714521600000,
+        *["***"] * 3,
+    ]
+
+
+def test_numbers_are_cut_in_the_zone_that_is_set() -> None:
+    assert mask("[1715953512]", "date", path="0", to="day", utc_offset="+08:00") == "[1715875200]"
+    assert mask("[1715953512]", "date", path="0", to="day", utc_offset="-05:00") == "[1715922000]"
+
+
+@pytest.mark.parametrize(
+    ("payload", "latitude", "longitude", "expected"),
+    [
+        ('{"lat":52.5163,"lon":13.3777,"v":1.0}', "lat", "lon", '{"lat":52.515,"lon":13.3778,"v":1.0}'),
+        ('{"lat":"52.5163","lon":"13.3777"}', "lat", "lon", '{"lat":"52.515","lon":"13.3778"}'),
+        ('{"a":{"lat":52.5163},"lon":13.3777}', "a.lat", "lon", '{"a":{"lat":52.515},"lon":13.3778}'),
+        ('{"p":[13.3777,52.5163]}', "p.1", "p.0", '{"p":[13.3778,52.515]}'),
+        ('[[13.3777,52.5163],[1],[1,2]]', "*.1", "*.0", '[[13.3778,52.515],["***"],[1.0006,2.005]]'),
+        ('[{"x":1},{"x":2,"y":1},{"y":1}]', "*.x", "*.y", '[{"x":"***"},{"x":2.005,"y":1.0006},{"y":"***"}]'),
+        ('{"lat":52.5163}', "lat", "lon", '{"lat":"***"}'),
+        ('{"lon":52.5163}', "lat", "lon", '{"lon":"***"}'),
+        ('{"lat":91,"lon":13.3777}', "lat", "lon", '{"lat":"***","lon":"***"}'),
+        ('{"lat":"north","lon":13.3777}', "lat", "lon", '{"lat":"***","lon":"***"}'),
+        ('{"lat":[1],"lon":13.3777}', "lat", "lon", '{"lat":"***","lon":"***"}'),
+        ('{"lat":null,"lon":null}', "lat", "lon", '{"lat":"***","lon":"***"}'),
+        ('{"lat":52.515,"lon":13.3778}', "lat", "lon", '{"lat":52.515,"lon":13.3778}'),
+        ("{}", "lat", "lon", "{}"),
+        ('{"lat":[52.5163,1],"lon":[13.3777]}', "lat.*", "lon.*", '{"lat":["***","***"],"lon":["***"]}'),
+    ],
+)  # fmt: skip
+def test_positions_are_moved_in_pairs(payload: str, latitude: str, longitude: str, expected: str) -> None:
+    assert mask(payload, "grid", latitude=latitude, longitude=longitude, degrees=0.01) == expected
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "found", "mistake"),
+    [
+        (
+            "patterns",
+            {"kinds": ["card", "foo"]},
+            'steps[0].kinds[1]: "foo" is not one of: card iban phone email ip mac cn_id',
+        ),
+        ("patterns", {"kinds": []}, "steps[0].kinds: [] is not a list of kinds"),
+        ("patterns", {"kinds": "card"}, 'steps[0].kinds: "card" is not a list of kinds'),
+        ("patterns", {"with": 1}, "steps[0].with: 1 is not a text"),
+        ("patterns", {"with": "x", "keep_last": 1}, "steps[0]: with, keep_last and key exclude one another"),
+        ("patterns", {"length": 8}, "steps[0]: length needs a key"),
+        ("patterns", {"keep_last": -1}, "steps[0].keep_last: -1 is not a whole number from 0 to 100"),
+        ("search", {}, "steps[0]: needs one of text, texts, glob, globs"),
+        ("search", {"text": ""}, 'steps[0].text: "" is not a text'),
+        ("search", {"texts": [1]}, "steps[0].texts[0]: 1 is not a text"),
+        ("search", {"texts": {}}, "steps[0].texts: {} is not a list of texts"),
+        ("search", {"glob": "**"}, 'steps[0].glob: "**" stands for everything'),
+        ("search", {"texts": ["x"] * 257}, "steps[0].texts[256]: is more than is allowed (256)"),
+        ("search", {"glob": "a*", "whole_words": True}, "steps[0]: whole_words goes with text or texts only"),
+        ("pseudonymise", {}, "steps[0].key: is to be at least 32 hexadecimal digits, or a key_file"),
+        ("reveal", {"key": "00" * 15}, "steps[0].key: is to be at least 32 hexadecimal digits, or a key_file"),
+        ("reveal", {"key": KEY, "keep_last": 257}, "steps[0].keep_last: 257 is not a whole number from 0 to 256"),
+        ("date", {"to": "week"}, 'steps[0].to: "week" is not one of: hour day month year'),
+        ("date", {"to": "day", "utc_offset": "local"}, 'steps[0].utc_offset: "local" is no offset such as +08:00'),
+    ],
+)  # fmt: skip
+def test_mistakes_of_masks(action: str, found: dict[str, Any], mistake: str) -> None:
+    assert refusal(action, path="a", **found) == mistake
+
+
+@pytest.mark.parametrize(
+    ("found", "mistake"),
+    [
+        ({"longitude": "b", "degrees": 1}, "steps[0].latitude: is required"),
+        ({"latitude": "a", "degrees": 1}, "steps[0].longitude: is required"),
+        ({"latitude": "a", "longitude": "b"}, "steps[0]: needs one of degrees and metres"),
+        (
+            {"latitude": "a", "longitude": "b", "degrees": 1, "metres": 1},
+            "steps[0]: needs one of degrees and metres",
+        ),
+        (
+            {"latitude": "a", "longitude": "b", "degrees": 0},
+            "steps[0].degrees: 0 is not a number from 0.00001 to 90",
+        ),
+        (
+            {"latitude": "a", "longitude": "b", "metres": "x"},
+            'steps[0].metres: "x" is not a number from 1 to 5000000',
+        ),
+        ({"latitude": "a..b", "longitude": "b", "metres": 1}, 'steps[0].latitude: "a..b" has an empty level'),
+    ],
+)
+def test_mistakes_of_grids(found: dict[str, Any], mistake: str) -> None:
+    assert refusal("grid", **found) == mistake
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+VALID: dict[str, dict[str, Any]] = {
+    "patterns": {
+        "path": "*",
+        "kinds": ["card", "phone"],
+        "key": KEY,
+        "length": 8,
+        "with": "x",
+        "keep_last": 4,
+    },
+    "search": {
+        "path": "*",
+        "texts": ["a"],
+        "globs": ["b*"],
+        "text": "c",
+        "glob": "d?",
+        "with": "",
+        "ignore_case": True,
+    },
+    "pseudonymise": {
+        "path": "*",
+        "key": KEY,
+        "tweak": "x",
+        "keep_first": 1,
+        "keep_last": 2,
+        "allow_short": True,
+    },
+    "reveal": {"path": "*", "key": KEY, "tweak": "x", "keep_first": 1, "keep_last": 2, "allow_short": True},
+    "date": {"path": "*", "to": "day", "utc_offset": "+08:00"},
+    "grid": {"latitude": "0", "longitude": "1", "degrees": 1, "metres": 1000},
+}
+PAYLOAD = '["a@b.de 4111111111111111", 1715953512, {"x": "token=abc"}, null, "WDB9066331S123456"]'
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(VALID)), st.data())
+def test_no_setting_makes_a_mask_trap(action: str, data: st.DataObject) -> None:
+    """Settings that are valid each by itself, some left out, and one that may be anything."""
+    names = sorted(VALID[action])
+    found = {name: VALID[action][name] for name in data.draw(st.sets(st.sampled_from(names)))}
+    if data.draw(st.booleans()):
+        found[data.draw(st.sampled_from(names))] = data.draw(VALUES)
+    try:
+        rules = Rules({"action": action, **found})
+    except ModuleRefused as refused:
+        mistake = str(refused)
+        assert mistake.startswith("steps[0]")
+    else:
+        assert rules.one(PAYLOAD) is not None
+        rules.close()
