@@ -14,7 +14,7 @@ import hashlib
 import math
 import platform
 import threading
-import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -36,6 +36,8 @@ else:
 ABI = 1
 EPOCH_SECONDS = 0.02
 """How often the clock that deadlines are counted by moves on."""
+_REMEMBERED = 32
+"""Compiled modules that are at hand, whether or not there are instances of them."""
 INIT_FUEL = 1_000_000_000
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
@@ -56,6 +58,10 @@ class ModuleRefused(PluginError):
 
 class Trap(PluginError):
     """A call ended by a trap, by its limits, or with a result that cannot be."""
+
+
+class Overdue(Trap):
+    """A call took longer than it may, by the clock on the wall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class _Runtime:
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
         self._idle = threading.Event()
-        self._programs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._programs: OrderedDict[str, Any] = OrderedDict()
 
     def compile(self, code: bytes, cache: CompiledCache | None) -> Any:
         """The compiled module; ModuleRefused where the bytes are none. Equal code is compiled once."""
@@ -96,6 +102,9 @@ class _Runtime:
             program = self._programs.get(name)
             if program is None:
                 program = self._programs[name] = self._compile(code, name, cache)
+            self._programs.move_to_end(name)
+            if len(self._programs) > _REMEMBERED:
+                self._programs.popitem(last=False)
         return program
 
     def _compile(self, code: bytes, name: str, cache: CompiledCache | None) -> Any:
@@ -383,7 +392,7 @@ def _public_caller(store: Any, function: Any, parameters: list[str], result: str
                 function(store, *(kind(value).value for kind, value in zip(signed, values, strict=True)))
             )
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise Trap(explain(error)) from None
+            raise _trap(error) from None
 
     return call
 
@@ -407,11 +416,11 @@ def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) 
                 slot.i32 = value
         failure = unchecked(context, raw_function, values_and_result, count, trap_address)
         if failure:
-            raise Trap(explain(wasmtime.WasmtimeError._from_ptr(failure)))
+            raise _trap(wasmtime.WasmtimeError._from_ptr(failure))
         if trap:
             found = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
             ctypes.memset(ctypes.addressof(trap), 0, ctypes.sizeof(trap))
-            raise Trap(explain(found))
+            raise _trap(found)
         return int(first.i64 if result == "i64" else first.i32)
 
     return call
@@ -424,6 +433,11 @@ _REASONS = {
     "STACK_OVERFLOW": "overflowed its stack",
     "MEMORY_OUT_OF_BOUNDS": "reached outside its memory",
 }
+
+
+def _trap(error: Exception) -> Trap:
+    code = getattr(error, "trap_code", None)
+    return (Overdue if getattr(code, "name", "") == "INTERRUPT" else Trap)(explain(error))
 
 
 def explain(error: Exception) -> str:
