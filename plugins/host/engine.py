@@ -38,7 +38,7 @@ EPOCH_SECONDS = 0.02
 """How often the clock that deadlines are counted by moves on."""
 _REMEMBERED = 32
 """Compiled modules that are at hand, whether or not there are instances of them."""
-INIT_FUEL = 1_000_000_000
+INIT_FUEL = 200_000_000
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
 StateGet = Callable[[bytes], bytes | None]
