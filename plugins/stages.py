@@ -258,6 +258,8 @@ class Stages:
 
     def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
         """See to what a result says beside what becomes of messages."""
+        if not (outcome.emitted or outcome.stored or outcome.failed):
+            return
         emitted = [new_message(fields) for fields in outcome.emitted]
         if outcome.stored:
             self._keep([new_message(fields) for fields in outcome.stored], time.time())

@@ -298,9 +298,7 @@ class Instance:
         """The host's address of a part of the memory, looked up each time: it moves when the memory grows."""
         if address + length > self._memory.data_len(self._store):
             raise Trap("an address outside the memory")
-        base = ctypes.cast(self._memory.data_ptr(self._store), ctypes.c_void_p).value
-        assert base is not None
-        return base + address
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
 
     def _write(self, address: int, data: bytes) -> None:
         if address == 0:
@@ -400,7 +398,6 @@ def _public_caller(store: Any, function: Any, parameters: list[str], result: str
 def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
     count = len(parameters)
     values_and_result = (ffi.wasmtime_val_raw_t * count)()
-    wide = parameters == ["i64"]
     context = store._context()
     raw_function = ctypes.byref(function._func)
     trap = ctypes.POINTER(ffi.wasm_trap_t)()
@@ -408,12 +405,7 @@ def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) 
     unchecked = ffi.wasmtime_func_call_unchecked
     first = values_and_result[0]
 
-    def call(*values: int) -> int:
-        if wide:
-            first.i64 = values[0]
-        else:
-            for slot, value in zip(values_and_result, values, strict=True):
-                slot.i32 = value
+    def invoke() -> int:
         failure = unchecked(context, raw_function, values_and_result, count, trap_address)
         if failure:
             raise _trap(wasmtime.WasmtimeError._from_ptr(failure))
@@ -423,7 +415,23 @@ def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) 
             raise _trap(found)
         return int(first.i64 if result == "i64" else first.i32)
 
-    return call
+    def call_with_time(value: int) -> int:
+        first.i64 = value
+        return invoke()
+
+    def call_with_one(value: int) -> int:
+        first.i32 = value
+        return invoke()
+
+    def call_with_two(value: int, other: int) -> int:
+        first.i32 = value
+        second.i32 = other
+        return invoke()
+
+    if count == 1:
+        return call_with_time if parameters == ["i64"] else call_with_one
+    second = values_and_result[1]
+    return call_with_two
 
 
 _REASONS = {

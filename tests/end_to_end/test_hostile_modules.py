@@ -95,7 +95,7 @@ def test_topics_without_rules_hardly_wait(node: NodeProcess) -> None:
     hostile = [f"hostile{number}/t" for number in range(len(HOSTILE))]
     calm = round_trips(node, [f"harmless/{number}" for number in range(len(HOSTILE))])
     disturbed = round_trips(node, hostile)
-    for part, room in ((0.5, 0.002), (0.9, 0.01), (0.99, 0.06)):
+    for part, room in ((0.5, 0.002), (0.9, 0.02), (0.99, 0.15)):
         before, after = (found[int(SAMPLES * part)] for found in (calm, disturbed))
         print(f"p{part * 100:.0f}: {before * 1e3:.2f} -> {after * 1e3:.2f} ms")
         assert after < 2 * before + room
