@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
     from plugins.host.entry import Entry
+    from plugins.host.frame import Place
     from plugins.stages import Stages
     from plugins.store.history import History
     from plugins.store.rule_state import StateStore
@@ -240,31 +241,26 @@ class Node:
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
         from plugins.host.cache import CompiledCache
-        from plugins.host.frame import Place
         from plugins.post import Workers
         from plugins.stages import Stages
         from plugins.store.history import History, HistoryError
         from plugins.store.rule_state import StateError, StateStore
 
-        node = config.node
-        if plugins.store:
-            history = plugins.history
-            try:
-                self._history = History(node.data / "history.db", history.retention, history.max_bytes)
-            except HistoryError as error:
-                raise StartError(str(error)) from None
-        entries = rule_entries(config)
-        cache = CompiledCache(node.data / "compiled") if self._folder is not None else None
-        if config.durability == "commit":
-            try:
-                self._memory = StateStore(node.data / "rules.db")
-            except StateError as error:
-                raise StartError(str(error)) from None
-            self._memory.forget_all_but({entry.name for entry in entries})
-        place = Place(node.name.encode(), node.region.encode())
+        data, history, entries = config.node.data, plugins.history, rule_entries(config)
+        try:
+            if plugins.store:
+                self._history = History(data / "history.db", history.retention, history.max_bytes)
+            if config.durability == "commit":
+                self._memory = StateStore(data / "rules.db")
+                self._memory.forget_all_but({entry.name for entry in entries})
+        except (HistoryError, StateError) as error:
+            raise StartError(str(error)) from None
+        cache = CompiledCache(data / "compiled") if self._folder is not None else None
         # A rule's thread waits for the interpreter lock, too.
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        self._stages = Stages(entries, self._history, self._memory, cache, place, Workers(self._loop))
+        self._stages = Stages(
+            entries, self._history, self._memory, cache, place_of(config), Workers(self._loop)
+        )
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -342,6 +338,8 @@ class Node:
                 logger.error("the configuration stays as it was: %s", error)
                 return
         self.config = change.config
+        if self._stages is not None:
+            self._stages.stand(place_of(change.config))
         self._take_limits(change.config)
         logging.getLogger().setLevel(change.config.log.level.upper())
         logger.info("the configuration was read again; changed: %s", ", ".join(change.live) or "nothing")
@@ -469,6 +467,13 @@ def mesh_tls(mesh: MeshSection) -> MeshTls | None:
 
     tls = mesh.tls
     return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
+
+
+def place_of(config: NodeConfig) -> Place:
+    """The node as rules are told."""
+    from plugins.host.frame import Place
+
+    return Place(config.node.name.encode(), config.node.region.encode())
 
 
 def rule_entries(config: NodeConfig) -> list[Entry]:

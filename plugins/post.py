@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,18 +19,20 @@ from plugins.job import Job, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
-_THREADS = 8
-_NICE = 5
+_THREADS = max(2, os.cpu_count() or 1)
 _TOGETHER = 1024
 """Messages that are handed to a module in one call, at most, when they had to wait."""
 
 
 class Workers:
-    """The threads that all rules share; each works for one of them at a time. They yield to the event loop."""
+    """The threads that all rules share; each works for one of them at a time.
+
+    They have the event loop's priority: one with less would be put off while it holds the interpreter lock.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule", initializer=_yield_to_messages)
+        self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule")
 
     def start(self, work: Callable[[], Callable[[], None]]) -> None:
         """Do something on a thread; what it returns is called on the event loop."""
@@ -45,11 +46,6 @@ class Workers:
     async def stop(self) -> None:
         """Wait for what is being worked on."""
         await asyncio.to_thread(self.pool.shutdown)
-
-
-def _yield_to_messages() -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 class Piece(NamedTuple):

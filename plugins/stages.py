@@ -142,6 +142,13 @@ class Stages:
         """The figures of every rule, in the order of their running."""
         return [post.rule.figures() for posts in self._posts.values() for post in posts]
 
+    def stand(self, place: Place) -> None:
+        """The node is called so, or its region is."""
+        self._place = place
+        for posts in self._posts.values():
+            for post in posts:
+                post.rule.place = place
+
     def tick(self, now: float) -> None:
         """About once a second: modules that want to be are told the time; those whose files changed are loaded."""
         for posts in self._posts.values():
@@ -251,6 +258,8 @@ class Stages:
 
     def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
         """See to what a result says beside what becomes of messages."""
+        if not (outcome.emitted or outcome.stored or outcome.failed):
+            return
         emitted = [new_message(fields) for fields in outcome.emitted]
         if outcome.stored:
             self._keep([new_message(fields) for fields in outcome.stored], time.time())
