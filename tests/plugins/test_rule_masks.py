@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cbor2
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -153,6 +155,43 @@ def test_numbers_are_cut_in_the_zone_that_is_set() -> None:
 )  # fmt: skip
 def test_positions_are_moved_in_pairs(payload: str, latitude: str, longitude: str, expected: str) -> None:
     assert mask(payload, "grid", latitude=latitude, longitude=longitude, degrees=0.01) == expected
+
+
+# -- other formats -----------------------------------------------------------------------------------------------------
+
+CBOR = (cbor2.dumps, cbor2.loads)
+MSGPACK = (msgpack.packb, msgpack.unpackb)
+
+
+@pytest.mark.parametrize(("name", "dumps", "loads"), [("cbor", *CBOR), ("msgpack", *MSGPACK)])
+def test_masks_work_on_binary_formats(name: str, dumps: Any, loads: Any) -> None:
+    steps: list[dict[str, Any]] = [
+        {"action": "patterns", "path": "note"},
+        {"action": "pseudonymise", "path": "ids.*", "key": KEY},
+        {"action": "date", "path": "at", "to": "day"},
+        {"action": "grid", "latitude": "lat", "longitude": "lon", "degrees": 0.01},
+    ]
+    ids = [13800138000, 2**64 - 1, 2**63 - 1, -(2**63) + 1, "WDB9066331S123456", b"123456789"]
+    before = {"note": "to a@b.de", "ids": ids, "at": 1715953512.5, "lat": 52.5163, "lon": 13.3777, "x": b"\0"}
+    rules, back = Rules(*steps, format=name), Rules({**steps[1], "action": "reveal"}, format=name)
+    hidden = rules.one(dumps(before))
+    assert hidden is not None
+    after = loads(hidden.payload)
+    assert {**after, "ids": []} == {
+        **before,
+        "ids": [],
+        "note": "to ***",
+        "at": 1715904000,
+        "lat": 52.515,
+        "lon": 13.3778,
+    }
+    assert [type(one) for one in after["ids"][:5]] == [type(one) for one in ids[:5]]
+    assert all(one != other for one, other in zip(after["ids"], ids, strict=True))
+    shown = back.one(hidden.payload)
+    assert shown is not None
+    assert loads(shown.payload)["ids"] == [*ids[:5], "***"]
+    rules.close()
+    back.close()
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
