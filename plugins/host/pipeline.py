@@ -14,7 +14,7 @@ from plugins.host.cache import CompiledCache
 from plugins.host.engine import Instance, PluginError
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields
-from plugins.host.loading import Marks, Plan, marks
+from plugins.host.loading import Plan
 from plugins.host.pace import Pace
 from plugins.host.state import State
 
@@ -54,7 +54,6 @@ class Rule:
         self._plan: Plan | None = None
         self._instance: Instance | None = None
         self._ticks = False
-        self._seen: Marks = ()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
         self._batch_id = 0
@@ -132,23 +131,22 @@ class Rule:
     # -- other modules and settings ----------------------------------------------------------------------
 
     @property
-    def is_outdated(self) -> bool:
-        """Whether the entry's files are not those any more that were read, or tried, last."""
-        return self.entry.module is not None and marks(self.entry) != self._seen
+    def works(self) -> bool:
+        """Whether the module has ever started."""
+        return self.entry.module is None or self._plan is not None
 
     def prepare(self, entry: Entry) -> tuple[Plan, Instance] | None:
         """What :meth:`adopt` needs to go on as another entry; None where that needs no module.
 
-        May be called from any thread at any time. PluginError where the module does not start: the rule stays as it is.
+        May be called from any thread at any time. PluginError where the module does not start.
         """
         if entry.module is None:
             return None
-        self._seen = marks(entry)
         plan = Plan(entry, self._cache)
         return plan, plan.make(self._state_get)
 
     def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None) -> None:
-        """Go on as another entry, between two batches."""
+        """Go on as another entry, between two batches; with nothing prepared its module is tried again and again."""
         self._discard()
         self.entry = entry
         self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
@@ -160,8 +158,8 @@ class Rule:
         self.renames = False
         self._told = self.last_error = ""
 
-    def refuse(self, error: Exception) -> None:
-        """What should have taken this one's place does not start."""
+    def stay(self, error: PluginError) -> None:
+        """What should have taken this one's place does not start: say so."""
         self.last_error = str(error)
         logger.error("rule %s stays as it was: %s", self.entry.name, error)
 
@@ -199,7 +197,6 @@ class Rule:
         try:
             plan = self._plan
             if plan is None:
-                self._seen = marks(self.entry)
                 plan = Plan(self.entry, self._cache)
             self._instance = plan.make(self._state_get)
         except PluginError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from functools import cache
 from typing import Any, NamedTuple
@@ -32,6 +33,10 @@ def program() -> Program:
     """The built-in module, compiled. Not before the tests begin: wasmtime's handling of traps has to come after
     pytest's handling of crashes."""
     return Program(build.MODULE.read_bytes())
+
+
+# The library that it belongs to is gone when the interpreter has no more modules.
+atexit.register(program.cache_clear)
 
 
 class Emitted(NamedTuple):
