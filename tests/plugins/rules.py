@@ -7,6 +7,7 @@ import json
 from functools import cache
 from typing import Any, NamedTuple
 
+from broker.config.rules import mistakes
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, Program
 from plugins.host.frame import (
@@ -52,13 +53,15 @@ class Rules:
     """Steps at work; ``restart`` keeps only what the host has of the module's state."""
 
     def __init__(self, *steps: dict[str, Any], **config: Any) -> None:
-        self._config = json.dumps({"steps": list(steps), **config}).encode()
+        whole = {"steps": list(steps), **config}
+        self._config = json.dumps(whole).encode()
         self._state = State()
         self.now = NOON
         self.emitted: list[Emitted] = []
         self.alerts: list[tuple[str, str]] = []
         self.puts = 0
         self._instance = self._start()
+        assert mistakes(whole) == [], "what the module takes, the configuration takes"
 
     def _start(self) -> Instance:
         return Instance(program(), self._config, Limits(fuel_base=100_000_000), self._get)
