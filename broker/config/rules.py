@@ -18,6 +18,8 @@ By = Annotated[
     Field(None, max_length=16, description="What it tells apart: `topic`, `client`, `user`, paths."),
 ]
 
+_MOST_WANTED = 256
+
 COMPARISONS = (
     *("exists", "equals", "not_equals", "above", "below", "at_least", "at_most", "in", "not_in"),
     *("starts_with", "ends_with", "contains", "matches_glob"),
@@ -313,7 +315,7 @@ class Patterns(Keyed):
 
     action: Literal["patterns"]
     kinds: list[Kind] | None = Field(None, min_length=1)
-    with_: terms.Scalar = Field(None, alias="with")
+    with_: str = Field("***", alias="with")
     keep_last: int | None = Field(None, ge=0, le=100)
     length: int | None = Field(None, ge=4, le=64)
 
@@ -334,9 +336,9 @@ class Search(Mask):
     action: Literal["search"]
     text: terms.Text = None
     texts: list[terms.Text] | None = Field(None, min_length=1, max_length=256)
-    glob: terms.Text = None
-    globs: list[terms.Text] | None = Field(None, min_length=1, max_length=256)
-    with_: terms.Scalar = Field("***", alias="with")
+    glob: terms.Glob = None
+    globs: list[terms.Glob] | None = Field(None, min_length=1, max_length=256)
+    with_: str = Field("***", alias="with")
     ignore_case: bool = False
     whole_words: bool = False
 
@@ -344,15 +346,21 @@ class Search(Mask):
     def _check_wanted(self) -> Search:
         if not {"text", "texts", "glob", "globs"} & self.model_fields_set:
             raise ValueError("needs one of `text`, `texts`, `glob`, `globs`")
+        if sum(len(part) if isinstance(part, list) else 1 for part in self._wanted()) > _MOST_WANTED:
+            raise ValueError(f"searches for more than {_MOST_WANTED} texts and globs")
         if self.whole_words and {"glob", "globs"} & self.model_fields_set:
             raise ValueError("`whole_words` goes with `text` or `texts` only")
         return self
+
+    def _wanted(self) -> list[Any]:
+        return [part for part in (self.text, self.texts, self.glob, self.globs) if part is not None]
 
 
 class Pseudonymise(Keyed):
     """A pseudonym of the same form, which only the key undoes."""
 
     action: Literal["pseudonymise"]
+    key: terms.LongKey = None
     tweak: terms.Text = None
     keep_first: int = Field(0, ge=0, le=256)
     keep_last: int = Field(0, ge=0, le=256)
@@ -371,8 +379,8 @@ class Grid(Step):
     action: Literal["grid"]
     latitude: terms.Path
     longitude: terms.Path
-    metres: terms.Positive = None
-    degrees: terms.Positive = None
+    metres: terms.Metres = None
+    degrees: terms.Degrees = None
 
     @model_validator(mode="after")
     def _check(self) -> Grid:
