@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from broker.config import rule_values as terms
 from broker.config.base import Section, TopicName
@@ -29,7 +38,22 @@ SUBJECTS = (
 )
 
 
-class Hours(Section):
+_NULLABLE = ("equals", "not_equals", "with_", "to", "payload")
+"""What may be null."""
+
+
+class Part(Section):
+    """A key without a value is a mistake, where null is none that it may have: the module does not guess either."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_null(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in _NULLABLE:
+            raise ValueError("has no value; leave the key out for the default")
+        return value
+
+
+class Hours(Part):
     """Times of day, and days on which they begin."""
 
     from_: terms.Time = Field(None, alias="from", description="From this time on,")
@@ -47,7 +71,7 @@ class Hours(Section):
         return self
 
 
-class Condition(Section):
+class Condition(Part):
     """What `when` asks of a message: about one thing; of values and topic levels, by one comparison."""
 
     path: terms.Path = Field(None, description="A value of the payload.")
@@ -91,7 +115,7 @@ class Condition(Section):
         return self
 
 
-class Step(Section):
+class Step(Part):
     """What all steps have."""
 
     when: Condition | None = Field(None, description="For which messages. Default: for all.")
@@ -387,7 +411,7 @@ class Grid(Step):
         return _one_of(self, "metres", "degrees")
 
 
-class Group(Section):
+class Group(Part):
     """Several steps under one condition."""
 
     when: Condition | None = None
