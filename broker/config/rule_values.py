@@ -96,10 +96,30 @@ def _check_positive(value: Any) -> Any:
     return value
 
 
-def _check_key(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"([0-9A-Fa-f]{2}){8,}", value):
-        raise ValueError("at least 16 hexadecimal digits are expected, or `key_file`")
+def _check_glob(value: Any) -> Any:
+    if not _check_text(value).strip("*"):
+        raise ValueError("stands for everything")
     return value
+
+
+def _key(digits: int) -> Any:
+    pattern = f"([0-9A-Fa-f]{{2}}){{{digits // 2},}}"
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"at least {digits} hexadecimal digits are expected, or `key_file`")
+        return value
+
+    return _typed(check, {"type": "string", "pattern": f"^{pattern}$"})
+
+
+def _between(least: float, most: float) -> Any:
+    def check(value: Any) -> Any:
+        if not least <= _check_number(value) <= most:
+            raise ValueError(f"allowed: a number from {least:g} to {most:.0f}")
+        return value
+
+    return _typed(check, {"type": "number", "minimum": least, "maximum": most})
 
 
 def _check_time(value: Any) -> Any:
@@ -187,7 +207,13 @@ Lapse = _typed(_check_duration, {"type": ["string", "integer"]})
 Scalar = _typed(_check_scalar, _SCALAR)
 Number = _typed(_check_number, {"type": "number"})
 Positive = _typed(_check_positive, {"type": "number", "exclusiveMinimum": 0})
-Key = _typed(_check_key, {"type": "string", "pattern": "^([0-9A-Fa-f]{2}){8,}$"})
+Glob = _typed(_check_glob, _TEXT)
+"""A text in which * and ? stand for others; not for everything."""
+Metres = _between(1, 5_000_000)
+Degrees = _between(0.00001, 90)
+Key = _key(16)
+LongKey = _key(32)
+"""Of what can be undone: who finds it out by trying gets all values back."""
 Time = _typed(_check_time, {"type": "string", "pattern": f"^{_TIME.pattern}$"})
 Offset = _typed(_check_offset, {"type": "string", "pattern": f"^{_OFFSET.pattern}$"})
 Zone = _typed(_check_zone, {"type": "string"})

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from broker.config import rule_values as terms
 from broker.config.base import Section, TopicName
@@ -18,6 +27,8 @@ By = Annotated[
     Field(None, max_length=16, description="What it tells apart: `topic`, `client`, `user`, paths."),
 ]
 
+_MOST_WANTED = 256
+
 COMPARISONS = (
     *("exists", "equals", "not_equals", "above", "below", "at_least", "at_most", "in", "not_in"),
     *("starts_with", "ends_with", "contains", "matches_glob"),
@@ -27,7 +38,22 @@ SUBJECTS = (
 )
 
 
-class Hours(Section):
+_NULLABLE = ("equals", "not_equals", "with_", "to", "payload")
+"""What may be null."""
+
+
+class Part(Section):
+    """A key without a value is a mistake, where null is none that it may have: the module does not guess either."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_null(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.field_name not in _NULLABLE:
+            raise ValueError("has no value; leave the key out for the default")
+        return value
+
+
+class Hours(Part):
     """Times of day, and days on which they begin."""
 
     from_: terms.Time = Field(None, alias="from", description="From this time on,")
@@ -45,7 +71,7 @@ class Hours(Section):
         return self
 
 
-class Condition(Section):
+class Condition(Part):
     """What `when` asks of a message: about one thing; of values and topic levels, by one comparison."""
 
     path: terms.Path = Field(None, description="A value of the payload.")
@@ -89,7 +115,7 @@ class Condition(Section):
         return self
 
 
-class Step(Section):
+class Step(Part):
     """What all steps have."""
 
     when: Condition | None = Field(None, description="For which messages. Default: for all.")
@@ -313,7 +339,7 @@ class Patterns(Keyed):
 
     action: Literal["patterns"]
     kinds: list[Kind] | None = Field(None, min_length=1)
-    with_: terms.Scalar = Field(None, alias="with")
+    with_: str = Field("***", alias="with")
     keep_last: int | None = Field(None, ge=0, le=100)
     length: int | None = Field(None, ge=4, le=64)
 
@@ -334,9 +360,9 @@ class Search(Mask):
     action: Literal["search"]
     text: terms.Text = None
     texts: list[terms.Text] | None = Field(None, min_length=1, max_length=256)
-    glob: terms.Text = None
-    globs: list[terms.Text] | None = Field(None, min_length=1, max_length=256)
-    with_: terms.Scalar = Field("***", alias="with")
+    glob: terms.Glob = None
+    globs: list[terms.Glob] | None = Field(None, min_length=1, max_length=256)
+    with_: str = Field("***", alias="with")
     ignore_case: bool = False
     whole_words: bool = False
 
@@ -344,15 +370,21 @@ class Search(Mask):
     def _check_wanted(self) -> Search:
         if not {"text", "texts", "glob", "globs"} & self.model_fields_set:
             raise ValueError("needs one of `text`, `texts`, `glob`, `globs`")
+        if sum(len(part) if isinstance(part, list) else 1 for part in self._wanted()) > _MOST_WANTED:
+            raise ValueError(f"searches for more than {_MOST_WANTED} texts and globs")
         if self.whole_words and {"glob", "globs"} & self.model_fields_set:
             raise ValueError("`whole_words` goes with `text` or `texts` only")
         return self
+
+    def _wanted(self) -> list[Any]:
+        return [part for part in (self.text, self.texts, self.glob, self.globs) if part is not None]
 
 
 class Pseudonymise(Keyed):
     """A pseudonym of the same form, which only the key undoes."""
 
     action: Literal["pseudonymise"]
+    key: terms.LongKey = None
     tweak: terms.Text = None
     keep_first: int = Field(0, ge=0, le=256)
     keep_last: int = Field(0, ge=0, le=256)
@@ -371,15 +403,15 @@ class Grid(Step):
     action: Literal["grid"]
     latitude: terms.Path
     longitude: terms.Path
-    metres: terms.Positive = None
-    degrees: terms.Positive = None
+    metres: terms.Metres = None
+    degrees: terms.Degrees = None
 
     @model_validator(mode="after")
     def _check(self) -> Grid:
         return _one_of(self, "metres", "degrees")
 
 
-class Group(Section):
+class Group(Part):
     """Several steps under one condition."""
 
     when: Condition | None = None

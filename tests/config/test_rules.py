@@ -11,7 +11,7 @@ from broker.config import rules
 from broker.config.read import ConfigError, load_text
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, ModuleRefused, Program
-from tests.plugins import test_rule_filters, test_rule_shapes, test_rule_windows, test_rules
+from tests.plugins import test_rule_filters, test_rule_masks, test_rule_shapes, test_rule_windows, test_rules
 
 HEAD = """plugins:
   egress:
@@ -132,6 +132,7 @@ CASES = [
     *test_rules.MISTAKES,
     *({"steps": [step]} for step, _ in test_rule_filters.MISTAKES),
     *({"steps": [step]} for step, _ in test_rule_shapes.MISTAKES),
+    *({"steps": [step]} for step, _ in test_rule_masks.MISTAKES),
     *({"steps": [test_rule_windows.step(**more)]} for more, _ in test_rule_windows.MISTAKES),
 ]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import cbor2
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.config import rules as models
 from plugins.host.engine import ModuleRefused
 from tests.plugins.rules import Rules
 
@@ -22,12 +25,6 @@ def mask(payload: str, action: str, **settings: Any) -> str:
     rules.close()
     assert after is not None
     return after.payload.decode()
-
-
-def refusal(action: str, **settings: Any) -> str:
-    with pytest.raises(ModuleRefused) as refused:
-        Rules({"action": action, **settings})
-    return str(refused.value)
 
 
 # -- patterns and search reach every text inside -----------------------------------------------------------------------
@@ -155,64 +152,107 @@ def test_positions_are_moved_in_pairs(payload: str, latitude: str, longitude: st
     assert mask(payload, "grid", latitude=latitude, longitude=longitude, degrees=0.01) == expected
 
 
+# -- other formats -----------------------------------------------------------------------------------------------------
+
+CBOR = (cbor2.dumps, cbor2.loads)
+MSGPACK = (msgpack.packb, msgpack.unpackb)
+
+
+@pytest.mark.parametrize(("name", "dumps", "loads"), [("cbor", *CBOR), ("msgpack", *MSGPACK)])
+def test_masks_work_on_binary_formats(name: str, dumps: Any, loads: Any) -> None:
+    steps: list[dict[str, Any]] = [
+        {"action": "patterns", "path": "note"},
+        {"action": "pseudonymise", "path": "ids.*", "key": KEY},
+        {"action": "date", "path": "at", "to": "day"},
+        {"action": "grid", "latitude": "lat", "longitude": "lon", "degrees": 0.01},
+    ]
+    ids = [13800138000, 2**64 - 1, 2**63 - 1, -(2**63) + 1, "WDB9066331S123456", b"123456789"]
+    before = {"note": "to a@b.de", "ids": ids, "at": 1715953512.5, "lat": 52.5163, "lon": 13.3777, "x": b"\0"}
+    rules, back = Rules(*steps, format=name), Rules({**steps[1], "action": "reveal"}, format=name)
+    hidden = rules.one(dumps(before))
+    assert hidden is not None
+    after = loads(hidden.payload)
+    assert {**after, "ids": []} == {
+        **before,
+        "ids": [],
+        "note": "to ***",
+        "at": 1715904000,
+        "lat": 52.515,
+        "lon": 13.3778,
+    }
+    assert [type(one) for one in after["ids"][:5]] == [type(one) for one in ids[:5]]
+    assert all(one != other for one, other in zip(after["ids"], ids, strict=True))
+    shown = back.one(hidden.payload)
+    assert shown is not None
+    assert loads(shown.payload)["ids"] == [*ids[:5], "***"]
+    rules.close()
+    back.close()
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({"action": action, "path": "a", **found}, mistake)
+        for action, found, mistake in [
+            (
+                "patterns",
+                {"kinds": ["ip", "x"]},
+                '.kinds[1]: "x" is not one of: card iban phone email ip mac cn_id',
+            ),
+            ("patterns", {"kinds": []}, ".kinds: [] is not a list of kinds"),
+            ("patterns", {"kinds": "card"}, '.kinds: "card" is not a list of kinds'),
+            ("patterns", {"with": 1}, ".with: 1 is not a text"),
+            ("patterns", {"with": "x", "keep_last": 1}, ": with, keep_last and key exclude one another"),
+            ("patterns", {"length": 8}, ": length needs a key"),
+            ("patterns", {"keep_last": -1}, ".keep_last: -1 is not a whole number from 0 to 100"),
+            ("search", {}, ": needs one of text, texts, glob, globs"),
+            ("search", {"text": ""}, '.text: "" is not a text'),
+            ("search", {"texts": [1]}, ".texts[0]: 1 is not a text"),
+            ("search", {"texts": {}}, ".texts: {} is not a list of texts"),
+            ("search", {"glob": "**"}, '.glob: "**" stands for everything'),
+            ("search", {"text": "x", "texts": ["x"] * 256}, ".texts[255]: is more than is allowed (256)"),
+            ("search", {"glob": "a*", "whole_words": True}, ": whole_words goes with text or texts only"),
+            ("pseudonymise", {}, ".key: is to be at least 32 hexadecimal digits, or a key_file"),
+            ("reveal", {"key": "00" * 15}, ".key: is to be at least 32 hexadecimal digits, or a key_file"),
+            ("reveal", {"key": KEY, "keep_last": 257}, ".keep_last: 257 is not a whole number from 0 to 256"),
+            ("date", {"to": "week"}, '.to: "week" is not one of: hour day month year'),
+            (
+                "date",
+                {"to": "day", "utc_offset": "local"},
+                '.utc_offset: "local" is no offset such as +08:00',
+            ),
+        ]
+    ),
+    *(
+        ({"action": "grid", **found}, mistake)
+        for found, mistake in [
+            ({"longitude": "b", "degrees": 1}, ".latitude: is required"),
+            ({"latitude": "a", "degrees": 1}, ".longitude: is required"),
+            ({"latitude": "a", "longitude": "b"}, ": needs one of degrees and metres"),
+            (
+                {"latitude": "a", "longitude": "b", "degrees": 1, "metres": 1},
+                ": needs one of degrees and metres",
+            ),
+            (
+                {"latitude": "a", "longitude": "b", "degrees": 0},
+                ".degrees: 0 is not a number from 0.00001 to 90",
+            ),
+            (
+                {"latitude": "a", "longitude": "b", "metres": 0.5},
+                ".metres: 0.5 is not a number from 1 to 5000000",
+            ),
+            ({"latitude": "a..b", "longitude": "b", "metres": 1}, '.latitude: "a..b" has an empty level'),
+        ]
+    ),
+]
 
-@pytest.mark.parametrize(
-    ("action", "found", "mistake"),
-    [
-        (
-            "patterns",
-            {"kinds": ["card", "foo"]},
-            'steps[0].kinds[1]: "foo" is not one of: card iban phone email ip mac cn_id',
-        ),
-        ("patterns", {"kinds": []}, "steps[0].kinds: [] is not a list of kinds"),
-        ("patterns", {"kinds": "card"}, 'steps[0].kinds: "card" is not a list of kinds'),
-        ("patterns", {"with": 1}, "steps[0].with: 1 is not a text"),
-        ("patterns", {"with": "x", "keep_last": 1}, "steps[0]: with, keep_last and key exclude one another"),
-        ("patterns", {"length": 8}, "steps[0]: length needs a key"),
-        ("patterns", {"keep_last": -1}, "steps[0].keep_last: -1 is not a whole number from 0 to 100"),
-        ("search", {}, "steps[0]: needs one of text, texts, glob, globs"),
-        ("search", {"text": ""}, 'steps[0].text: "" is not a text'),
-        ("search", {"texts": [1]}, "steps[0].texts[0]: 1 is not a text"),
-        ("search", {"texts": {}}, "steps[0].texts: {} is not a list of texts"),
-        ("search", {"glob": "**"}, 'steps[0].glob: "**" stands for everything'),
-        ("search", {"texts": ["x"] * 257}, "steps[0].texts[256]: is more than is allowed (256)"),
-        ("search", {"glob": "a*", "whole_words": True}, "steps[0]: whole_words goes with text or texts only"),
-        ("pseudonymise", {}, "steps[0].key: is to be at least 32 hexadecimal digits, or a key_file"),
-        ("reveal", {"key": "00" * 15}, "steps[0].key: is to be at least 32 hexadecimal digits, or a key_file"),
-        ("reveal", {"key": KEY, "keep_last": 257}, "steps[0].keep_last: 257 is not a whole number from 0 to 256"),
-        ("date", {"to": "week"}, 'steps[0].to: "week" is not one of: hour day month year'),
-        ("date", {"to": "day", "utc_offset": "local"}, 'steps[0].utc_offset: "local" is no offset such as +08:00'),
-    ],
-)  # fmt: skip
-def test_mistakes_of_masks(action: str, found: dict[str, Any], mistake: str) -> None:
-    assert refusal(action, path="a", **found) == mistake
 
-
-@pytest.mark.parametrize(
-    ("found", "mistake"),
-    [
-        ({"longitude": "b", "degrees": 1}, "steps[0].latitude: is required"),
-        ({"latitude": "a", "degrees": 1}, "steps[0].longitude: is required"),
-        ({"latitude": "a", "longitude": "b"}, "steps[0]: needs one of degrees and metres"),
-        (
-            {"latitude": "a", "longitude": "b", "degrees": 1, "metres": 1},
-            "steps[0]: needs one of degrees and metres",
-        ),
-        (
-            {"latitude": "a", "longitude": "b", "degrees": 0},
-            "steps[0].degrees: 0 is not a number from 0.00001 to 90",
-        ),
-        (
-            {"latitude": "a", "longitude": "b", "metres": "x"},
-            'steps[0].metres: "x" is not a number from 1 to 5000000',
-        ),
-        ({"latitude": "a..b", "longitude": "b", "metres": 1}, 'steps[0].latitude: "a..b" has an empty level'),
-    ],
-)
-def test_mistakes_of_grids(found: dict[str, Any], mistake: str) -> None:
-    assert refusal("grid", **found) == mistake
+@pytest.mark.parametrize(("step", "mistake"), MISTAKES)
+def test_mistakes_of_masks(step: dict[str, Any], mistake: str) -> None:
+    with pytest.raises(ModuleRefused) as refused:
+        Rules(step)
+    assert str(refused.value) == f"steps[0]{mistake}"
 
 
 VALUES = st.recursive(
@@ -259,17 +299,22 @@ PAYLOAD = '["a@b.de 4111111111111111", 1715953512, {"x": "token=abc"}, null, "WD
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(sorted(VALID)), st.data())
-def test_no_setting_makes_a_mask_trap(action: str, data: st.DataObject) -> None:
+def test_settings_are_taken_or_refused_by_the_module_and_the_models_alike(
+    action: str, data: st.DataObject
+) -> None:
     """Settings that are valid each by itself, some left out, and one that may be anything."""
     names = sorted(VALID[action])
     found = {name: VALID[action][name] for name in data.draw(st.sets(st.sampled_from(names)))}
     if data.draw(st.booleans()):
         found[data.draw(st.sampled_from(names))] = data.draw(VALUES)
+    mistakes = models.mistakes({"steps": [{"action": action, **found}]})
     try:
         rules = Rules({"action": action, **found})
     except ModuleRefused as refused:
         mistake = str(refused)
         assert mistake.startswith("steps[0]")
+        assert mistakes
     else:
+        assert not mistakes
         assert rules.one(PAYLOAD) is not None
         rules.close()
