@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import __version__
-from broker.access.anonymous import Anonymous
 from broker.access.bans import Bans
+from broker.access.opening import AccessError, open_gates
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
-from broker.config.access import AccessSection
 from broker.config.model import MeshSection
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
-from broker.engine_face import EngineFace
+from broker.engine_face import EngineFace, RulesFace
 from broker.net.listener import Listener, why_not_open
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
@@ -36,14 +35,15 @@ from broker.stats import Stats
 from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
-    from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
-    from plugins.host.pipeline import Entry
+    from plugins.host.entry import Entry
+    from plugins.host.frame import Place
     from plugins.stages import Stages
     from plugins.store.history import History
+    from plugins.store.rule_state import StateStore
 
 logger = logging.getLogger("geomq")
 
@@ -53,6 +53,8 @@ of 5 ms shows in the mesh's latency)."""
 
 
 _TICK = 1.0
+_DRAIN = 3.0
+"""Seconds for which a node that stops waits for its rules."""
 _SHOWN = 20_000
 """Sessions after which a start that takes its time says how far it is."""
 
@@ -79,6 +81,7 @@ class Node:
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
+        self._memory: StateStore | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
         self._stats = Stats()
@@ -95,7 +98,7 @@ class Node:
             self._folder = _take_folder(
                 self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
             )
-            await self._open_rules()
+            await self._open_rules(self.config)
             authority = await self._open_gates()
             self.engine = Engine(
                 node_limits(self.config),
@@ -107,6 +110,8 @@ class Node:
                 self._stats,
             )
             self.engine.turns.wake = self._take_turns_soon
+            if self._stages is not None:
+                self._stages.surroundings = RulesFace(self.engine, loop)
             await self._open_store()
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
@@ -164,62 +169,10 @@ class Node:
             )
 
     async def _open_gates(self) -> Authority:
-        """The authority: for each listener its own, where it has one; none that asks where all are open."""
-        config = self.config
-        by_access: dict[int, Authority] = {}
-        by_listener: dict[str, Authority] = {}
-        for listener in config.listeners:
-            access = config.access_of(listener)
-            if id(access) not in by_access:
-                by_access[id(access)] = await self._open_gate(access)
-            by_listener[listener.label] = by_access[id(access)]
-        if len(by_access) == 1:
-            return next(iter(by_access.values()))
-        from broker.access.gates import Gates
-
-        return Gates(by_listener)
-
-    async def _open_gate(self, access: AccessSection) -> Authority:
-        config = self.config
-        here = [listener for listener in config.listeners if config.access_of(listener) is access]
-        open_to_all = {listener.label for listener in here if config.is_open(listener)}
-        for listener in here:
-            if listener.label in open_to_all and not listener.is_local:
-                logger.warning(
-                    "ANYBODY who reaches listener %s is let in without credentials, as the configuration says",
-                    listener.label,
-                )
-        if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
-            return Anonymous()
-        from broker.access.acl import AclError
-        from broker.access.gate import Gate
-        from broker.access.users import UsersError
-
-        section = config.section_of(access)
-        plugins = await self._load_plugins(access, section) if access.amqtt else None
-        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(
-                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
-            )
-        except UsersError as error:
-            raise StartError(f"{section}.users: {error}") from None
-        except AclError as error:
-            raise StartError(f"{section}.acl: {error}") from None
-        self._gates.append(gate)
-        return gate
-
-    @staticmethod
-    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
-        from broker.access.amqtt_loading import PluginsError
-        from broker.access.amqtt_plugins import AmqttPlugins
-
-        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
-        try:
-            await plugins.start()
-        except PluginsError as error:
-            raise StartError(f"{section}.amqtt: {error}") from None
-        return plugins
+            return await open_gates(self.config, self._bans, self._gates)
+        except AccessError as error:
+            raise StartError(str(error)) from None
 
     async def _open_listener(self, settings: ListenerSettings) -> None:
         try:
@@ -255,23 +208,35 @@ class Node:
         else:
             self._local_status = local
 
-    async def _open_rules(self) -> None:
+    async def _open_rules(self, config: NodeConfig) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
-        plugins = self.config.plugins
+        plugins = config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
+        from plugins.host.cache import CompiledCache
+        from plugins.post import Workers
         from plugins.stages import Stages
         from plugins.store.history import History, HistoryError
+        from plugins.store.rule_state import StateError, StateStore
 
-        if plugins.store:
-            history = plugins.history
-            path = self.config.node.data / "history.db"
-            open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
-            try:
-                self._history = await with_room(path.parent, open_it, HistoryError)
-            except HistoryError as error:
-                raise StartError(str(error)) from None
-        self._stages = Stages(rule_entries(self.config), self._history)
+        data, history, entries = config.node.data, plugins.history, rule_entries(config)
+        try:
+            if plugins.store:
+                path = data / "history.db"
+                open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
+                self._history = await with_room(data, open_it, HistoryError)
+            if config.durability == "commit":
+                open_them = partial(asyncio.to_thread, StateStore, data / "rules.db")
+                self._memory = await with_room(data, open_them, StateError)
+                self._memory.forget_all_but({entry.name for entry in entries})
+        except (HistoryError, StateError) as error:
+            raise StartError(str(error)) from None
+        cache = CompiledCache(data / "compiled") if self._folder is not None else None
+        # A rule's thread waits for the interpreter lock, too.
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._stages = Stages(
+            entries, self._history, self._memory, cache, place_of(config), Workers(self._loop)
+        )
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -299,6 +264,8 @@ class Node:
             now = loop.time()
             self.engine.overloaded(self._load.look(now - due, now), now)
             self.engine.tick(now, time.time())
+            if self._stages is not None:
+                self._stages.tick(time.time())
             self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
                 next_figures = now + self.config.mqtt.sys_interval
@@ -343,6 +310,8 @@ class Node:
         change = compare(self.config, new)
         if change.waiting:
             logger.warning("only a restart changes %s", ", ".join(change.waiting))
+        if any(key.startswith("plugins.") for key in change.live):
+            await self._take_rules(change.config)
         if self._mesh is not None:
             from edge_mesh.link import MeshError
 
@@ -352,9 +321,22 @@ class Node:
                 logger.error("the configuration stays as it was: %s", error)
                 return
         self.config = change.config
+        if self._stages is not None:
+            self._stages.stand(place_of(change.config))
         self._take_limits(change.config)
         logging.getLogger().setLevel(change.config.log.level.upper())
         logger.info("the configuration was read again; changed: %s", ", ".join(change.live) or "nothing")
+
+    async def _take_rules(self, config: NodeConfig) -> None:
+        if self._stages is not None:
+            await self._stages.renew(rule_entries(config))
+            return
+        await self._open_rules(config)
+        if self._stages is not None:
+            self._stages.surroundings = RulesFace(self.engine, self._loop)
+            self.engine.have_rules(self._stages)
+            if self._mesh is not None:
+                self._mesh.have_rules(self._stages)
 
     def _take_limits(self, config: NodeConfig) -> None:
         limits = node_limits(config)
@@ -384,10 +366,15 @@ class Node:
             self.engine.stop(self._loop.time())
         for gate in self._gates:
             await gate.close()
+        if self._stages is not None:
+            # What was published may still be on its way to the other nodes.
+            await self._stages.drain(_DRAIN)
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:
-            self._stages.close()
+            await self._stages.stop()
+        if self._memory is not None:
+            await asyncio.to_thread(self._memory.close)
         if self._history is not None:
             await asyncio.to_thread(self._history.close)
         for listener in self._listeners:
@@ -470,6 +457,13 @@ def mesh_tls(mesh: MeshSection) -> MeshTls | None:
     return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
 
 
+def place_of(config: NodeConfig) -> Place:
+    """The node as rules are told."""
+    from plugins.host.frame import Place
+
+    return Place(config.node.name.encode(), config.node.region.encode())
+
+
 def rule_entries(config: NodeConfig) -> list[Entry]:
     """The configured rules as the plugin host takes them."""
     plugins = config.plugins
@@ -483,9 +477,9 @@ def rule_entries(config: NodeConfig) -> list[Entry]:
 
 def _entry(stage: Stage, rule: Rule) -> Entry:
     from plugins.host.engine import Limits as PluginLimits
-    from plugins.host.pipeline import Entry
+    from plugins.host.entry import DeadLetter, Entry
 
-    limits = rule.limits
+    limits, letter = rule.limits, rule.dead_letter
     return Entry(
         name=rule.name,
         stage=stage,
@@ -498,8 +492,12 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
             deadline_ms=round(limits.deadline * 1000),
             memory_bytes=limits.memory,
             output_bytes=limits.output,
+            emits=limits.emits,
+            state_keys=limits.state_keys,
+            state_bytes=limits.state_bytes,
         ),
         on_error=rule.on_error,
+        dead_letter=DeadLetter(letter.topic or "", letter.file, letter.max_bytes) if letter else None,
     )
 
 

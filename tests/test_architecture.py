@@ -40,6 +40,8 @@ PURE = [
     "broker.foreign",
     "broker.overload",
     "broker.publisher",
+    "broker.joint",
+    "broker.ruling",
     "broker.ration",
     "broker.refusals",
     "broker.resolver",
@@ -68,6 +70,7 @@ PURE = [
     "edge_mesh.link_config",
     "plugins.host.frame",
     "plugins.host.breaker",
+    "plugins.host.pace",
 ]
 IMPURE = {
     "asyncio",
@@ -164,7 +167,7 @@ def test_engine_does_not_know_who_stands_behind_its_ports() -> None:
 
 
 def test_mesh_and_plugins_know_ports_and_messages_only() -> None:
-    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage")
+    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage", "broker.joint")
     for name, path in MODULES.items():
         if is_in(name, "edge_mesh") or is_in(name, "plugins"):
             for found in imports(path):

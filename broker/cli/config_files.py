@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broker.config import NodeConfig
+from broker.config import NodeConfig, rules
 from broker.config.access import AccessSection
 from broker.config.base import Mistake
 from broker.configured import listener_files
@@ -93,12 +93,15 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
     if not (plugins.ingress or plugins.egress or plugins.store):
         return
     from broker.app import rule_entries
-    from plugins.host.pipeline import STAGE_NAMES, Rule
+    from plugins.host.entry import STAGE_NAMES
+    from plugins.host.pipeline import Rule
 
     places: dict[str, int] = {}
     for entry in rule_entries(config):
         stage = STAGE_NAMES[entry.stage]
         at = places[stage] = places.get(stage, -1) + 1
+        if entry.module == "rules" and rules.mistakes(entry.config):
+            continue  # told already, with their lines
         with _silent("geomq.plugins"):
             rule = Rule(entry)
         if rule.last_error:

@@ -22,11 +22,10 @@ static void count(GeomqBuilder *result, const char *metric, uint32_t length, dou
 
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
-    const GeomqEntry *entries = geomq_entries(request);
     GeomqBuilder result = geomq_begin(request->count, 2);
     double dropped = 0;
     for (uint32_t i = 0; i < request->count; i++) {
-        GeomqField payload = entries[i].payload;
+        GeomqField payload = geomq_entry(request, i)->payload;
         if (payload.length == 0) {
             geomq_drop(&result, i);
             dropped++;
