@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import sqlite3
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +23,21 @@ from broker.configured import ban_terms, listener_door, listener_files, listener
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace
-from broker.net.listener import Listener
+from broker.net.listener import Listener, why_not_open
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
 from broker.observe.load_watch import LoadWatch
+from broker.observe.local_status import LocalStatus
 from broker.observe.sys_topics import SysTopics
 from broker.ports import Authority, Stage
 from broker.reload import compare
 from broker.stats import Stats
+from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
-    from broker.store.room import DiskRoom
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
@@ -83,6 +84,7 @@ class Node:
         self._stats = Stats()
         self._load = LoadWatch(config.limits.overload_memory, config.limits.overload_lag, self._stats)
         self._bans = Bans(*ban_terms(config), self._stats)
+        self._local_status: LocalStatus | None = None
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -90,9 +92,10 @@ class Node:
         """Start every part; StartError says what is in the way, with whatever had started stopped again."""
         loop = self._loop
         try:
-            if self.config.durability == "commit" or self.config.plugins.store:
-                self._folder = _take_folder(self.config.node.data)
-            self._open_rules()
+            self._folder = _take_folder(
+                self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
+            )
+            await self._open_rules()
             authority = await self._open_gates()
             self.engine = Engine(
                 node_limits(self.config),
@@ -110,6 +113,7 @@ class Node:
                 await self._open_mesh(loop)
             for settings in self.config.listeners:
                 await self._open_listener(settings)
+            await self._open_status()
             self._ticker = loop.create_task(self._tick_forever(loop))
         except BaseException:
             await self.stop()
@@ -120,12 +124,12 @@ class Node:
         if self.config.durability != "commit":
             return
         from broker.store.database import Database, StoreError
-        from broker.store.room import DiskRoom, with_room
         from broker.store.writer import StoreWriter
 
         path = self.config.node.data / "broker.db"
         try:
-            database = await with_room(path.parent, lambda: Database(path, self.config.synchronous))
+            open_it = partial(asyncio.to_thread, Database, path, self.config.synchronous)
+            database = await with_room(path.parent, open_it, StoreError)
         except StoreError as error:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
@@ -141,10 +145,8 @@ class Node:
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:
         """Take back what earlier processes kept, before the first client can come."""
-        from broker.store.room import with_room
-
         engine = self.engine
-        await with_room(path.parent, store.settle)
+        await with_room(path.parent, partial(asyncio.to_thread, store.settle), sqlite3.Error)
         retained = engine.restore(store.retained(), time.time())
         total = store.count_sessions()
         now = self._loop.time()
@@ -193,28 +195,30 @@ class Node:
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
-        plugins = await self._load_plugins(access) if access.amqtt else None
+        section = config.section_of(access)
+        plugins = await self._load_plugins(access, section) if access.amqtt else None
         scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
             gate = Gate(
                 access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
             )
         except UsersError as error:
-            raise StartError(f"access.users: {error}") from None
+            raise StartError(f"{section}.users: {error}") from None
         except AclError as error:
-            raise StartError(f"access.acl: {error}") from None
+            raise StartError(f"{section}.acl: {error}") from None
         self._gates.append(gate)
         return gate
 
     @staticmethod
-    async def _load_plugins(access: AccessSection) -> AmqttPlugins:
-        from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
+    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
+        from broker.access.amqtt_loading import PluginsError
+        from broker.access.amqtt_plugins import AmqttPlugins
 
-        plugins = AmqttPlugins(access.amqtt)
+        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
         try:
             await plugins.start()
         except PluginsError as error:
-            raise StartError(f"access.amqtt: {error}") from None
+            raise StartError(f"{section}.amqtt: {error}") from None
         return plugins
 
     async def _open_listener(self, settings: ListenerSettings) -> None:
@@ -223,15 +227,15 @@ class Node:
                 self.engine,
                 listener_door(settings, self.engine.limits, self.engine.admission),
                 settings.address,
-                TlsListener(listener_files(settings)) if settings.tls is not None else None,
+                TlsListener(listener_files(settings), settings.label) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
                 int(settings.mode, 8),
             )
             await listener.open()
         except TlsError as error:
-            raise StartError(f"listener {settings.label}: {error}") from None
+            raise StartError(f"listener {settings.label}: tls.{error.key}: {error}") from None
         except OSError as error:
-            raise StartError(_why_not(settings.bind, error)) from None
+            raise StartError(why_not_open(settings.bind, error)) from None
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
@@ -239,7 +243,19 @@ class Node:
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 
-    def _open_rules(self) -> None:
+    async def _open_status(self) -> None:
+        """The socket that `geomq status` asks: a node serves without it, too."""
+        if self._folder is None:
+            return
+        local = LocalStatus(self.config.node.data, self.status)
+        try:
+            await local.open()
+        except OSError as error:
+            logger.warning("`geomq status` cannot ask this node: node.data: %s", error.strerror or error)
+        else:
+            self._local_status = local
+
+    async def _open_rules(self) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
         plugins = self.config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
@@ -249,10 +265,10 @@ class Node:
 
         if plugins.store:
             history = plugins.history
+            path = self.config.node.data / "history.db"
+            open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
             try:
-                self._history = History(
-                    self.config.node.data / "history.db", history.retention, history.max_bytes
-                )
+                self._history = await with_room(path.parent, open_it, HistoryError)
             except HistoryError as error:
                 raise StartError(str(error)) from None
         self._stages = Stages(rule_entries(self.config), self._history)
@@ -269,8 +285,9 @@ class Node:
             self._history.query if self._history else None,
             self.status,
         )
+        mesh.on_failure = self._refuse_waiting
         try:
-            await mesh.start()
+            await with_room(self.config.node.data, mesh.start, MeshError)
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh
@@ -292,6 +309,12 @@ class Node:
     def _take_turns_soon(self) -> None:
         # Behind whatever else has arrived by then.
         self._loop.call_soon(lambda: self.engine.take_turns(self._loop.time()))
+
+    def _refuse_waiting(self) -> None:
+        """The outbox's disk does not take what others wait for; the store's may, and has not been asked."""
+        self.engine.roster.refuse_waiting()
+        if self._store is not None:
+            self._store.drop_refused()
 
     def _note_room(self, short: bool) -> None:
         assert self._store is not None
@@ -350,6 +373,8 @@ class Node:
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
+        if self._local_status is not None:
+            self._local_status.close()
         for listener in self._listeners:
             listener.close()
         if self._ticker is not None:
@@ -478,17 +503,12 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
     )
 
 
-def _take_folder(path: Path) -> DataFolder:
+def _take_folder(path: Path, needed: bool) -> DataFolder | None:
+    """The node's folder; one that keeps nothing there does without it where it has to."""
     try:
         return DataFolder(path)
     except FolderError as error:
-        raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
-
-
-def _why_not(bind: str, error: OSError) -> str:
-    """Why an address cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"
-    if error.errno == errno.EACCES:
-        return f"cannot listen on {bind}: ports below 1024 need privileges"
-    return f"cannot listen on {bind}: {error.strerror or error}"
+        if needed:
+            raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
+        logger.warning("`geomq status` and `geomq reload` cannot reach this node: node.data: %s", error)
+        return None

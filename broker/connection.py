@@ -18,7 +18,7 @@ from broker.protocol.decode import Decoder
 from broker.protocol.errors import ProtocolError
 from broker.protocol.properties import Properties
 from broker.publisher import Publisher
-from broker.ration import count_messages, payload_size, ration
+from broker.ration import Waiting, count_messages, overtakes, payload_size, ration
 from broker.session import Session
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Connection(Publisher):
         "_decoder",
         "_handshake",
         "_held",
+        "_later",
         "keep_alive",
         "meter",
         "slot",
@@ -53,7 +54,9 @@ class Connection(Publisher):
         self._decoder = Decoder(self.limits.max_packet_size, self.limits.max_connect_size)
         self._handshake: Handshake | None = None
         self._held: list[Any] | None = None
-        """What was read and has to wait: for the authority, the next turn, or until the client's rate allows it."""
+        """What was read and has to wait: for the authority, or for the next turn."""
+        self._later: Waiting | None = None
+        """What was read behind it, and is beyond the client's rate."""
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport."""
@@ -118,7 +121,7 @@ class Connection(Publisher):
             self.handle(arrived, now)
         elif arrived and self.state is State.NEW:
             if self._handshake is None:
-                self._handshake = Handshake(self)
+                self._handshake = Handshake(self, chunk)
             self._handshake.receive(arrived, now)
 
     def handle(self, arrived: list[Any], now: float) -> None:
@@ -169,20 +172,29 @@ class Connection(Publisher):
 
     def _work_by_rate(self, meter: Meter, arrived: list[Any], now: float) -> None:
         """Work on what the client's rate allows; what is beyond waits, and nothing is read meanwhile."""
-        later: list[Any] = []
         if not meter.whole:
-            arrived, later = ration(arrived, *meter.allowance(now))
+            later = self._later
+            if later:
+                arrived, beyond = overtakes(arrived)
+            else:
+                arrived, beyond = ration(arrived, *meter.allowance(now))
+            if beyond and later is None:
+                later = self._later = Waiting(self.engine.roster.budget)
+            if beyond and later is not None and not later.put(beyond):
+                # There is no memory to keep it: it is taken now, and owed.
+                arrived = arrived + later.take_all() + beyond
+        self._work_on(meter, arrived, now)
+
+    def _work_on(self, meter: Meter, arrived: list[Any], now: float) -> None:
+        """Work on what the client's rate allows now, and read nothing before it allows more."""
         wait = self._work_metered(meter, arrived, now) if arrived else 0.0
         if not self.is_open:
             return
-        held = self._held
-        if later and held is None:
-            self._held = later
+        if self._later:
             self.valve.pause(Pause.TURN)
-            self._slow_down(meter, meter.wait(now)[0], now)
-        elif later and held is not None:
-            # The turn was over, or the authority has to be asked, before the allowance was.
-            self._held = held + later
+            if self._held is None:
+                self._slow_down(meter, max(wait, meter.wait(now)[0]), now)
+                return
         if wait:
             self._slow_down(meter, wait, now)
 
@@ -222,9 +234,15 @@ class Connection(Publisher):
             # The authority, or the roster once the client's rate allows, sees to it.
             return
         held, self._held = self._held, None
-        if held is not None:
-            self.handle(held, now)
-        if self._held is None:
+        meter, later = self.meter, self._later
+        if meter is None:
+            if held is not None:
+                self._work(held, now)
+        elif held is not None:
+            self._work_on(meter, held, now)
+        elif later:
+            self._work_on(meter, later.take(*meter.allowance(now)), now)
+        if self._held is None and not self._later:
             self.read_on(Pause.TURN)
 
     def _hold(self, arrived: list[Any], packet: Any, now: float) -> None:
@@ -312,9 +330,11 @@ class Connection(Publisher):
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def refuse(self, reason: int) -> None:
-        """Answer CONNECT with a refusal and close."""
+    def refuse(self, reason: int, why: str = "") -> None:
+        """Answer CONNECT with a refusal and close; ``why`` is for the operator."""
         self.stats.limited_bans += reason == Reason.BANNED
+        if why:
+            self.engine.note("refused", self, f"0x{reason:02x}, {why}")
         self.turn_away(encode.connack(self.version, False, reason, {}))
 
     def turn_away(self, answer: bytes) -> None:
@@ -329,6 +349,8 @@ class Connection(Publisher):
         """End the connection for a reason: DISCONNECT tells it to a client of version 5, in words, too."""
         if self.state is State.CLOSED:
             return
+        if reason in _BREACHES:
+            self.engine.note("ended", self, f"0x{reason:02x}, {detail or 'against the protocol'}")
         if self.is_open and self.version == V5:
             told = encode.disconnect(reason, {Prop.REASON_STRING: detail} if detail else {})
             limit = self.session.max_packet if self.session is not None else 0
@@ -361,22 +383,28 @@ class Connection(Publisher):
 
     def finish_reading(self, now: float) -> None:
         """What the client sent before it closed counts: its last messages, and its DISCONNECT."""
-        while self.state is State.OPEN and self._held is not None:
-            held, self._held = self._held, None
-            if self.meter is None:
-                self._work(held, now)
-            elif self.meter.whole or not self.meter.spend(0, 0, now):
-                # As a debt that the client finds when it comes back.
-                self._work_metered(self.meter, held, now)
+        meter = self.meter
+        owes = meter is not None and not meter.whole and meter.spend(0, 0, now) > 0
+        left = self._take_left()
+        if owes:
+            # It comes again before it has paid for the last time: reconnecting is no way around the rate.
+            self.stats.dropped_over_rate += count_messages(left)
+        while left and self.state is State.OPEN and not owes:
+            if meter is None:
+                self._work(left, now)
             else:
-                # It has come back before that was paid: reconnecting is no way around the rate.
-                self.stats.dropped_over_rate += count_messages(held)
-                self._held = held
-                break
-        for packet in self._held or ():
+                # As a debt that the client finds when it comes back.
+                self._work_metered(meter, left, now)
+            left = self._take_left()
+        for packet in left:
             # Its messages wait for the authority, and nobody is left to be told; the farewell is heard.
             if isinstance(packet, packets.Disconnect) and packet.reason != Reason.DISCONNECT_WITH_WILL:
                 self.will = None
+
+    def _take_left(self) -> list[Any]:
+        """Take all that was read and not worked on."""
+        held, self._held = self._held or [], None
+        return held + self._later.take_all() if self._later else held
 
     def block(self, now: float) -> None:
         """The client does not take what was written to it."""
@@ -403,6 +431,7 @@ class Connection(Publisher):
 
     def _finish(self) -> None:
         self.valve.let_go()
+        self._take_left()
         self._handshake = None
         self.engine.roster.forget(self)
         if self.out:
@@ -410,6 +439,9 @@ class Connection(Publisher):
             self.out.clear()
         self.transport.close()
 
+
+_BREACHES = frozenset((Reason.MALFORMED_PACKET, Reason.PROTOCOL_ERROR))
+"""What a correct client never causes, so that its operator should know."""
 
 _ON_ACKS: dict[int, Callable[[Session, list[int], float], None]] = {
     PUBACK: Session.on_puback,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from broker.admission import Admission
+from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
 from broker.flow import Turns
@@ -17,11 +18,12 @@ from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
 from broker.ports import (
+    Action,
     Authority,
-    Credentials,
     Journal,
     Mesh,
     Outbound,
+    Party,
     Pipeline,
     Stage,
     Store,
@@ -77,7 +79,7 @@ class Engine:
         self.retained = Retained(limits.retained_max_messages, limits.retained_max_bytes)
         self.admission = Admission(limits)
         self.turns = Turns()
-        self._journal = journal
+        self.audit = Audit(journal, authority)
         self.limit_log = LimitLog(self.stats, journal)
         self.is_overloaded = False
         """Whether the node has more to do than it can; new clients are asked to come later."""
@@ -218,7 +220,7 @@ class Engine:
             limit = self.retained.bound(message.topic, len(message.payload))
             if limit:
                 bound = getattr(self.limits, limit)
-                self.limit_log.hit(limit, bound, message.publisher, "", "delivered, and not retained")
+                self.limit_log.hit(limit, bound, Party(message.publisher), "delivered, and not retained")
 
     def _keep(self, message: Message, now: float) -> bool:
         """Put a message among the retained ones, here and on disk; False where a newer one is known, or no room."""
@@ -258,8 +260,7 @@ class Engine:
         assert session.disk is not None
         for name, held in stored.subscriptions:
             if self.authority.may_subscribe(session.credentials, held.topic_filter, held.qos) is False:
-                ended = f"the subscription to {held.topic_filter!r} has ended"
-                self.note_client("denied", session.credentials, ended)
+                self.rights.ended(session.credentials, held)
                 session.disk.unsubscribe(name)
             else:
                 session.subscriptions[name] = held
@@ -343,7 +344,7 @@ class Engine:
         assert connection.credentials is not None
         if not self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos):
             self.stats.subscribe_denied += 1
-            self.note("denied", connection, f"subscribe to {topic_filter!r}, QoS {asked.qos}")
+            self.audit.denied(connection.credentials, Action.SUBSCRIBE, topic_filter, asked.qos)
             return Reason.NOT_AUTHORIZED, False
         held = Held(topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group)
         fresh = asked.topic_filter not in session.subscriptions
@@ -379,20 +380,12 @@ class Engine:
 
     def note(self, event: str, connection: Publisher, detail: str) -> None:
         """Tell operators about a client."""
-        if self._journal is not None:
-            shown = connection.credentials
-            self._journal.note(event, shown.client_id if shown else "", connection.peer.address, detail)
+        self.audit.note(event, connection, detail)
 
-    def refused(self, address: str, why: str) -> None:
+    def refused(self, address: str, listener: str, why: str) -> None:
         """A connection ended before its first packet."""
         self.stats.connections_refused += 1
-        if self._journal is not None:
-            self._journal.note("refused", "", address, why)
-
-    def note_client(self, event: str, credentials: Credentials, detail: str) -> None:
-        """Tell operators about a client that may be away."""
-        if self._journal is not None:
-            self._journal.note(event, credentials.client_id, credentials.address, detail)
+        self.audit.stranger(address, listener, why)
 
     # -- subscribing, the end ----------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from broker.ports import Journal
+from broker.audit import party
+from broker.ports import Journal, Party
 from broker.session import Session
 from broker.stats import Stats
 
@@ -13,6 +14,9 @@ _LINES = 20
 
 _PERIOD = 60.0
 """Seconds for which a client that was named is not named again."""
+
+_LONGEST = 128
+"""Characters by which names are told apart: a client may have one of 65,535, and each is kept for a while."""
 
 
 class LimitLog:
@@ -28,31 +32,30 @@ class LimitLog:
         self._more: Counter[str] = Counter()
         self._until = 0.0
 
-    def hit(
-        self, limit: str, bound: object, client_id: str, address: str, answer: str, count: int = 1
-    ) -> None:
+    def hit(self, limit: str, bound: object, who: Party, answer: str, count: int = 1) -> None:
         """A client met a limit, so many times: count it, and tell once what the limit is and what was done."""
         self._stats.limit(limit, count)
-        self.tell(limit, bound, client_id, address, answer)
+        self.tell(limit, bound, who, answer)
 
-    def tell(self, limit: str, bound: object, client_id: str, address: str, answer: str) -> None:
+    def tell(self, limit: str, bound: object, who: Party, answer: str) -> None:
         """As :meth:`hit`, for what has been counted already."""
         told = self._told.setdefault(limit, set())
-        who = client_id or address
-        if who in told or self._journal is None:
+        name = (who.client_id or who.address)[:_LONGEST]
+        if name in told or self._journal is None:
             return
         if len(told) >= _LINES:
             self._more[limit] += 1
             return
-        told.add(who)
+        told.add(name)
         limit = limit if bound is None else f"{limit} is {bound}"
-        self._journal.note("limited", client_id, address, f"{limit}: {answer}")
+        self._journal.note("limited", who, f"{limit}: {answer}")
 
     def queue_is_full(self, session: Session, limit: str) -> None:
         """The first message was dropped for want of room in a session's queue since its client came or left."""
-        address = session.credentials.address if session.credentials is not None else ""
+        shown = session.credentials
+        who = party(shown) if shown is not None else Party(session.client_id)
         bound = getattr(session.limits, limit)
-        self.tell(limit, bound, session.client_id, address, "messages that wait for it are dropped")
+        self.tell(limit, bound, who, "messages that wait for it are dropped")
 
     def tick(self, now: float) -> None:
         """From time to time: tell how many were not named, and begin anew."""
@@ -61,6 +64,6 @@ class LimitLog:
         self._until = now + _PERIOD
         if self._journal is not None:
             for limit, count in self._more.items():
-                self._journal.note("limited", "", "", f"{limit}: {count} times more, by others")
+                self._journal.note("limited", None, f"{limit}: {count} times more, by others")
         self._more.clear()
         self._told.clear()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from broker.acks import AckGroup, AckQueue
 from broker.admission import Admission
 from broker.aliases import InboundAliases
+from broker.audit import party_of, stranger
 from broker.flow import Pause, State, Valve
 from broker.message import Message
 from broker.outlet import Outlet
@@ -74,8 +75,8 @@ class Publisher(Outlet):
         self._aliases: InboundAliases | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
-        self._repeats = False
-        """Whether the chunk repeats QoS 2 messages, which were taken the first time."""
+        self._repeats: tuple[int, ...] = ()
+        """Which of the acknowledgements are for QoS 2 messages that came again."""
         self._waiting: AckQueue | None = None
 
     def fail(self, reason: int, now: float, detail: str = "") -> None:
@@ -99,9 +100,10 @@ class Publisher(Outlet):
 
     def limited(self, limit: str, answer: str, count: int = 1) -> None:
         """The client met a limit (its key in the configuration): count it, and tell operators what was done."""
-        client_id = self.credentials.client_id if self.credentials is not None else ""
         bound = getattr(self.limits, limit, None)
-        self.engine.limit_log.hit(limit, bound, client_id, self.peer.address, answer, count)
+        # Before CONNECT is accepted a name is a mere claim, and a flood of names is one client.
+        who = stranger(self.peer) if self.state is State.NEW else party_of(self)
+        self.engine.limit_log.hit(limit, bound, who, answer, count)
 
     def forget_rights(self) -> None:
         """What the client may do has changed: ask again."""
@@ -184,7 +186,7 @@ class Publisher(Outlet):
                 if session.disk is not None:
                     # It may still be on its way to the disk.
                     session.remember_incoming(packet_id)
-                self._repeats = True
+                self._repeats = (*self._repeats, len(self._acks))
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
             if len(session.incoming) >= self.limits.receive_maximum and self.version == V5:
@@ -254,8 +256,8 @@ class Publisher(Outlet):
         on_safe: Callable[[], None] | None = None
         if acks:
             self._acks = []
-            group = AckGroup(acks, None if self._repeats else batch)
-            self._repeats = False
+            group = AckGroup(acks, batch, self._repeats)
+            self._repeats = ()
             on_safe = partial(self._release, group)
         waits = self.engine.publish(batch, now, on_safe)
         if not acks or self.state is not State.OPEN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker.ports import ALL_RIGHTS, right
+from broker.ports import ALL_RIGHTS, Action, right
 from broker.protocol.constants import Reason
 from broker.protocol.topics import decode_topic
 from broker.subscriptions import Route
@@ -40,16 +40,17 @@ def resolve(client: Publisher, raw: bytes, qos: int, retain: bool) -> Route:
     if limit:
         return _remember(client, raw, TOO_LONG if limit == "max_topic_length" else TOO_DEEP)
     topic = client.peer.mount_point + topic
-    if topic.split("/", 1)[0] == "$SYS":
-        return _remember(client, raw, DENIED)
     assert client.credentials is not None
+    if topic.split("/", 1)[0] == "$SYS":
+        engine.audit.denied(client.credentials, Action.PUBLISH, topic, qos, retain)
+        return _remember(client, raw, DENIED)
     rights = engine.authority.may_publish(client.credentials, topic)
     if rights is None:
         raise Undecided(topic)
     if rights == ALL_RIGHTS:
         return _remember(client, raw, engine.subscriptions.route(topic))
     if not rights & right(qos, retain):
-        engine.note("denied", client, f"publish to {topic!r}, QoS {qos}, retain {int(retain)}")
+        engine.audit.denied(client.credentials, Action.PUBLISH, topic, qos, retain)
         return DENIED if rights else _remember(client, raw, DENIED)
     # The answer depends on QoS and retain: it is looked up for each message.
     return engine.subscriptions.route(topic)

@@ -15,6 +15,7 @@ from broker.protocol.constants import V5, Prop, Reason
 from broker.protocol.packets import Connect
 from broker.protocol.properties import Properties
 from broker.queue import LOAD
+from broker.ration import Budget
 from broker.session import NEVER, Session, orphans
 from broker.timers import Agenda, Wheel
 from broker.wills import Wills, will_delay
@@ -45,6 +46,7 @@ class Roster:
         """Clients that take nothing, and since when."""
         self._doomed: dict[Connection, None] = {}
         self._meters = Meters()
+        self.budget = Budget()
         self.now = now
         """When the last tick was."""
 

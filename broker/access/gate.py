@@ -29,6 +29,7 @@ _NICE = 10
 """By how much messages come before passwords."""
 
 _MANY_ANSWERS = 100_000
+_LOCKED = "locked out after too many failed logins"
 
 Question = tuple[str, str | None, Action, str]
 """Client identifier, user name, action, topic."""
@@ -65,7 +66,8 @@ class Gate:
         self._workers = ThreadPoolExecutor(_WORKERS, "password", initializer=_yield_to_messages)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answers: dict[Question, bool] = {}
+        self._objections: dict[Question, str] = {}
+        """What plugins have been asked -> what speaks against it, empty for nothing."""
         self._cache = plugin_cache
         self._forget_at = self._loop.time() + plugin_cache
         self._asks_plugins = plugins is not None and plugins.authorizes
@@ -82,8 +84,8 @@ class Gate:
             changed = self._read_acl(self._acl_file.path)
         if self._asks_plugins and self._loop.time() >= self._forget_at:
             self._forget_at = self._loop.time() + self._cache
-            changed = changed or bool(self._answers)
-            self._answers.clear()
+            changed = changed or bool(self._objections)
+            self._objections.clear()
         return changed
 
     def _read_users(self, path: Path) -> None:
@@ -120,10 +122,9 @@ class Gate:
             done(Decision(0, certificate.name))
             return
         if self._bans.banned(self._keys(credentials), credentials.listener, self._loop.time()):
-            done(Decision(Reason.BANNED))
+            done(Decision(Reason.BANNED, why=_LOCKED))
             return
-        asks = self._plugins is not None and self._plugins.authenticates
-        if credentials.username is None and not asks:
+        if credentials.username is None and not self._asks_plugins_for_logins():
             done(self._as_anonymous(credentials))
             return
         task = self._loop.create_task(self._authenticate(credentials, done))
@@ -135,25 +136,31 @@ class Gate:
 
     async def _verdict(self, credentials: Credentials) -> Decision:
         name = credentials.username
-        if name is not None and (name in self._users or not self._asks_for(credentials)):
+        if name is not None and (name in self._users or not self._asks_plugins_for_logins()):
             user = self._users.get(name)
             password = credentials.password or b""
             if await self._loop.run_in_executor(self._workers, verify, user, password):
                 return Decision(0)
-            return Decision(Reason.BAD_USER_NAME_OR_PASSWORD)
+            # The client cannot tell these apart, neither by the answer nor by the time it takes.
+            why = "unknown user" if user is None else "wrong password"
+            return Decision(Reason.BAD_USER_NAME_OR_PASSWORD, why=why)
         assert self._plugins is not None
-        answer, context = await self._plugins.authenticate(credentials)
-        if answer:
-            return Decision(0, context=context)
-        if name is None and answer is None:
+        login = await self._plugins.authenticate(credentials)
+        if login.answer:
+            return Decision(0, context=login.session)
+        if name is None and login.answer is None:
             return self._as_anonymous(credentials)
-        return Decision(Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD)
+        reason = Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD
+        return Decision(reason, why=login.why)
 
-    def _asks_for(self, credentials: Credentials) -> bool:
+    def _asks_plugins_for_logins(self) -> bool:
         return self._plugins is not None and self._plugins.authenticates
 
     def _as_anonymous(self, credentials: Credentials) -> Decision:
-        return Decision(0 if credentials.listener in self._anonymous else Reason.NOT_AUTHORIZED)
+        if credentials.listener in self._anonymous:
+            return Decision(0)
+        unread = " (the client's certificate has none that is read here)" if credentials.certificate else ""
+        return Decision(Reason.NOT_AUTHORIZED, why=f"no user name, and this listener asks for one{unread}")
 
     def _noted(self, credentials: Credentials, decision: Decision) -> Decision:
         """Remember how a login ended."""
@@ -183,7 +190,7 @@ class Gate:
         """An exchange ended, rightly or not."""
         keys = self._keys(credentials._replace(username=step.username))
         if self._bans.banned(keys, credentials.listener, self._loop.time()):
-            return Step(b"", reason=Reason.BANNED)
+            return Step(b"", reason=Reason.BANNED, username=step.username, why=_LOCKED)
         self._noted(credentials._replace(username=step.username), Decision(step.reason))
         return step
 
@@ -198,8 +205,8 @@ class Gate:
         """See :class:`broker.ports.Authority`."""
         rights = self._acl.rights(credentials, topic) if self._acl is not None else ALL_RIGHTS
         if rights and self._asks_plugins:
-            answer = self._answers.get(_question(credentials, Action.PUBLISH, topic))
-            return None if answer is None else rights if answer else 0
+            objection = self._objections.get(_question(credentials, Action.PUBLISH, topic))
+            return None if objection is None else 0 if objection else rights
         return rights
 
     def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
@@ -213,7 +220,18 @@ class Gate:
     def _may(self, credentials: Credentials, action: Action, topic: str, qos: int) -> bool | None:
         if self._acl is not None and not self._acl.verdict(credentials, action, topic, qos).allowed:
             return False
-        return self._answers.get(_question(credentials, action, topic)) if self._asks_plugins else True
+        if not self._asks_plugins:
+            return True
+        objection = self._objections.get(_question(credentials, action, topic))
+        return None if objection is None else not objection
+
+    def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
+        """See :class:`broker.ports.Authority`."""
+        if self._acl is not None:
+            verdict = self._acl.verdict(credentials, action, topic, qos, retain)
+            if not verdict.allowed:
+                return self._acl.told(verdict)
+        return self._objections.get(_question(credentials, action, topic)) or "no longer denied"
 
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """Ask amqtt's topic plugins."""
@@ -225,10 +243,10 @@ class Gate:
         self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]
     ) -> None:
         assert self._plugins is not None
-        answer = await self._plugins.allows(credentials, action, topic)
-        if len(self._answers) >= _MANY_ANSWERS:
-            del self._answers[next(iter(self._answers))]
-        self._answers[_question(credentials, action, topic)] = answer
+        objection = await self._plugins.objection(credentials, action, topic)
+        if len(self._objections) >= _MANY_ANSWERS:
+            del self._objections[next(iter(self._objections))]
+        self._objections[_question(credentials, action, topic)] = objection
         done()
 
 

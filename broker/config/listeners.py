@@ -141,6 +141,10 @@ class Listener(Section):
             )
         if self.origins and self.type not in ("ws", "wss"):
             raise ValueError("origins are about WebSocket listeners: type ws or wss")
+        if "path" in self.model_fields_set and self.type not in ("ws", "wss"):
+            raise ValueError(f"path is about WebSocket listeners: type ws or wss, not {self.type}")
+        if "mode" in self.model_fields_set and not self.is_unix:
+            raise ValueError(f"mode is about Unix sockets: bind unix:PATH, not {self.bind}")
         if self.is_unix and self.proxies:
             raise ValueError("proxies reach a listener by TCP, not by a Unix socket")
         return self

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from broker.config.access import AccessSection
-from broker.config.base import FilePath, Name, Section, TopicFilter, absolute, split_address
+from broker.config.base import FilePath, Mistakes, Name, Section, TopicFilter, absolute, split_address
+from broker.config.doors import door_mistakes
 from broker.config.limits import LimitsSection
 from broker.config.listeners import Listener
 from broker.config.units import Duration, Size, WholeSeconds
@@ -321,29 +322,22 @@ class NodeConfig(Section):
     log: LogSection = Field(default_factory=LogSection, description="What is logged.")
 
     @model_validator(mode="after")
-    def _check_exposure(self) -> NodeConfig:
-        for at, listener in enumerate(self.listeners):
-            access = self.access_of(listener)
-            if self.is_open(listener) or access.asks_for_credentials or proves(listener):
-                continue
-            if access.anonymous == "nowhere" or listener.anonymous is False:
-                raise ValueError(
-                    f"listeners[{at}].bind: {listener.bind} lets nobody in: name the file of `access.users`"
-                )
-            raise ValueError(
-                f"listeners[{at}].bind: {listener.bind} is reached by other machines, and there are no "
-                "credentials; name the file of `access.users`, or say `access: {anonymous: everywhere}` "
-                "if that is meant"
-            )
-        labels = [listener.label for listener in self.listeners]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"two listeners are called {label!r}")
+    def _check_doors(self) -> NodeConfig:
+        found = door_mistakes(self)
+        if found:
+            raise Mistakes(found)
         return self
 
     def access_of(self, listener: Listener) -> AccessSection:
         """Who may connect at a listener, and do what: its own section, or the node's."""
         return listener.access if listener.access is not None else self.access
+
+    def section_of(self, access: AccessSection) -> str:
+        """Where an access section stands, for messages: `access`, `listeners[2].access`."""
+        for at, listener in enumerate(self.listeners):
+            if listener.access is access:
+                return f"listeners[{at}].access"
+        return "access"
 
     def is_open(self, listener: Listener) -> bool:
         """Whether clients without credentials are let in at a listener."""
@@ -351,8 +345,3 @@ class NodeConfig(Section):
             return listener.anonymous
         anonymous = self.access_of(listener).anonymous
         return anonymous == "everywhere" or (anonymous == "loopback" and listener.is_local)
-
-
-def proves(listener: Listener) -> bool:
-    """Whether clients are known by their certificates at a listener."""
-    return listener.tls is not None and listener.tls.identity != "none"

@@ -8,7 +8,7 @@ from typing import Any, cast
 from broker.connection import Connection
 from broker.engine import Engine
 from broker.net.door import Door
-from broker.ports import LOCAL, Certificate, Peer
+from broker.ports import LOCAL, Certificate, Party, Peer
 
 
 class MqttProtocol(asyncio.Protocol):
@@ -55,8 +55,18 @@ class MqttProtocol(asyncio.Protocol):
             if waiting.has_room:
                 return True
             limit, bound = "max_half_open", waiting.most
-        engine.limit_log.hit(limit, bound, "", address, f"closed by listener {door.name}")
+        engine.limit_log.hit(limit, bound, Party(address=address, listener=door.name), "closed")
         return False
+
+    def refused(self, why: str) -> None:
+        """The connection is refused by what comes before MQTT; the caller ends it."""
+        if self._connection is not None:
+            self._engine.refused(self._connection.peer.address, self._door.name, why)
+
+    def ended(self, why: str) -> None:
+        """The client breaks the rules of what carries MQTT, and the connection ends; the caller ends it."""
+        if self._connection is not None:
+            self._engine.note("ended", self._connection, why)
 
     def data_received(self, data: bytes) -> None:
         """Handle a chunk: every packet in it, then one write per connection touched."""

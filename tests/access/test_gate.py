@@ -145,7 +145,7 @@ async def test_guessing_locks_out(file: Path, caplog: pytest.LogCaptureFixture) 
     await gate.close()
 
 
-async def test_scram_counts_as_a_login(tmp_path: Path) -> None:
+async def test_scram_counts_as_a_login(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "users"
     write_users(file, {"joe": make_user("secret", scram=True)})
     gate = Gate(file, bans=Bans(BanTerms(2, 60.0, 60.0)))
@@ -161,6 +161,8 @@ async def test_scram_counts_as_a_login(tmp_path: Path) -> None:
         return peer.ask(wire.auth(0x18, proof)).reason
 
     assert [login("secret"), login("wrong"), login("wrong"), login("secret")] == [0, 0x87, 0x87, 0x8A]
+    assert "user 'joe' is locked out" in caplog.text
+    assert "address 192.0.2.1 is locked out" in caplog.text
     await gate.close()
 
 

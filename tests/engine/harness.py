@@ -8,7 +8,7 @@ from broker.access.anonymous import Anonymous
 from broker.connection import Connection
 from broker.engine import Engine
 from broker.limits import Limits
-from broker.ports import Authority
+from broker.ports import Authority, Party
 from broker.ports import Peer as Origin
 from tests.protocol import wire
 from tests.protocol.wire import Answer
@@ -51,8 +51,8 @@ class Notes:
         self.lines: list[tuple[str, str, str]] = []
         """Event, client, detail."""
 
-    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
-        self.lines.append((event, client_id, detail))
+    def note(self, event: str, who: Party | None, detail: str) -> None:
+        self.lines.append((event, who.client_id if who is not None else "", detail))
 
 
 class Broker:

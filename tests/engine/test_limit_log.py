@@ -10,6 +10,7 @@ import pytest
 
 from broker.config.reference import reference
 from broker.limit_log import LimitLog
+from broker.ports import Party
 from broker.ports import Peer as Origin
 from broker.stats import Stats
 from tests.engine.harness import Broker, Notes, Peer
@@ -191,12 +192,12 @@ def test_client_is_named_once_a_minute_and_no_more_than_twenty_of_them() -> None
     log = LimitLog(stats, notes)
     log.tick(0.0)
     for _ in range(3):
-        log.hit("max_subscriptions", 5, "c", "192.0.2.1", "refused")
+        log.hit("max_subscriptions", 5, Party("c"), "refused")
     assert notes.lines == [("limited", "c", "max_subscriptions is 5: refused")]
     for number in range(100):
-        log.hit("max_subscriptions", 5, f"c{number}", "192.0.2.1", "refused")
+        log.hit("max_subscriptions", 5, Party(f"c{number}"), "refused")
     assert len(notes.lines) == 20
-    log.hit("max_half_open", 9, "", "192.0.2.1", "closed")
+    log.hit("max_half_open", 9, Party(address="192.0.2.1"), "closed")
     assert notes.lines[-1] == ("limited", "", "max_half_open is 9: closed"), (
         "another limit is heard all the same"
     )
@@ -204,7 +205,7 @@ def test_client_is_named_once_a_minute_and_no_more_than_twenty_of_them() -> None
     assert len(notes.lines) == 21
     log.tick(61.0)
     assert notes.lines[-1] == ("limited", "", "max_subscriptions: 81 times more, by others")
-    log.hit("max_subscriptions", 5, "c", "192.0.2.1", "refused")
+    log.hit("max_subscriptions", 5, Party("c"), "refused")
     assert len(notes.lines) == 23
     assert (stats.limited_max_subscriptions, stats.limited_max_half_open) == (104, 1)
 
@@ -234,3 +235,13 @@ def test_connection_that_said_nothing_is_named_by_its_address() -> None:
     broker.advance(20)
     assert len(broker.notes.lines) == 1
     assert broker.engine.stats.limited_connect_timeout == 2
+
+
+def test_client_that_breaks_the_protocol_is_named_with_its_mistake() -> None:
+    broker = Broker()
+    clients = [broker.client("second"), broker.client("reserved"), broker.client("clean")]
+    clients[0].send(wire.connect("second", 5))
+    clients[1].send(b"\xd0\x00")
+    clients[2].send(wire.disconnect(5))
+    assert [line[:2] for line in broker.notes.lines] == [("ended", "second"), ("ended", "reserved")]
+    assert all(detail.startswith("0x82, ") for _, _, detail in broker.notes.lines)

@@ -89,6 +89,43 @@ def test_pings_and_acknowledgements_do_not_wait_behind_messages() -> None:
     assert client.closed
 
 
+def test_what_waits_has_bounded_memory_and_what_finds_no_room_is_owed() -> None:
+    broker = Broker(message_rate=10.0)
+    budget = broker.engine.roster.budget
+    budget.most = 20_000
+    ears = watcher(broker, "t")
+    clients = [broker.client(f"c{n}") for n in range(4)]
+    for client in clients:
+        client.send(many(40, 1))
+        assert budget.used <= budget.most
+        assert client.transport.paused
+    assert len(numbers(ears)) == 2 * 10 + 2 * 40
+    broker.advance(2)
+    assert len(numbers(ears)) == 2 * 20
+    assert [client.transport.paused for client in clients] == [True] * 4
+    broker.advance(1)
+    assert len(numbers(ears)) == 2 * 10
+    assert budget.used == 0
+    assert [client.transport.paused for client in clients] == [False] * 4
+    for end in (Peer.drop, lambda client: client.connection.fail(0x8B, client.broker.now)):
+        client = broker.client("late")
+        client.send(many(30, 1))
+        assert budget.used
+        end(client)
+        assert budget.used == 0
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+def test_long_read_of_a_connection_that_breaks_is_owed_to_its_end(farewell: bool) -> None:
+    broker = Broker(message_rate=10.0)
+    ears = watcher(broker, "t")
+    client = broker.client()
+    client.send(many(2000, 1), wire.disconnect(5) if farewell else b"")
+    client.drop()
+    assert numbers(ears) == list(range(2000))
+    assert broker.engine.roster.connected == 1
+
+
 def test_ration_splits_where_the_allowance_ends() -> None:
     frames = b"\x30\x06\x00\x01t" + b"abc"
     run = PublishRun(b"t", frames * 5, 5, 8, 5)
