@@ -132,9 +132,12 @@ def read_module(path: Path) -> bytes:
 
 
 def wat2wasm(text: str) -> bytes:
-    """The text format as a module."""
+    """The text format as a module; ModuleRefused where it is none."""
     _get_runtime()
-    return bytes(wasmtime.wat2wasm(text))
+    try:
+        return bytes(wasmtime.wat2wasm(text))
+    except wasmtime.WasmtimeError as error:
+        raise ModuleRefused(f"not the text of a module: {str(error).strip()}") from None
 
 
 class Instance:
