@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
-    from plugins.host.pipeline import Entry
+    from plugins.host.entry import Entry
     from plugins.stages import Stages
     from plugins.store.history import History
 
@@ -445,7 +445,7 @@ def rule_entries(config: NodeConfig) -> list[Entry]:
 
 def _entry(stage: Stage, rule: Rule) -> Entry:
     from plugins.host.engine import Limits as PluginLimits
-    from plugins.host.pipeline import Entry
+    from plugins.host.entry import Entry
 
     limits = rule.limits
     return Entry(
@@ -460,6 +460,9 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
             deadline_ms=round(limits.deadline * 1000),
             memory_bytes=limits.memory,
             output_bytes=limits.output,
+            emits=limits.emits,
+            state_keys=limits.state_keys,
+            state_bytes=limits.state_bytes,
         ),
         on_error=rule.on_error,
     )

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from broker.message import Message
 from broker.ports import Processed, Stage
 from broker.protocol.topics import matches
+from plugins.host.entry import Entry, Outcome
 from plugins.host.frame import Fields
-from plugins.host.pipeline import Entry, Outcome, Rule
+from plugins.host.pipeline import Rule
 
 _MAX_TOPICS = 16_384
 

@@ -28,8 +28,23 @@ def _absolute_module(module: str, info: ValidationInfo) -> str:
     return str(absolute(Path(module), info)) if "/" in module or module.endswith(".wasm") else module
 
 
+def _absolute_keys(value: Any, info: ValidationInfo) -> Any:
+    """The paths of secrets, wherever in a module's configuration, count from the configuration file's folder, too."""
+    if isinstance(value, dict):
+        return {
+            name: str(absolute(Path(item).expanduser(), info))
+            if name == "key_file" and isinstance(item, str)
+            else _absolute_keys(item, info)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_absolute_keys(item, info) for item in value]
+    return value
+
+
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 Module = Annotated[str, AfterValidator(_absolute_module)]
+ModuleConfig = Annotated[dict[str, Any], AfterValidator(_absolute_keys)]
 
 
 def _host_name() -> str:
@@ -184,6 +199,9 @@ class RuleLimits(Section):
     deadline: Duration = Field(0.05, description="The time a batch may take.")
     memory: Size = Field(16 << 20, description="The module's memory.")
     output: Size = Field(4 << 20, description="The result of one batch.")
+    emits: int = Field(1000, ge=0, description="Messages that one batch, or tick, may add.")
+    state_keys: int = Field(10_000, ge=0, description="Values that the module may have remembered.")
+    state_bytes: Size = Field(4 << 20, description="The bytes of these, and of their keys.")
 
 
 class Rule(Section):
@@ -194,7 +212,11 @@ class Rule(Section):
     module: Module | None = Field(
         None, description="`rules` for the built-in module, or the path of a .wasm file."
     )
-    config: dict[str, Any] = Field(default_factory=dict, description="Handed to the module as JSON.")
+    config: ModuleConfig = Field(
+        default_factory=dict,
+        description="Handed to the module as JSON. A member `key_file` anywhere in it names a file, whose bytes the "
+        "module gets as the member `key`, in hexadecimal digits.",
+    )
     limits: RuleLimits = Field(default_factory=RuleLimits, description="What the module may use.")
     on_error: Literal["drop", "pass"] = Field("drop", description="What happens to messages when it fails.")
 

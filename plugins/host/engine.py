@@ -12,19 +12,26 @@ import contextlib
 import ctypes
 import hashlib
 import math
+import platform
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from plugins.host.cache import CompiledCache
 
 try:
     import wasmtime
     from wasmtime import _ffi as ffi
 except (ImportError, OSError, RuntimeError) as error:  # no library for this processor
     UNAVAILABLE: str = f"wasm cannot run on this machine: {error}"
+    _VERSION = ""
 else:
     UNAVAILABLE = ""
+    _VERSION = f"{metadata.version('wasmtime')}-{platform.machine()}"
 
 ABI = 1
 EPOCH_SECONDS = 0.02
@@ -53,13 +60,17 @@ class Trap(PluginError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a module may use: fuel is about one unit an instruction; sizes are in bytes."""
+    """What a module may use: fuel is about one unit an instruction; sizes are in bytes; ``emits`` are extra messages
+    in one result; the last two are what the module may have remembered."""
 
     fuel_base: int = 20_000_000
     fuel_per_message: int = 2_000_000
     deadline_ms: int = 50
     memory_bytes: int = 16 << 20
     output_bytes: int = 4 << 20
+    emits: int = 1000
+    state_keys: int = 10_000
+    state_bytes: int = 4 << 20
 
 
 class _Runtime:
@@ -74,19 +85,31 @@ class _Runtime:
         self.engine = wasmtime.Engine(config)
         self._instances = 0
         self._lock = threading.Lock()
+        self._compiling = threading.Lock()
         self._idle = threading.Event()
-        self._programs: dict[bytes, Any] = {}
+        self._programs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
-    def compile(self, code: bytes) -> Any:
+    def compile(self, code: bytes, cache: CompiledCache | None) -> Any:
         """The compiled module; ModuleRefused where the bytes are none. Equal code is compiled once."""
-        digest = hashlib.sha256(code).digest()
-        program = self._programs.get(digest)
-        if program is None:
-            try:
-                program = wasmtime.Module(self.engine, code)
-            except wasmtime.WasmtimeError as error:
-                raise ModuleRefused(f"not a wasm module: {_first_line(error)}") from None
-            self._programs[digest] = program
+        name = f"{hashlib.sha256(code).hexdigest()}-{_VERSION}"
+        with self._compiling:
+            program = self._programs.get(name)
+            if program is None:
+                program = self._programs[name] = self._compile(code, name, cache)
+        return program
+
+    def _compile(self, code: bytes, name: str, cache: CompiledCache | None) -> Any:
+        saved = cache.load(name) if cache is not None else None
+        if saved is not None:
+            # It is of another machine, or settings, where this fails.
+            with contextlib.suppress(wasmtime.WasmtimeError):
+                return wasmtime.Module.deserialize(self.engine, saved)
+        try:
+            program = wasmtime.Module(self.engine, code)
+        except wasmtime.WasmtimeError as error:
+            raise ModuleRefused(f"not a wasm module: {_first_line(error)}") from None
+        if cache is not None:
+            cache.save(name, bytes(program.serialize()))
         return program
 
     def acquire(self) -> None:
@@ -140,17 +163,26 @@ def wat2wasm(text: str) -> bytes:
         raise ModuleRefused(f"not the text of a module: {str(error).strip()}") from None
 
 
-class Instance:
-    """A module with its memory, ready to be called. After a Trap it must be closed and not called again.
+class Program:
+    """A compiled module, from which instances are made. ModuleRefused where the code is none of this interface."""
 
-    ``config`` is handed to the module as it is (JSON). ModuleRefused says what is wrong with either.
+    def __init__(self, code: bytes, cache: CompiledCache | None = None) -> None:
+        self.compiled = _get_runtime().compile(code, cache)
+        _check_imports(self.compiled)
+
+
+class Instance:
+    """A module (or its code) with its memory, ready to be called. After a Trap it must be closed and not called again.
+
+    ``config`` is handed to the module as it is (JSON). ModuleRefused says what is wrong with either. Calls may come
+    from any thread, one at a time.
     """
 
-    def __init__(self, code: bytes, config: bytes, limits: Limits, state_get: StateGet) -> None:
+    def __init__(self, module: Program | bytes, config: bytes, limits: Limits, state_get: StateGet) -> None:
+        program = module if isinstance(module, Program) else Program(module)
         runtime = _get_runtime()
-        program = runtime.compile(code)
-        _check_imports(program)
         self._limits = limits
+        self._fuel = 0
         self._deadline_ticks = math.ceil(limits.deadline_ms / 1000 / EPOCH_SECONDS) + 1
         self._store = wasmtime.Store(runtime.engine)
         self._store.set_limits(
@@ -161,7 +193,7 @@ class Instance:
         runtime.acquire()
         self._open = True
         try:
-            self._instantiate(program, state_get)
+            self._instantiate(program.compiled, state_get)
             self._init(config)
         except BaseException:
             self.close()
@@ -180,17 +212,36 @@ class Instance:
         self._refuel(limits.fuel_base + count * limits.fuel_per_message, self._deadline_ticks)
         address = self._alloc(len(frame)) & 0xFFFFFFFF
         self._write(address, frame)
-        packed = self._process(address, len(frame)) & 0xFFFFFFFFFFFFFFFF
+        return self._result(self._process(address, len(frame)))
+
+    @property
+    def ticks(self) -> bool:
+        """Whether the module wants to be called about once a second."""
+        return self._tick is not None
+
+    def tick(self, now_ns: int) -> bytes | None:
+        """Tell the module the time; a result frame that has only effects, None for none. Trap where that fails."""
+        assert self._tick is not None
+        self._refuel(self._limits.fuel_base, self._deadline_ticks)
+        return self._result(self._tick(now_ns))
+
+    def fuel_used(self) -> int:
+        """What the last call took."""
+        return self._fuel - int(self._store.get_fuel())
+
+    def _result(self, packed: int) -> bytes | None:
+        packed &= 0xFFFFFFFFFFFFFFFF
         if packed == 0:
             return None
         length = packed & 0xFFFFFFFF
-        if length > limits.output_bytes:
-            raise Trap(f"a result of {length} bytes, {limits.output_bytes} are allowed")
+        if length > self._limits.output_bytes:
+            raise Trap(f"a result of {length} bytes, {self._limits.output_bytes} are allowed")
         return self._read(packed >> 32, length)
 
     # -- setting up --------------------------------------------------------------------------------------
 
     def _refuel(self, fuel: int, ticks: int) -> None:
+        self._fuel = fuel
         self._store.set_fuel(fuel)
         self._store.set_epoch_deadline(ticks)
 
@@ -213,16 +264,17 @@ class Instance:
         memory = _export(exports, "memory", wasmtime.Memory)
         _check_abi(self._store, exports)
         self._memory = memory
-        functions = []
-        for name, parameters, result in (
-            ("geomq_alloc", 1, "i32"),
-            ("geomq_init", 2, "i32"),
-            ("geomq_process", 2, "i64"),
-        ):
-            function = _export(exports, name, wasmtime.Func)
-            _check_type(name, function.type(self._store), parameters, result)
-            functions.append(_caller(self._store, function, parameters, result))
-        self._alloc, self._call_init, self._process = functions
+        self._alloc = self._function(exports, "geomq_alloc", ["i32"], "i32")
+        self._call_init = self._function(exports, "geomq_init", ["i32", "i32"], "i32")
+        self._process = self._function(exports, "geomq_process", ["i32", "i32"], "i64")
+        self._tick = None
+        if "geomq_tick" in exports:
+            self._tick = self._function(exports, "geomq_tick", ["i64"], "i64")
+
+    def _function(self, exports: Any, name: str, parameters: list[str], result: str) -> Callable[..., int]:
+        function = _export(exports, name, wasmtime.Func)
+        _check_type(name, function.type(self._store), parameters, result)
+        return _caller(self._store, function, parameters, result)
 
     def _init(self, config: bytes) -> None:
         try:
@@ -288,9 +340,9 @@ def _check_imports(program: Any) -> None:
             raise ModuleRefused(f"imports {wanted.module}.{wanted.name}, which is not offered")
 
 
-def _check_type(name: str, function_type: Any, parameters: int, result: str) -> None:
+def _check_type(name: str, function_type: Any, parameters: list[str], result: str) -> None:
     found = ([str(kind) for kind in function_type.params], [str(kind) for kind in function_type.results])
-    if found != (["i32"] * parameters, [result]):
+    if found != (parameters, [result]):
         raise ModuleRefused(f"the export {name} does not have the type of the interface")
 
 
@@ -321,15 +373,17 @@ def has_fast_calls() -> bool:
         return False
 
 
-def _caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
+def _caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
     return (_fast_caller if has_fast_calls() else _public_caller)(store, function, parameters, result)
 
 
-def _public_caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
+def _public_caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
+    signed = [ctypes.c_int32 if kind == "i32" else ctypes.c_int64 for kind in parameters]
+
     def call(*values: int) -> int:
         try:
             return int(
-                function(store, *(value if value < 1 << 31 else value - (1 << 32) for value in values))
+                function(store, *(kind(value).value for kind, value in zip(signed, values, strict=True)))
             )
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise Trap(explain(error)) from None
@@ -337,8 +391,10 @@ def _public_caller(store: Any, function: Any, parameters: int, result: str) -> C
     return call
 
 
-def _fast_caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
-    values_and_result = (ffi.wasmtime_val_raw_t * parameters)()
+def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
+    count = len(parameters)
+    values_and_result = (ffi.wasmtime_val_raw_t * count)()
+    wide = parameters == ["i64"]
     context = store._context()
     raw_function = ctypes.byref(function._func)
     trap = ctypes.POINTER(ffi.wasm_trap_t)()
@@ -347,9 +403,12 @@ def _fast_caller(store: Any, function: Any, parameters: int, result: str) -> Cal
     first = values_and_result[0]
 
     def call(*values: int) -> int:
-        for slot, value in zip(values_and_result, values, strict=True):
-            slot.i32 = value
-        failure = unchecked(context, raw_function, values_and_result, parameters, trap_address)
+        if wide:
+            first.i64 = values[0]
+        else:
+            for slot, value in zip(values_and_result, values, strict=True):
+                slot.i32 = value
+        failure = unchecked(context, raw_function, values_and_result, count, trap_address)
         if failure:
             raise Trap(explain(wasmtime.WasmtimeError._from_ptr(failure)))
         if trap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 
 from plugins.host.engine import wat2wasm
@@ -55,3 +56,28 @@ TRAPS_ON_BANG = """
   (i64.const 0)
 """
 """Traps when a payload begins with an exclamation mark."""
+
+
+def result(count: int, effects: list[tuple[int, int, bytes, bytes, int]]) -> bytes:
+    """A result frame in which all of ``count`` messages pass, with (kind, index, first, second, number) as effects."""
+    tail = b""
+    rows = b""
+    at = 32 + count + 32 * len(effects)
+    for kind, index, first, second, number in effects:
+        start = at + len(tail)
+        tail += first + second
+        rows += struct.pack("<6IQ", kind, index, start, len(first), start + len(first), len(second), number)
+    head = struct.pack("<8I", 0x31524D47, count, 32, 0, 32 + count, len(effects), 32 + count, 0)
+    return head + bytes(count) + rows + tail
+
+
+def data(at: int, content: bytes) -> str:
+    """A data segment."""
+    text = "".join(f"\\{byte:02x}" for byte in content)
+    return f'(data (i32.const {at}) "{text}")'
+
+
+def ticking(frame: bytes, process: str = PASSES) -> bytes:
+    """A module whose geomq_tick returns this frame."""
+    tick = f'(func (export "geomq_tick") (param i64) (result i64) (i64.const {8192 << 32 | len(frame)}))'
+    return module(process, HEADER + data(8192, frame) + tick)

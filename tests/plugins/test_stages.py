@@ -9,7 +9,7 @@ import pytest
 
 from broker.message import Message
 from broker.ports import Stage
-from plugins.host.pipeline import Entry
+from plugins.host.entry import Entry
 from plugins.stages import Stages
 from tests.plugins import modules
 
