@@ -45,6 +45,7 @@ PURE = [
     "broker.new_limits",
     "broker.observe.mesh_topics",
     "broker.cli.mesh_figures",
+    "broker.cli.recording",
     "broker.stats",
     "broker.ports",
     "edge_mesh.envelope",
@@ -61,6 +62,8 @@ PURE = [
     "edge_mesh.link_config",
     "plugins.host.frame",
     "plugins.host.breaker",
+    "plugins.tools.difference",
+    "plugins.tools.frames",
 ]
 IMPURE = {
     "asyncio",

@@ -47,16 +47,30 @@ def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:
     A relative `node.data` is resolved against the file's folder, or the current one without a file.
     ConfigError tells every mistake.
     """
-    text = ""
-    folder = Path.cwd()
-    if path is not None:
-        folder = path.resolve().parent
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
-    return load_text(text, str(path or "defaults"), environment, folder)
+    if path is None:
+        return load_text("", "defaults", environment, Path.cwd())
+    return load_text(_text(path), str(path), environment, path.resolve().parent)
+
+
+def load_rules(path: Path, stage: str) -> NodeConfig:
+    """The rules of a file: a node's whole configuration, or entries (one, or a list) as they stand under
+    `plugins.STAGE`. ConfigError tells every mistake."""
+    name = str(path)
+    document, places = _parse(_text(path), name)
+    if isinstance(document, dict) and "topics" in document:
+        document, places = [document], {(0, *key): place for key, place in places.items()}
+    if isinstance(document, list):
+        document = {"plugins": {stage: document}}
+        places = {("plugins", stage, *key): place for key, place in places.items()}
+    return _validated(document, places, name, path.resolve().parent)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
 
 
 def load_text(
@@ -67,11 +81,18 @@ def load_text(
 ) -> NodeConfig:
     """The configuration in a text; ``name`` stands for the file in messages."""
     document, places = _parse(text, name)
-    _override(document, environment or {}, places)
+    if isinstance(document, dict):
+        _override(document, environment or {}, places)
+    return _validated(document, places, name, folder or Path.cwd())
+
+
+def _validated(document: Any, places: dict[KeyPath, str], name: str, folder: Path) -> NodeConfig:
+    if not isinstance(document, dict):
+        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
     # A section whose keys are all commented out is one that keeps its defaults.
     document = {key: value for key, value in document.items() if value is not None}
     try:
-        return NodeConfig.model_validate(document, context={"folder": folder or Path.cwd()})
+        return NodeConfig.model_validate(document, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError([_problem(dict(one), document, places, name) for one in error.errors()]) from None
 
@@ -79,7 +100,7 @@ def load_text(
 # -- YAML ------------------------------------------------------------------------------------------------
 
 
-def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+def _parse(text: str, name: str) -> tuple[Any, dict[KeyPath, str]]:
     """(the document, where each key stands)."""
     loader = _LOADER(text)
     try:
@@ -96,8 +117,6 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
         raise ConfigError([_yaml_problem(error, name)]) from None
     finally:
         loader.dispose()
-    if not isinstance(document, dict):
-        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
     return document, places
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from plugins.host.cache import CompiledCache
 
@@ -163,6 +163,38 @@ def wat2wasm(text: str) -> bytes:
         raise ModuleRefused(f"not the text of a module: {str(error).strip()}") from None
 
 
+class Anatomy(NamedTuple):
+    """What a module brings along and wants, as text: (name, type)."""
+
+    imports: list[tuple[str, str]]
+    exports: list[tuple[str, str]]
+    memory: tuple[int, int | None] | None
+    """The least and the most that its exported memory may have, in bytes; None where it exports none."""
+
+
+def anatomy(code: bytes) -> Anatomy:
+    """What a module consists of, whether it is one of this interface or not; ModuleRefused where it is none at all."""
+    compiled = _get_runtime().compile(code, None)
+    exports = [(port.name, port.type) for port in compiled.exports]
+    memories = [kind.limits for _, kind in exports if isinstance(kind, wasmtime.MemoryType)]
+    return Anatomy(
+        [(f"{port.module}.{port.name}", _type_name(port.type)) for port in compiled.imports],
+        [(name, _type_name(kind)) for name, kind in exports],
+        (memories[0].min << 16, None if memories[0].max is None else memories[0].max << 16)
+        if memories
+        else None,
+    )
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, wasmtime.FuncType):
+        parameters, results = (" ".join(map(str, types)) for types in (kind.params, kind.results))
+        return f"({parameters}) -> {results or '()'}"
+    if isinstance(kind, wasmtime.GlobalType):
+        return f"{'mutable ' if kind.mutable else ''}{kind.content}"
+    return type(kind).__name__.removesuffix("Type").lower()
+
+
 class Program:
     """A compiled module, from which instances are made. ModuleRefused where the code is none of this interface."""
 
@@ -174,11 +206,13 @@ class Program:
 class Instance:
     """A module (or its code) with its memory, ready to be called. After a Trap it must be closed and not called again.
 
-    ``config`` is handed to the module as it is (JSON). ModuleRefused says what is wrong with either. Calls may come
-    from any thread, one at a time.
+    ``config`` is handed to the module as it is (JSON); with None the module is not begun, so only :meth:`allocate` may
+    be called. ModuleRefused says what is wrong with either. Calls may come from any thread, one at a time.
     """
 
-    def __init__(self, module: Program | bytes, config: bytes, limits: Limits, state_get: StateGet) -> None:
+    def __init__(
+        self, module: Program | bytes, config: bytes | None, limits: Limits, state_get: StateGet
+    ) -> None:
         program = module if isinstance(module, Program) else Program(module)
         runtime = _get_runtime()
         self._limits = limits
@@ -194,7 +228,8 @@ class Instance:
         self._open = True
         try:
             self._instantiate(program.compiled, state_get)
-            self._init(config)
+            if config is not None:
+                self._init(config)
         except BaseException:
             self.close()
             raise
@@ -205,6 +240,11 @@ class Instance:
             self._open = False
             self._runtime.release()
             self._store.close()
+
+    def allocate(self, size: int) -> int:
+        """Ask the module for room, as is done before each call; the address, 0 for none. Trap where that fails."""
+        self._refuel(self._limits.fuel_base, self._deadline_ticks)
+        return self._alloc(size) & 0xFFFFFFFF
 
     def process(self, frame: bytes, count: int) -> bytes | None:
         """Hand a request frame over; the result frame, None for "all pass". Trap where the call fails."""
