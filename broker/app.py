@@ -21,7 +21,7 @@ from broker.config.model import MeshSection
 from broker.configured import listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
-from broker.engine_face import EngineFace
+from broker.engine_face import EngineFace, RulesFace
 from broker.net.listener import Listener
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from plugins.host.entry import Entry
     from plugins.stages import Stages
     from plugins.store.history import History
+    from plugins.store.rule_state import StateStore
 
 logger = logging.getLogger("geomq")
 
@@ -77,6 +78,7 @@ class Node:
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
+        self._memory: StateStore | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
         self._loop = asyncio.get_running_loop()
@@ -94,6 +96,8 @@ class Node:
                 node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
             )
             self.engine.turns.wake = self._take_turns_soon
+            if self._stages is not None:
+                self._stages.surroundings = RulesFace(self.engine, loop)
             await self._open_store()
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
@@ -234,18 +238,32 @@ class Node:
         plugins = self.config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
+        from plugins.host.cache import CompiledCache
+        from plugins.host.frame import Place
+        from plugins.post import Workers
         from plugins.stages import Stages
         from plugins.store.history import History, HistoryError
+        from plugins.store.rule_state import StateError, StateStore
 
+        node = self.config.node
         if plugins.store:
             history = plugins.history
             try:
-                self._history = History(
-                    self.config.node.data / "history.db", history.retention, history.max_bytes
-                )
+                self._history = History(node.data / "history.db", history.retention, history.max_bytes)
             except HistoryError as error:
                 raise StartError(str(error)) from None
-        self._stages = Stages(rule_entries(self.config), self._history)
+        entries = rule_entries(self.config)
+        cache = CompiledCache(node.data / "compiled") if self._folder is not None else None
+        if self.config.durability == "commit":
+            try:
+                self._memory = StateStore(node.data / "rules.db")
+            except StateError as error:
+                raise StartError(str(error)) from None
+            self._memory.forget_all_but({entry.name for entry in entries})
+        place = Place(node.name.encode(), node.region.encode())
+        # A rule's thread waits for the interpreter lock, too.
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        self._stages = Stages(entries, self._history, self._memory, cache, place, Workers(self._loop))
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -272,6 +290,8 @@ class Node:
             now = loop.time()
             self.engine.overloaded(self._overload.update(now - due, resident_memory()), now)
             self.engine.tick(now, time.time())
+            if self._stages is not None:
+                self._stages.tick(time.time())
             self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
                 next_figures = now + self.config.mqtt.sys_interval
@@ -349,7 +369,9 @@ class Node:
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:
-            self._stages.close()
+            await self._stages.stop()
+        if self._memory is not None:
+            await asyncio.to_thread(self._memory.close)
         if self._history is not None:
             await asyncio.to_thread(self._history.close)
         for listener in self._listeners:

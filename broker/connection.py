@@ -80,6 +80,7 @@ class Connection(Publisher):
     ) -> None:
         """The client is who it claims to be: give it its session. ``terms`` go with CONNACK."""
         self._handshake = handshake
+        self.user = (self.credentials.username if self.credentials is not None else None) or ""
         self._decoder.trust()
         self.state = State.OPEN
         self.engine.roster.admit(self, packet, terms, now)

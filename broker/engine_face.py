@@ -7,6 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 
 from broker.engine import Engine
 from broker.message import Message
+from broker.ports import Stage
+
+
+class RulesFace:
+    """The engine as rules see it (:class:`plugins.stages.Surroundings`)."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._time = loop.time
+
+    def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+        """A rule said something without a message's occasion."""
+        if self._engine.ruling is not None:
+            self._engine.ruling.publish_emitted(stage, messages, self._time())
 
 
 class EngineFace:

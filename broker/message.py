@@ -18,7 +18,7 @@ class Message:
     ``publisher`` is the client identifier of the device that published it; it never leaves the node.
     ``origin`` is the node that accepted it, empty for this one. ``stamp`` is the hybrid logical clock of a
     retained message, 0 for all others; (stamp, origin) orders two of them. ``key`` is the store's, 0 where it
-    has not written the message.
+    has not written the message. ``user`` is the name that the publisher proved to have; it is not kept on disk.
     """
 
     __slots__ = (
@@ -33,6 +33,7 @@ class Message:
         "retain",
         "stamp",
         "topic",
+        "user",
     )
 
     def __init__(
@@ -46,6 +47,7 @@ class Message:
         publisher: str = "",
         origin: str = "",
         stamp: int = 0,
+        user: str = "",
     ) -> None:
         self.topic = topic
         self.payload = payload
@@ -56,6 +58,7 @@ class Message:
         self.publisher = publisher
         self.origin = origin
         self.stamp = stamp
+        self.user = user
         self.key = 0
         self._forms: dict[int, tuple[bytes, bytes]] | None = None
 

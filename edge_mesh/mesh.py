@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from broker.message import Message
 from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.arrivals import Arrivals
@@ -246,6 +247,15 @@ class ZenohMesh:
         """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
         if not self._running:
             return False
+        return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+
+    def publish_emitted(self, messages: Sequence[Message]) -> None:
+        """See the port."""
+        self._boundary.pass_emitted(messages, self._send)
+
+    def _send(self, passed: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        if not self._running:
+            return False
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
@@ -253,7 +263,7 @@ class ZenohMesh:
         entries: list[Entry] = []
         waiting = False
         everybody_there = True
-        for message, nodes in self._boundary.pass_outbound(batch, time.time()):
+        for message, nodes in passed:
             record = envelope.encode_record(message)
             if not message.qos and not message.retain:
                 ways.plan(nodes).add_live(record)

@@ -70,19 +70,20 @@ class RetainedSync:
             records: list[bytes] = []
             known = list(self._node.retained_messages())
             for start in range(0, len(known), _CHUNK):
-                records.extend(self._records(known[start : start + _CHUNK]))
+                records.extend(await self._records(known[start : start + _CHUNK]))
                 await asyncio.sleep(0)
             for part in answers.parts(self._name, records, self._wall()):
                 query.reply(part)
         finally:
             query.finish()
 
-    def _records(self, messages: list[Message]) -> list[bytes]:
+    async def _records(self, messages: list[Message]) -> list[bytes]:
         # A replica was already let out by its own node: our rules would change it a second time.
         replicas = [message for message in messages if message.origin]
         own = [message for message in messages if not message.origin and may_leave(message.topic)]
         records = [envelope.encode_record(message, message.origin) for message in replicas]
-        for message, passed in zip(own, self._boundary.pass_messages(own, self._wall()), strict=True):
+        results = await self._boundary.pass_messages(own, self._wall())
+        for message, passed in zip(own, results, strict=True):
             if passed is not None and may_leave(passed.topic):
                 records.append(envelope.encode_record(passed, "", message.stamp))
         return records

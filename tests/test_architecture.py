@@ -35,6 +35,8 @@ PURE = [
     "broker.flow",
     "broker.overload",
     "broker.publisher",
+    "broker.joint",
+    "broker.ruling",
     "broker.refusals",
     "broker.resolver",
     "broker.access.acl",
@@ -64,6 +66,7 @@ PURE = [
     "plugins.host.breaker",
     "plugins.tools.difference",
     "plugins.tools.frames",
+    "plugins.host.pace",
 ]
 IMPURE = {
     "asyncio",
@@ -160,7 +163,7 @@ def test_engine_does_not_know_who_stands_behind_its_ports() -> None:
 
 
 def test_mesh_and_plugins_know_ports_and_messages_only() -> None:
-    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage")
+    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage", "broker.joint")
     for name, path in MODULES.items():
         if is_in(name, "edge_mesh") or is_in(name, "plugins"):
             for found in imports(path):

@@ -34,7 +34,7 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="The node's folder. Default: the configuration's `node.data`.")
 ]
 DATABASE = "broker.db"
-_OTHERS = ("outbox.db", "history.db")
+_OTHERS = ("outbox.db", "history.db", "rules.db")
 _TOLD = {
     "session": "sessions",
     "subscription": "subscriptions",

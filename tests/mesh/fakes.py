@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.message import Message
-from broker.ports import Outbound, Processed, Stage
+from broker.ports import Later, Outbound, Processed, Stage
 from broker.protocol.topics import matches
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
@@ -109,11 +109,12 @@ class FakePipeline:
         self.rule = rule
         self.emits = emits
         self.seen: list[Message] = []
+        self.behind = False
 
     def stages(self, topic: str) -> int:
         return Stage.EGRESS if matches(self.topic_filter, topic) else 0
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float) -> Processed:
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         assert stage is Stage.EGRESS
         self.seen.extend(batch)
         emitted = [extra for message in batch for extra in self.emits(message)]

@@ -132,6 +132,11 @@ pub const Batch = struct {
         return batch.header().now_ns;
     }
 
+    /// The batch's identifier.
+    pub fn id(batch: Batch) u64 {
+        return batch.header().batch;
+    }
+
     pub fn stage(batch: Batch) Stage {
         return batch.header().stage;
     }
@@ -381,7 +386,7 @@ pub fn plugin(comptime Plugin: type) void {
         fn work(batch: Batch) !u64 {
             var outcome: Outcome = try .init(arena.allocator(), batch.len());
             try running.process(batch, &outcome);
-            return packed_(try outcome.frame());
+            return addressAndLength(try outcome.frame());
         }
 
         fn tick(now_ns: u64) callconv(.c) u64 {
@@ -392,10 +397,10 @@ pub fn plugin(comptime Plugin: type) void {
             _ = arena.reset(.retain_capacity);
             var outcome: Outcome = try .init(arena.allocator(), 0);
             try running.tick(now_ns, &outcome);
-            return packed_(try outcome.frame());
+            return addressAndLength(try outcome.frame());
         }
 
-        fn packed_(frame: []const u8) u64 {
+        fn addressAndLength(frame: []const u8) u64 {
             if (frame.len == 0) return 0;
             return @as(u64, @intFromPtr(frame.ptr)) << 32 | frame.len;
         }

@@ -28,10 +28,10 @@ _TARGET = "wasm32-unknown-unknown"
 
 
 def built(language: str, example: str) -> Path:
-    """The module of an example; skips the test where its compiler is missing."""
+    """The module of an example, or of `everything`; skips the test where its compiler is missing."""
     variables = _compiler(language)
     with tempfile.TemporaryDirectory() as folder:
-        files = create("plugin", language, example, Path(folder) / "plugin")
+        files = _project(language, example, Path(folder) / "plugin")
         digest = hashlib.sha256(repr(variables).encode())
         for path in sorted(files):
             digest.update(path.read_bytes())
@@ -41,6 +41,16 @@ def built(language: str, example: str) -> Path:
             BUILT.mkdir(parents=True, exist_ok=True)
             shutil.move(Path(folder) / "plugin" / "plugin.wasm", module)
     return module
+
+
+def _project(language: str, example: str, folder: Path) -> list[Path]:
+    """The files of a new plugin; its source may be one of the tests' own."""
+    chosen = LANGUAGES[language]
+    own = Path(__file__).parent / example / f"{example}.{chosen.suffix}"
+    files = create("plugin", language, None if own.exists() else example, folder)
+    if own.exists():
+        shutil.copy(own, folder / chosen.source)
+    return files
 
 
 def _make(folder: Path, variables: tuple[str, ...]) -> None:
