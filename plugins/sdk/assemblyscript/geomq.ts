@@ -63,6 +63,7 @@ export class Span {
   }
 
   /** The byte at an index, which must be below `length`. */
+  @inline
   at(index: i32): i32 {
     return load<u8>(this.start + index);
   }

@@ -120,6 +120,8 @@ export function decimal(value: f64): string {
   return `${sign}${thousandths / 1000}.${(thousandths % 1000).toString().padStart(3, "0")}`;
 }
 
+// @ts-ignore: a decorator of AssemblyScript
+@inline
 function is(text: Span, at: i32, byte: Byte): bool {
   return at < text.length && text.at(at) == byte;
 }

@@ -35,7 +35,7 @@ STATE = {b"long": b"x" * 997 + b"end"}
 
 def instance(language: str) -> Instance:
     code = built(language, "everything").read_bytes()
-    return Instance(code, b"{}", Limits(), STATE.get)
+    return Instance(code, b"{}", Limits(deadline_ms=5000), STATE.get)
 
 
 def lines(effects: list[Effect]) -> list[tuple[int, bytes, bytes]]:

@@ -25,7 +25,7 @@ class Running:
         self.state = state or State()
         raw = config if isinstance(config, bytes) else json.dumps(config).encode()
         code = built(language, example).read_bytes()
-        self.instance = Instance(code, raw, Limits(), lambda key: self.state.get(key, 1.0))
+        self.instance = Instance(code, raw, Limits(deadline_ms=5000), lambda key: self.state.get(key, 1.0))
         self.metrics: dict[bytes, float] = {}
         self.emitted: list[tuple[bytes, bytes]] = []
 
