@@ -23,10 +23,11 @@ from broker.cli.rule_files import (
     PayloadFileOption,
     PayloadOption,
     RecordedOption,
+    Rules,
     StageOption,
     TopicOption,
-    entries_of,
     messages_of,
+    rules_of,
     to_fields,
 )
 from broker.protocol.topics import matches
@@ -53,8 +54,10 @@ def try_rules(
     user: Annotated[str, typer.Option(help="The publisher's user name.")] = "",
     qos: Annotated[int, typer.Option(help="With --topic: the quality of service.", min=0, max=2)] = 0,
     retain: Annotated[bool, typer.Option("--retain", help="With --topic: a retained message.")] = False,
-    node: Annotated[str, typer.Option(help="The name of the node that the rules see.")] = "node",
-    region: Annotated[str, typer.Option(help="Its region.")] = "region",
+    node: Annotated[
+        str | None, typer.Option(help="The node's name that rules see. Default: the configuration's.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Its region.")] = None,
     later: Annotated[
         float, typer.Option(help="Seconds that pass after the last message: windows close.", min=0)
     ] = 0.0,
@@ -67,7 +70,8 @@ def try_rules(
     if topic is not None:
         messages = [messages[0]._replace(qos=qos, retain=retain)]
     messages = [m._replace(client=m.client or client, user=m.user or user) for m in messages]
-    trials = _trials(file, config, stage, entry, (node, region))
+    rules = rules_of(file, config, stage, entry)
+    trials = _trials(rules._replace(node=node or rules.node, region=region or rules.region))
     verdicts: Counter[str] = Counter()
     show = _print_json if as_json else _Page().show
     for number, attempt in _attempts(trials, messages, later):
@@ -78,16 +82,14 @@ def try_rules(
     raise SystemExit(1 if verdicts["fail"] else 0)
 
 
-def _trials(
-    file: str, config: str | None, stage: str | None, entry: str | None, place: tuple[str, str]
-) -> list[Trial]:
+def _trials(rules: Rules) -> list[Trial]:
     from plugins.host.engine import PluginError
     from plugins.host.frame import Place
     from plugins.tools.trial import Trial
 
-    where = Place(place[0].encode(), place[1].encode())
+    where = Place(rules.node.encode(), rules.region.encode())
     trials = []
-    for found in entries_of(file, config, stage, entry):
+    for found in rules.entries:
         try:
             trials.append(Trial(found, where))
         except PluginError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 import yaml
@@ -49,30 +49,38 @@ STAGES = {"ingress": 1, "egress": 2, "store": 4}
 """As in :class:`plugins.host.entry.Entry`."""
 
 
-def entries_of(file: str, config: str | None, stage: str | None, entry: str | None = None) -> list[Entry]:
-    """The entries to try, in the order in which they run; ends the command where there is none.
+class Rules(NamedTuple):
+    """Entries in the order in which they run, and the node that they see."""
+
+    entries: list[Entry]
+    node: str = "node"
+    region: str = "region"
+
+
+def rules_of(file: str, config: str | None, stage: str | None, entry: str | None = None) -> Rules:
+    """The rules to try; ends the command where there is none.
 
     A module on its own becomes an entry for all topics (it names none).
     """
     if stage is not None and stage not in STAGES:
         fail(f"--stage {stage!r}: allowed: {', '.join(STAGES)}")
     if file == "rules" or file.endswith(".wasm"):
-        return [_module(file, config, stage or "ingress")]
+        return Rules([_module(file, config, stage or "ingress")])
     if file.endswith(".wat"):
         fail(f"{file}: `geomq plugin assemble` makes a module of it first")
     if config is not None:
         fail("--config is for a module; entries have their own")
     found = _configured(Path(file), stage)
     if entry is not None:
-        found = [one for one in found if one.name == entry]
-    if not found:
+        found = found._replace(entries=[one for one in found.entries if one.name == entry])
+    if not found.entries:
         fail(f"{file} has no {'such ' if entry else ''}entry" + (f" for {stage}" if stage else ""))
     return found
 
 
 def one_of(file: str, config: str | None, entry: str | None) -> Entry:
     """The one entry to look at, the first that has a module; ends the command where there is none."""
-    found = [one for one in entries_of(file, config, None, entry) if one.module is not None]
+    found = [one for one in rules_of(file, config, None, entry).entries if one.module is not None]
     if not found:
         fail(f"{file} has no entry with a module")
     return found[0]
@@ -98,15 +106,16 @@ def _module_config(config: str | None) -> dict[str, Any]:
     return found
 
 
-def _configured(file: Path, stage: str | None) -> list[Entry]:
+def _configured(file: Path, stage: str | None) -> Rules:
     from broker.app import rule_entries
 
     try:
-        found = rule_entries(load_rules(file, stage or "ingress"))
+        settings = load_rules(file, stage or "ingress")
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
-    return [entry for entry in found if stage is None or entry.stage == STAGES[stage]]
+    entries = [one for one in rule_entries(settings) if stage is None or one.stage == STAGES[stage]]
+    return Rules(entries, settings.node.name, settings.node.region)
 
 
 def messages_of(

@@ -62,6 +62,7 @@ class Trial:
         """Go on to a time: the module is told, if it wants to be and a second has passed; None where there was
         nothing to do."""
         self._now = now
+        self._ticked = self._ticked or now
         instance = self._started()
         if instance is None or not instance.ticks or now - self._ticked < 1:
             return None
@@ -75,7 +76,6 @@ class Trial:
         instance = self._started()
         if instance is None:
             return Attempt(self.entry, PASSED, message, message, [], "", 0, 0.0)
-        self._ticked = self._ticked or now
         self._batch_id += 1
         place = self._place._replace(utc_offset=time.localtime(now).tm_gmtoff)
         request = encode_request([message], int(now * 1e9), self._batch_id, self.entry.stage, place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,18 @@ plugins:
     ]
 
 
+def test_rules_see_the_node_of_the_configuration(tmp_path: Path) -> None:
+    entry = f"{{name: all, topics: [a], module: {built('c', 'everything')}}}"
+    node = tmp_path / "node.yaml"
+    node.write_text(f"node: {{name: gate, region: eu}}\nplugins: {{ingress: [{entry}]}}")
+    options = ["--topic", "a", "--payload", "p", "--client", "dev", "--user", "ann"]
+    (one,) = tried(node, *options)
+    assert one["effects"][0].startswith("logs info: gate|eu|")
+    assert one["effects"][1] == "logs debug: a|p||dev|ann|0|0|"
+    (one,) = tried(node, *options, "--node", "other", "--region", "us")
+    assert one["effects"][0].startswith("logs info: other|us|")
+
+
 def test_failures_are_told(tmp_path: Path) -> None:
     module = tmp_path / "traps.wasm"
     module.write_bytes(modules.module(modules.TRAPS_ON_BANG))
@@ -219,3 +232,15 @@ def test_bench() -> None:
     table = plugin("bench", built("c", "filter"), "--config", config, "--seconds", "0.01")
     assert table.exit_code == 0
     assert "us a message" in table.stdout
+
+
+def test_the_document_shows_what_is_printed(tmp_path: Path) -> None:
+    document = (Path(__file__).resolve().parents[3] / "docs" / "plugin-tools.md").read_text()
+    found = re.search(r"^```\n\$ geomq plugin test rules.yaml (.*?)\n(.*?)^```$", document, re.M | re.S)
+    assert found
+    rules = tmp_path / "rules.yaml"
+    config = "{member: driver, prefix: driver-}"
+    rules.write_text(f"{{name: hide, topics: [vehicles/#], module: {built('c', 'mask')}, config: {config}}}")
+    printed = plugin("test", rules, *shlex.split(found[1])).stdout
+    figures = re.compile(r"[\d,]+ fuel, [\d,]+ us")
+    assert figures.sub("", printed) == figures.sub("", found[2])
