@@ -19,7 +19,7 @@ lint: setup ## check style and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-fuzz: setup ## look for input that breaks the decoder or the connection, for 10 minutes (SECONDS=600)
+fuzz: setup ## look for input that breaks the decoder, the connection or the built-in rules, for 10 minutes (SECONDS=600)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(PY) -m tests.fuzz --seconds $(SECONDS)
 

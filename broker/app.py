@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import sqlite3
@@ -22,7 +21,7 @@ from broker.configured import listener_door, listener_files, listener_limits, no
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace, RulesFace
-from broker.net.listener import Listener
+from broker.net.listener import Listener, why_not
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from edge_mesh.mesh import ZenohMesh
     from edge_mesh.settings import MeshSettings, MeshTls
     from plugins.host.entry import Entry
+    from plugins.host.frame import Place
     from plugins.stages import Stages
     from plugins.store.history import History
     from plugins.store.rule_state import StateStore
@@ -51,6 +51,8 @@ of 5 ms shows in the mesh's latency)."""
 
 
 _TICK = 1.0
+_DRAIN = 3.0
+"""Seconds for which a node that stops waits for its rules."""
 _SHOWN = 20_000
 """Sessions after which a start that takes its time says how far it is."""
 
@@ -90,7 +92,7 @@ class Node:
         try:
             if self.config.durability == "commit" or self.config.plugins.store:
                 self._folder = _take_folder(self.config.node.data)
-            self._open_rules()
+            self._open_rules(self.config)
             authority = await self._open_gates()
             self.engine = Engine(
                 node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
@@ -225,7 +227,7 @@ class Node:
         except TlsError as error:
             raise StartError(f"listener {settings.label}: {error}") from None
         except OSError as error:
-            raise StartError(_why_not(settings.bind, error)) from None
+            raise StartError(why_not(settings.bind, error)) from None
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
@@ -233,37 +235,32 @@ class Node:
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 
-    def _open_rules(self) -> None:
+    def _open_rules(self, config: NodeConfig) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
-        plugins = self.config.plugins
+        plugins = config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
         from plugins.host.cache import CompiledCache
-        from plugins.host.frame import Place
         from plugins.post import Workers
         from plugins.stages import Stages
         from plugins.store.history import History, HistoryError
         from plugins.store.rule_state import StateError, StateStore
 
-        node = self.config.node
-        if plugins.store:
-            history = plugins.history
-            try:
-                self._history = History(node.data / "history.db", history.retention, history.max_bytes)
-            except HistoryError as error:
-                raise StartError(str(error)) from None
-        entries = rule_entries(self.config)
-        cache = CompiledCache(node.data / "compiled") if self._folder is not None else None
-        if self.config.durability == "commit":
-            try:
-                self._memory = StateStore(node.data / "rules.db")
-            except StateError as error:
-                raise StartError(str(error)) from None
-            self._memory.forget_all_but({entry.name for entry in entries})
-        place = Place(node.name.encode(), node.region.encode())
+        data, history, entries = config.node.data, plugins.history, rule_entries(config)
+        try:
+            if plugins.store:
+                self._history = History(data / "history.db", history.retention, history.max_bytes)
+            if config.durability == "commit":
+                self._memory = StateStore(data / "rules.db")
+                self._memory.forget_all_but({entry.name for entry in entries})
+        except (HistoryError, StateError) as error:
+            raise StartError(str(error)) from None
+        cache = CompiledCache(data / "compiled") if self._folder is not None else None
         # A rule's thread waits for the interpreter lock, too.
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        self._stages = Stages(entries, self._history, self._memory, cache, place, Workers(self._loop))
+        self._stages = Stages(
+            entries, self._history, self._memory, cache, place_of(config), Workers(self._loop)
+        )
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -330,6 +327,8 @@ class Node:
         change = compare(self.config, new)
         if change.waiting:
             logger.warning("only a restart changes %s", ", ".join(change.waiting))
+        if any(key.startswith("plugins.") for key in change.live):
+            await self._take_rules(change.config)
         if self._mesh is not None:
             from edge_mesh.link import MeshError
 
@@ -339,9 +338,22 @@ class Node:
                 logger.error("the configuration stays as it was: %s", error)
                 return
         self.config = change.config
+        if self._stages is not None:
+            self._stages.stand(place_of(change.config))
         self._take_limits(change.config)
         logging.getLogger().setLevel(change.config.log.level.upper())
         logger.info("the configuration was read again; changed: %s", ", ".join(change.live) or "nothing")
+
+    async def _take_rules(self, config: NodeConfig) -> None:
+        if self._stages is not None:
+            await self._stages.renew(rule_entries(config))
+            return
+        self._open_rules(config)
+        if self._stages is not None:
+            self._stages.surroundings = RulesFace(self.engine, self._loop)
+            self.engine.have_rules(self._stages)
+            if self._mesh is not None:
+                self._mesh.have_rules(self._stages)
 
     def _take_limits(self, config: NodeConfig) -> None:
         limits = node_limits(config)
@@ -366,6 +378,9 @@ class Node:
             self.engine.stop(self._loop.time())
         for gate in self._gates:
             await gate.close()
+        if self._stages is not None:
+            # What was published may still be on its way to the other nodes.
+            await self._stages.drain(_DRAIN)
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:
@@ -454,6 +469,13 @@ def mesh_tls(mesh: MeshSection) -> MeshTls | None:
     return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
 
 
+def place_of(config: NodeConfig) -> Place:
+    """The node as rules are told."""
+    from plugins.host.frame import Place
+
+    return Place(config.node.name.encode(), config.node.region.encode())
+
+
 def rule_entries(config: NodeConfig) -> list[Entry]:
     """The configured rules as the plugin host takes them."""
     plugins = config.plugins
@@ -467,9 +489,9 @@ def rule_entries(config: NodeConfig) -> list[Entry]:
 
 def _entry(stage: Stage, rule: Rule) -> Entry:
     from plugins.host.engine import Limits as PluginLimits
-    from plugins.host.entry import Entry
+    from plugins.host.entry import DeadLetter, Entry
 
-    limits = rule.limits
+    limits, letter = rule.limits, rule.dead_letter
     return Entry(
         name=rule.name,
         stage=stage,
@@ -487,6 +509,7 @@ def _entry(stage: Stage, rule: Rule) -> Entry:
             state_bytes=limits.state_bytes,
         ),
         on_error=rule.on_error,
+        dead_letter=DeadLetter(letter.topic or "", letter.file, letter.max_bytes) if letter else None,
     )
 
 
@@ -495,12 +518,3 @@ def _take_folder(path: Path) -> DataFolder:
         return DataFolder(path)
     except FolderError as error:
         raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
-
-
-def _why_not(bind: str, error: OSError) -> str:
-    """Why an address cannot be listened on."""
-    if error.errno == errno.EADDRINUSE:
-        return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"
-    if error.errno == errno.EACCES:
-        return f"cannot listen on {bind}: ports below 1024 need privileges"
-    return f"cannot listen on {bind}: {error.strerror or error}"

@@ -82,6 +82,11 @@ class Engine:
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
 
+    def have_rules(self, pipeline: Pipeline) -> None:
+        """From now on there are rules, where there were none."""
+        self.ruling = Ruling(self, pipeline)
+        self.subscriptions.have_stages(pipeline.stages)
+
     # -- publishing --------------------------------------------------------------------------------------
 
     def deliver_run(self, run: PublishRun, route: Route, connection: Publisher) -> None:

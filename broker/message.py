@@ -7,6 +7,8 @@ from broker.protocol import encode
 _WITHDRAWN = 1.0
 """An expiry long ago."""
 
+_new = object.__new__
+
 
 class Message:
     """An application message.
@@ -64,6 +66,24 @@ class Message:
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, {len(self.payload)} bytes, qos={self.qos}, retain={self.retain})"
+
+    def revised(self, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes) -> Message:
+        """This message as a rule left it: what no rule sees is as it was."""
+        # Not by way of the constructor, which takes twice as long.
+        other = _new(Message)
+        other.topic = topic
+        other.payload = payload
+        other.qos = qos
+        other.retain = retain
+        other.properties = properties
+        other.expires_at = self.expires_at
+        other.publisher = self.publisher
+        other.origin = self.origin
+        other.stamp = self.stamp
+        other.user = self.user
+        other.key = 0
+        other._forms = None
+        return other
 
     def withdraw(self) -> None:
         """Its publisher is told that it was not taken: whoever has it still to send does not send it."""

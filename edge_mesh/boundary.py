@@ -25,7 +25,7 @@ class Boundary:
         interested: Callable[[str], tuple[str, ...]],
         stamp: Callable[[], int],
     ) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._interested = interested
         self._stamp = stamp
         self.kept_back = 0
@@ -38,7 +38,7 @@ class Boundary:
 
         Returns, and calls ``on_safe``, as :meth:`broker.ports.Mesh.forward` does; ``send`` is like it behind the rules.
         """
-        pipeline = self._pipeline
+        pipeline = self.pipeline
         if pipeline is None:
             return send(batch, on_safe)
         stages = pipeline.stages
@@ -78,9 +78,9 @@ class Boundary:
         """What is known already to leave of a batch, and what was emitted."""
         passed: list[Outbound] = []
         number = -1
-        assert self._pipeline is not None
+        assert self.pipeline is not None
         for item in batch:
-            if not self._pipeline.stages(item.message.topic) & Stage.EGRESS:
+            if not self.pipeline.stages(item.message.topic) & Stage.EGRESS:
                 passed.append(item)
                 continue
             number += 1
@@ -97,7 +97,7 @@ class Boundary:
 
     async def pass_messages(self, batch: Sequence[Message], now: float) -> list[Message | None]:
         """What may be told of messages of this node when another one asks for them; one entry each."""
-        pipeline = self._pipeline
+        pipeline = self.pipeline
         if pipeline is None:
             return list(batch)
         concerned = [message for message in batch if pipeline.stages(message.topic) & Stage.EGRESS]
@@ -131,9 +131,9 @@ class Boundary:
         ]
 
     def _processed(self, batch: Sequence[Message], now: float, then: Later) -> Processed:
-        assert self._pipeline is not None
+        assert self.pipeline is not None
         try:
-            processed = self._pipeline.run(Stage.EGRESS, batch, now, then)
+            processed = self.pipeline.run(Stage.EGRESS, batch, now, then)
             if len(processed.messages) != len(batch):
                 raise ValueError(f"{len(processed.messages)} verdicts for {len(batch)} messages")
         except Exception:

@@ -231,6 +231,10 @@ class ZenohMesh:
         self._ways.rebuild(settings.region)
         self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
 
+    def have_rules(self, pipeline: Pipeline) -> None:
+        """From now on there are egress rules, where there were none."""
+        self._boundary.pipeline = pipeline
+
     # -- the engine's port ------------------------------------------------------------------------------
 
     def interest_added(self, topic_filter: str) -> None:

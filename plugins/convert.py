@@ -26,20 +26,10 @@ def to_fields(message: Message) -> Fields:
 
 
 def changed(message: Message, before: Fields, after: Fields) -> Message:
-    """The message as a rule left it; what no rule sees is as it was."""
+    """The message as a rule left it."""
     topic, payload, properties, _, qos, retain, _ = after
-    return Message(
-        message.topic if topic is before[0] else topic.decode(),
-        payload,
-        qos,
-        retain,
-        properties,
-        message.expires_at,
-        message.publisher,
-        message.origin,
-        message.stamp,
-        message.user,
-    )
+    name = message.topic if topic is before[0] else topic.decode()
+    return message.revised(name, payload, qos, retain, properties)
 
 
 def new_message(fields: Fields) -> Message:

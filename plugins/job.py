@@ -24,8 +24,8 @@ class Job:
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
         self.emitted: list[Message] = []
-        self.named = [False] * len(batch)
-        """Which of them any rule was for."""
+        self.named: set[int] = set()
+        """The places of those that any rule of the store stage was for."""
         self.renamed = False
         """Whether a rule that gives other topics was among them: others may be on the way to the same topic."""
         self.then = then
@@ -43,22 +43,26 @@ class Job:
         messages = self.messages
         renamed = False
         for place, fields, result in zip(places, before, outcome, strict=True):
-            self.named[place] = True
+            if result is fields:
+                continue
             if result is None:
                 messages[place] = None
-            elif result is not fields:
-                message = messages[place]
-                assert message is not None
-                messages[place] = changed(message, fields, result)
-                renamed = renamed or result[0] is not fields[0]
+                continue
+            message = messages[place]
+            assert message is not None
+            messages[place] = changed(message, fields, result)
+            if result[0] is not fields[0]:
+                renamed = True
+        if self.stage is Stage.STORE:
+            self.named.update(places)
         return renamed
 
     def kept(self) -> list[Message]:
         """What the store stage's rules have named, and left."""
         return [
             message
-            for message, named in zip(self.messages, self.named, strict=True)
-            if message is not None and named
+            for place, message in enumerate(self.messages)
+            if message is not None and place in self.named
         ]
 
     def processed(self) -> Processed:

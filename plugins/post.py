@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from plugins.host.entry import Outcome
 from plugins.host.frame import Fields
@@ -20,18 +19,20 @@ from plugins.job import Job, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
-_THREADS = 8
-_NICE = 5
+_THREADS = max(2, os.cpu_count() or 1)
 _TOGETHER = 1024
 """Messages that are handed to a module in one call, at most, when they had to wait."""
 
 
 class Workers:
-    """The threads that all rules share; each works for one of them at a time. They yield to the event loop."""
+    """The threads that all rules share; each works for one of them at a time.
+
+    They have the event loop's priority: one with less would be put off while it holds the interpreter lock.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule", initializer=_yield_to_messages)
+        self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule")
 
     def start(self, work: Callable[[], Callable[[], None]]) -> None:
         """Do something on a thread; what it returns is called on the event loop."""
@@ -47,11 +48,6 @@ class Workers:
         await asyncio.to_thread(self.pool.shutdown)
 
 
-def _yield_to_messages() -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
 class Piece(NamedTuple):
     """Some messages of a job, by their places."""
 
@@ -59,21 +55,26 @@ class Piece(NamedTuple):
     places: list[int]
 
 
-class Post:
-    """A rule, and who waits for it. ``apply(post, job, outcome)`` and ``go_on(job)`` are called on the event loop:
-    a result's effects belong to the last job of those that were worked on together, or, of a tick, to none."""
+class Master(Protocol):
+    """Whoever has the rules: :class:`plugins.stages.Stages`. Called on the event loop."""
 
-    def __init__(
-        self,
-        rule: Rule,
-        workers: Workers | None,
-        apply: Callable[[Post, Job | None, Outcome], None],
-        go_on: Callable[[Job], None],
-    ) -> None:
+    def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
+        """See to the effects of a result: the job is the last of those that were worked on together; None: a tick."""
+
+    def go_on(self, job: Job) -> None:
+        """A job has got through a rule that took long."""
+
+    def idles(self) -> None:
+        """A rule has nothing to do any more."""
+
+
+class Post:
+    """A rule, and who waits for it."""
+
+    def __init__(self, rule: Rule, workers: Workers | None, master: Master) -> None:
         self.rule = rule
         self._workers = workers
-        self._apply = apply
-        self._go_on = go_on
+        self._master = master
         self._queue: deque[Piece | None] = deque()
         """None is a tick."""
         self._busy = False
@@ -93,7 +94,7 @@ class Post:
         outcome = self.rule.run(fields, now)
         if job.take(places, fields, outcome.messages):
             self.rule.renames = True
-        self._apply(self, job, outcome)
+        self._master.apply(self, job, outcome)
 
     def put(self, job: Job, places: list[int]) -> None:
         """Work on messages later, behind whatever waits."""
@@ -105,7 +106,7 @@ class Post:
         if not self.rule.ticks:
             return
         if self._workers is None:
-            self._apply(self, None, self.rule.tick(now))
+            self._master.apply(self, None, self.rule.tick(now))
         elif None not in self._queue:
             self._queue.append(None)
             self._start()
@@ -154,7 +155,7 @@ class Post:
     # -- on the event loop again -------------------------------------------------------------------------
 
     def _finish_tick(self, outcome: Outcome) -> None:
-        self._apply(self, None, outcome)
+        self._master.apply(self, None, outcome)
         self._free()
 
     def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
@@ -164,12 +165,14 @@ class Post:
             if job.take(places, before, outcome.messages[start:end]):
                 self.rule.renames = True
             start = end
-        self._apply(self, pieces[-1].job, outcome)
+        self._master.apply(self, pieces[-1].job, outcome)
         # Still busy: whoever comes meanwhile waits behind those that go on now.
         for job, _ in pieces:
-            self._go_on(job)
+            self._master.go_on(job)
         self._free()
 
     def _free(self) -> None:
         self._busy = False
         self._start()
+        if self.idle:
+            self._master.idles()

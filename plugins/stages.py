@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,6 +13,7 @@ from broker.message import Message
 from broker.ports import Later, Processed, Stage
 from broker.protocol.topics import matches
 from plugins.convert import new_message
+from plugins.dead_letters import DeadLetters
 from plugins.host.cache import CompiledCache
 from plugins.host.entry import Entry, Outcome
 from plugins.host.frame import NOWHERE, Place
@@ -17,6 +21,9 @@ from plugins.host.pipeline import Rule
 from plugins.host.state import State
 from plugins.job import Job
 from plugins.post import Post, Workers
+from plugins.renewal import Renewal, Wanted
+
+logger = logging.getLogger("geomq.plugins")
 
 _MAX_TOPICS = 16_384
 _MUCH_MESSAGES = 4096
@@ -43,6 +50,12 @@ class Surroundings(Protocol):
 
     def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
         """A rule said something without a message's occasion."""
+
+    def dead(self, messages: Sequence[Message]) -> None:
+        """Rules could not work on messages: tell those of this node who want to know."""
+
+    def rules_changed(self) -> None:
+        """Other topics have rules than before."""
 
 
 class Stages:
@@ -71,8 +84,15 @@ class Stages:
             stage: [self._post(entry) for entry in entries if entry.stage == stage] for stage in Stage
         }
         self._chosen: dict[Stage, dict[str, tuple[Post, ...]]] = {stage: {} for stage in Stage}
+        self._letters = DeadLetters()
         self._messages_waiting = 0
         self._bytes_waiting = 0
+        self._wanted = Wanted(entries)
+        self._renewing: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._all_idle: asyncio.Future[None] | None = None
+        self._held: list[Job] | None = None
+        """What came while others wait for the rules to be idle; None where nobody does."""
 
     # -- the engine's port -------------------------------------------------------------------------------
 
@@ -90,6 +110,12 @@ class Stages:
 
         A message that a rule has given another topic is one of that topic for the rules behind it.
         """
+        if self._held is not None:
+            self._held.append(Job(stage, batch, then))
+            return self._waits(self._held[-1])
+        return self._run(stage, batch, now, then)
+
+    def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         count = len(batch)
         # All rules, for a message may come to have the topic of any: nothing then has to wait half-way.
         if all(post.is_quick(count) for post in self._posts[stage]):
@@ -116,20 +142,60 @@ class Stages:
         """The figures of every rule, in the order of their running."""
         return [post.rule.figures() for posts in self._posts.values() for post in posts]
 
+    def stand(self, place: Place) -> None:
+        """The node is called so, or its region is."""
+        self._place = place
+        for posts in self._posts.values():
+            for post in posts:
+                post.rule.place = place
+
     def tick(self, now: float) -> None:
-        """About once a second: modules that want to be are told the time."""
+        """About once a second: modules that want to be are told the time; those whose files changed are loaded."""
         for posts in self._posts.values():
             for post in posts:
                 post.tick(now)
+        if self._renewing is None and self._workers is not None and self._wanted.has_changed_files:
+            self._renewing = asyncio.create_task(self.renew(self._wanted.entries))
+            self._renewing.add_done_callback(self._renewed)
 
     def close(self) -> None:
         """Give the modules' memory back. Nothing may be worked on any more."""
+        self._letters.close()
         for posts in self._posts.values():
             for post in posts:
                 post.rule.close()
 
+    async def renew(self, entries: Sequence[Entry]) -> None:
+        """Have other rules from now on, between two batches: none is lost, or overtaken, or sees half of them.
+
+        What differs is loaded first; a module that does not start leaves the rule as it was, loudly.
+        """
+        async with self._one_at_a_time:
+            posts = [post for posts in self._posts.values() for post in posts]
+            renewal = await self._wanted.prepare(entries, posts, self._post)
+            if renewal.posts == posts and not renewal.changes:
+                return
+            self._held = []
+            try:
+                await self.drain()
+                self._take_over(renewal, posts)
+            finally:
+                self._release()
+
+    async def drain(self, longest: float | None = None) -> None:
+        """Wait until nothing is being worked on, for so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                while not self._is_idle():
+                    if self._all_idle is None or self._all_idle.done():
+                        self._all_idle = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._all_idle)
+
     async def stop(self) -> None:
         """Wait for what is being worked on, then close."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
         if self._workers is not None:
             await self._workers.stop()
         self.close()
@@ -139,12 +205,18 @@ class Stages:
     def _begin(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Send messages on their way; those of one topic begin in order, and none overtakes another."""
         job = Job(stage, batch, then)
-        if self._walk(job, now):
-            return job.processed()
-        job.size = sum(len(message.payload) for message in batch)
-        self._messages_waiting += len(batch)
+        return job.processed() if self._walk(job, now) else self._waits(job)
+
+    def _waits(self, job: Job) -> Processed:
+        count = len(job.originals)
+        job.size = sum(len(message.payload) for message in job.originals)
+        self._messages_waiting += count
         self._bytes_waiting += job.size
-        return Processed(job.messages, [], frozenset(range(len(batch))))
+        return Processed(job.messages, [], frozenset(range(count)))
+
+    def _waits_no_more(self, job: Job) -> None:
+        self._messages_waiting -= len(job.originals)
+        self._bytes_waiting -= job.size
 
     def _walk(self, job: Job, now: float, at_once: bool = False) -> bool:
         """Have a job go on as far as it gets at once, or to the end; whether it is through."""
@@ -171,20 +243,29 @@ class Stages:
             and post in (known.get(message.topic) or self._posts_for(stage, message.topic))
         ]
 
-    def _go_on(self, job: Job) -> None:
+    def go_on(self, job: Job) -> None:
         """A job has got through a rule that took long."""
         now = time.time()
         job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
         if self._walk(job, now):
-            self._messages_waiting -= len(job.originals)
-            self._bytes_waiting -= job.size
+            self._waits_no_more(job)
             job.then(job.originals, job.processed(), now)
 
-    def _apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
+    def idles(self) -> None:
+        """A rule has nothing to do any more."""
+        if self._all_idle is not None and not self._all_idle.done() and self._is_idle():
+            self._all_idle.set_result(None)
+
+    def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
         """See to what a result says beside what becomes of messages."""
+        if not (outcome.emitted or outcome.stored or outcome.failed):
+            return
         emitted = [new_message(fields) for fields in outcome.emitted]
         if outcome.stored:
             self._keep([new_message(fields) for fields in outcome.stored], time.time())
+        letters = self._letters.put(post.rule.entry, outcome.failed, time.time())
+        if letters and self.surroundings is not None:
+            self.surroundings.dead(letters)
         if job is not None:
             job.emitted += emitted
         elif emitted and self.surroundings is not None:
@@ -194,12 +275,54 @@ class Stages:
         if messages and self._history is not None:
             self._history.append(messages, now)
 
+    # -- other rules -------------------------------------------------------------------------------------
+
+    def _is_idle(self) -> bool:
+        return all(post.idle for posts in self._posts.values() for post in posts)
+
+    def _take_over(self, renewal: Renewal, before: list[Post]) -> None:
+        for post, entry, prepared in renewal.changes:
+            post.rule.adopt(entry, prepared)
+        for post in before:
+            if post not in renewal.posts:
+                post.rule.close()
+        self._posts = {
+            stage: [post for post in renewal.posts if post.rule.entry.stage == stage] for stage in Stage
+        }
+        for known in self._chosen.values():
+            known.clear()
+        if self.surroundings is not None:
+            self.surroundings.rules_changed()
+        names = [change.entry.name for change in renewal.changes]
+        logger.info("the rules have changed: %d of them, %s loaded again", len(renewal.posts), names)
+
+    def _release(self) -> None:
+        """Let those go on, in order, that came meanwhile."""
+        held = self._held or []
+        while held:
+            # Whoever comes while one of them is passed on still has to wait behind the others.
+            job = held.pop(0)
+            self._waits_no_more(job)
+            now = time.time()
+            processed = self._run(job.stage, job.originals, now, job.then)
+            done = [place for place in range(len(job.originals)) if place not in processed.later]
+            if done:
+                messages = [processed.messages[place] for place in done]
+                originals = [job.originals[place] for place in done]
+                job.then(originals, Processed(messages, processed.emitted), now)
+        self._held = None
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the rules stay as they were", exc_info=error)
+
     # -- which rules -------------------------------------------------------------------------------------
 
     def _post(self, entry: Entry) -> Post:
         rule = Rule(entry, self._memory.open(entry.name) if self._memory else None, self._cache)
         rule.place = self._place
-        return Post(rule, self._workers, self._apply, self._go_on)
+        return Post(rule, self._workers, self)
 
     def _posts_for(self, stage: Stage, topic: str) -> tuple[Post, ...]:
         known = self._chosen[stage]

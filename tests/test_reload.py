@@ -48,6 +48,17 @@ durability: memory
     assert compare(config, new).waiting == change.waiting
 
 
+def test_rules_may_change_but_for_the_first_that_stores() -> None:
+    rule = "[{name: r, topics: [t], module: rules}]"
+    with_rules = load_text(f"{OLD}plugins: {{ingress: {rule}, history: {{retention: 1d}}}}")
+    change = compare(load_text(OLD), with_rules)
+    assert (change.live, change.waiting) == (["plugins.ingress"], ["plugins.history"])
+    stores = load_text(f"{OLD}plugins: {{store: {rule}}}")
+    assert compare(load_text(OLD), stores).waiting == ["plugins.store"]
+    other = load_text(f"{OLD}plugins: {{store: {rule.replace('[t]', '[u]')}}}")
+    assert compare(stores, other).live == ["plugins.store"]
+
+
 def test_queues_of_sessions_and_new_connections_keep_to_new_limits() -> None:
     broker = Broker()
     engine = broker.engine

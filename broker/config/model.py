@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from broker.config.access import AccessSection
-from broker.config.base import FilePath, Name, Section, TopicFilter, absolute, split_address
+from broker.config.base import FilePath, Name, Section, TopicFilter, TopicName, absolute, split_address
 from broker.config.limits import LimitsSection
 from broker.config.listeners import Listener
 from broker.config.units import Duration, Size, WholeSeconds
@@ -204,6 +204,27 @@ class RuleLimits(Section):
     state_bytes: Size = Field(4 << 20, description="The bytes of these, and of their keys.")
 
 
+class DeadLetterSection(Section):
+    """Where messages go, with the reason, that a rule could not work on."""
+
+    topic: TopicName | None = Field(
+        None, description="Subscribers of this node, and no other, get them under this topic, as JSON."
+    )
+    file: FilePath | None = Field(
+        None,
+        description="A file of JSON lines that only the node's user can read; relative to the configuration file.",
+    )
+    max_bytes: Size = Field(
+        16 << 20, ge=4096, description="How large the file may grow; an older one is kept as FILE.1."
+    )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> DeadLetterSection:
+        if self.topic is None and self.file is None:
+            raise ValueError("needs `topic`, `file` or both")
+        return self
+
+
 class Rule(Section):
     """A WebAssembly module attached to topics."""
 
@@ -219,6 +240,9 @@ class Rule(Section):
     )
     limits: RuleLimits = Field(default_factory=RuleLimits, description="What the module may use.")
     on_error: Literal["drop", "pass"] = Field("drop", description="What happens to messages when it fails.")
+    dead_letter: DeadLetterSection | None = Field(
+        None, description="Where these messages go besides, with the reason."
+    )
 
 
 class HistorySection(Section):

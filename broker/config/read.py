@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from broker.config import rules
 from broker.config.model import NodeConfig
 
 PREFIX = "GEOMQ_"
@@ -92,9 +93,23 @@ def _validated(document: Any, places: dict[KeyPath, str], name: str, folder: Pat
     # A section whose keys are all commented out is one that keeps its defaults.
     document = {key: value for key, value in document.items() if value is not None}
     try:
-        return NodeConfig.model_validate(document, context={"folder": folder})
+        config = NodeConfig.model_validate(document, context={"folder": folder})
     except ValidationError as error:
-        raise ConfigError([_problem(dict(one), document, places, name) for one in error.errors()]) from None
+        raise ConfigError([_problem(dict(one), places, name) for one in error.errors()]) from None
+    if problems := _rule_problems(config, places, name):
+        raise ConfigError(problems)
+    return config
+
+
+def _rule_problems(config: NodeConfig, places: dict[KeyPath, str], name: str) -> list[Problem]:
+    """What is wrong with the built-in rules, whose configuration the node only hands on."""
+    problems: list[Problem] = []
+    for stage in ("ingress", "egress", "store"):
+        for index, rule in enumerate(getattr(config.plugins, stage)):
+            above: KeyPath = ("plugins", stage, index, "config")
+            found = rules.mistakes(rule.config) if rule.module == "rules" else []
+            problems += (_problem(one, places, name, above, rules.RulesConfig) for one in found)
+    return problems
 
 
 # -- YAML ------------------------------------------------------------------------------------------------
@@ -191,19 +206,44 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
-def _problem(error: dict[str, Any], document: Any, places: dict[KeyPath, str], name: str) -> Problem:
-    path: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
+def _problem(
+    error: dict[str, Any],
+    places: dict[KeyPath, str],
+    name: str,
+    above: KeyPath = (),
+    root: type[BaseModel] = NodeConfig,
+) -> Problem:
+    """A mistake that pydantic found in a model, which stands at ``above`` in the file."""
+    kind = error["type"]
+    path: KeyPath = above + tuple(part for part in error["loc"] if not _is_note(part))
+    if kind == "union_tag_invalid":
+        path = (*path, "action")
     where = next(
         (places[path[:length]] for length in range(len(path), 0, -1) if path[:length] in places), name
     )
-    kind = error["type"]
     if kind == "extra_forbidden":
-        return Problem(where, dotted(path), _unknown(str(path[-1]), _allowed_keys(path[:-1])))
+        return Problem(where, dotted(path), _unknown(str(path[-1]), _allowed_keys(error["loc"][:-1], root)))
     if kind == "missing":
         return Problem(where, dotted(path), "is required")
-    if kind == "value_error" and isinstance(error["input"], (dict, BaseModel)):
+    if kind == "union_tag_invalid":
+        return Problem(where, dotted(path), _unknown_action(error["input"].get("action")))
+    if kind == "value_error" and (path[-1:] == ("key",) or isinstance(error["input"], (dict, BaseModel))):
         return Problem(where, dotted(path), str(error["ctx"]["error"]))
     return Problem(where, dotted(path), f"{_shown(error['input'])}: {_explanation(error)}")
+
+
+def _is_note(part: Any) -> bool:
+    """Whether it is pydantic's, not the file's: `[key]`, `[hash]`."""
+    return isinstance(part, str) and part.startswith("[")
+
+
+def _unknown_action(found: Any) -> str:
+    allowed = f"allowed: {', '.join(rules.ACTIONS)}"
+    if found is None:
+        return f"is required; {allowed}"
+    close = difflib.get_close_matches(str(found), rules.ACTIONS, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{_shown(found)}: {hint}{allowed}"
 
 
 def _shown(value: Any) -> str:
@@ -217,7 +257,7 @@ def _explanation(error: dict[str, Any]) -> str:
         return f"allowed: {context['expected'].replace(' or ', ', ')}"
     if error["type"] == "value_error":
         return str(context["error"])
-    if error["type"] in ("model_type", "dict_type"):
+    if error["type"] in ("model_type", "dict_type", "union_tag_not_found"):
         return "keys and values are expected here"
     text = str(error["msg"]).removeprefix("Input should be ")
     return f"allowed: {text.removeprefix('a valid ')}"
@@ -229,14 +269,18 @@ def _unknown(key: str, allowed: list[str]) -> str:
     return f"is not a key; {hint}allowed: {', '.join(allowed)}"
 
 
-def _allowed_keys(path: KeyPath) -> list[str]:
-    """The keys of the section at a path."""
-    section: type[BaseModel] = NodeConfig
+def _allowed_keys(path: KeyPath, root: type[BaseModel]) -> list[str]:
+    """The keys of the section at a path of pydantic's."""
+    section = root
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or part == "[key]":
             continue
-        section = next(_models(section.model_fields[part].annotation))
-    return list(section.model_fields)
+        if _is_note(part):
+            section = rules.MODELS[part]
+            continue
+        fields = (field for name, field in section.model_fields.items() if part in (name, field.alias))
+        section = next(_models(next(fields).annotation))
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

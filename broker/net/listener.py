@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -213,3 +214,12 @@ def _remove_stale(path: Path) -> None:
         if probe.connect_ex(str(path)) == 0:
             raise OSError(98, "another process listens on this socket")
     path.unlink()
+
+
+def why_not(bind: str, error: OSError) -> str:
+    """Why an address cannot be listened on."""
+    if error.errno == errno.EADDRINUSE:
+        return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"
+    if error.errno == errno.EACCES:
+        return f"cannot listen on {bind}: ports below 1024 need privileges"
+    return f"cannot listen on {bind}: {error.strerror or error}"

@@ -105,10 +105,11 @@ static uint32_t write(const uint8_t *digits, uint32_t count, int32_t scale, bool
 }
 
 Rounding decimal_round(const Decimal *number, const Multiple *step, uint8_t *out, uint32_t *length) {
-    uint8_t digits[ROUNDED_DIGITS + 1] = {0}; /* in units of 10^scale, behind a zero for the carry */
+    uint8_t digits[ROUNDED_DIGITS + 1]; /* in units of 10^scale, behind a zero for the carry */
     if (zero(number)) return ROUND_SAME;
     int64_t count = number->point - step->scale;
     if (count > ROUNDED_DIGITS) return ROUND_TOO_LONG;
+    digits[0] = 0;
     const uint8_t *at = number->first;
     uint64_t rest = 0; /* of the division by the factor */
     for (int64_t i = 1; i <= count; i++) {

@@ -1,8 +1,8 @@
 #include "hours.h"
 
-#define DAY 1440 /* minutes */
+#include "leaf.h"
 
-static bool is_digit(uint8_t byte) { return byte >= '0' && byte <= '9'; }
+#define DAY 1440 /* minutes */
 
 /* The minutes of `HH:MM`; DAY or more if it is not such a time. */
 static uint32_t minutes(Span text) {

@@ -264,8 +264,14 @@ bool json_is_number(Span text) {
     return text.length > 0 && number(text.at, span_end(text)) == span_end(text);
 }
 
+/* Eight bytes at a time where they are ASCII. */
 bool is_utf8(Span text) {
     const uint8_t *at = text.at, *end = span_end(text);
-    while (at && at < end) at = *at < 0x80 ? at + 1 : utf8_sequence(at, end);
+    while (at && at < end) {
+        uint64_t bytes = TOP_BITS;
+        if (end - at >= 8) __builtin_memcpy(&bytes, at, 8);
+        if (!(bytes & TOP_BITS)) at += 8;
+        else at = *at < 0x80 ? at + 1 : utf8_sequence(at, end);
+    }
     return at != NULL;
 }

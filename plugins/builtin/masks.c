@@ -102,18 +102,21 @@ static MaskResult round_number(const void *settings, Leaf leaf, Leaf *changed) {
 
 /* ---- all of them ---- */
 
-static const MaskKind KINDS[] = {
-    {"redact", "with", ON_WHOLE, sizeof(Redact), read_redact, redact},
-    {"hash", "key length", ON_WHOLE, sizeof(Hash), read_hash, hash},
-    {"truncate", "length", ON_SCALARS, sizeof(Truncate), read_truncate, truncate},
-    {"round", "to", ON_SCALARS, sizeof(Round), read_round, round_number},
+static const MaskKind REDACT = {"redact", "with", ON_WHOLE, sizeof(Redact), read_redact, redact};
+static const MaskKind HASH = {"hash", "key length", ON_WHOLE, sizeof(Hash), read_hash, hash};
+static const MaskKind TRUNCATE = {"truncate", "length", ON_SCALARS, sizeof(Truncate), read_truncate, truncate};
+static const MaskKind ROUND = {"round", "to", ON_SCALARS, sizeof(Round), read_round, round_number};
+
+static const MaskKind *const KINDS[] = {
+    &REDACT,       &HASH,        &TRUNCATE,          &ROUND,       &MASK_DATE,
+    &MASK_PATTERNS, &MASK_SEARCH, &MASK_PSEUDONYMISE, &MASK_REVEAL,
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)
 
 const MaskKind *mask_kind(Span name) {
     for (uint32_t i = 0; i < KIND_COUNT; i++) {
-        if (named(name, KINDS[i].name)) return &KINDS[i];
+        if (named(name, KINDS[i]->name)) return KINDS[i];
     }
     return NULL;
 }
@@ -121,7 +124,7 @@ const MaskKind *mask_kind(Span name) {
 void fail_mask_names(void) {
     for (uint32_t i = 0; i < KIND_COUNT; i++) {
         fail_more(" ");
-        fail_more(KINDS[i].name);
+        fail_more(KINDS[i]->name);
     }
 }
 

@@ -2,10 +2,8 @@
 #ifndef RULES_MASKS_H
 #define RULES_MASKS_H
 
+#include "leaf.h"
 #include "steps.h"
-
-/* What a mask makes of a value: nothing, another one, or it cannot work on it, so that it is hidden. */
-typedef enum { MASK_SAME, MASK_CHANGED, MASK_HIDE } MaskResult;
 
 typedef enum {
     ON_SCALARS, /* arrays and objects are hidden */
@@ -22,6 +20,8 @@ typedef struct {
     /* `changed` is what is written with MASK_CHANGED; its text is appended to the arena, or stands in the settings. */
     MaskResult (*apply)(const void *settings, Leaf leaf, Leaf *changed);
 } MaskKind;
+
+extern const MaskKind MASK_PATTERNS, MASK_SEARCH, MASK_PSEUDONYMISE, MASK_REVEAL, MASK_DATE;
 
 /* The kind of that name, NULL if there is none. */
 const MaskKind *mask_kind(Span name);

@@ -1,10 +1,13 @@
 #include "message.h"
 
+#include "auto.h"
+
 static Span bytes(const GeomqRequest *request, GeomqField field) {
     return (Span){geomq_bytes(request, field), field.length};
 }
 
 void message_begin(Message *message, const GeomqRequest *request, uint32_t index, Format format) {
+    tree_begin();
     const GeomqEntry *entry = geomq_entry(request, index);
     *message = (Message){
         .request = request,
@@ -23,7 +26,8 @@ void message_begin(Message *message, const GeomqRequest *request, uint32_t index
 
 bool message_read(Message *message) {
     if (message->content == CONTENT_UNREAD) {
-        message->root = tree_read(message->format, message->payload);
+        message->root = message->format == FORMAT_AUTO ? auto_read(message->payload, message->properties)
+                                                       : tree_read(message->format, message->payload);
         message->content = message->root ? CONTENT_READ : CONTENT_UNREADABLE;
     }
     return message->content == CONTENT_READ;

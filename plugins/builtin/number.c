@@ -226,6 +226,7 @@ static int magnitude(int bits) { return bits >= 0 ? bits * 78913 >> 18 : -((-bit
 
 static uint32_t shortest(double size, uint64_t mantissa, int binary, const Kind *kind, uint8_t *out) {
     int fewest = kind == &DOUBLE ? 15 : 6, most = kind == &DOUBLE ? 17 : 9;
+    if (!(mantissa >> (kind->mantissa - 1))) fewest = 1; /* a subnormal number may have a bit only */
     int first = magnitude(63 - __builtin_clzll(mantissa) + binary);
     if (round_digits(mantissa, binary, first) >= 10) first++;
     for (int digits = fewest;; digits++) {

@@ -1,12 +1,24 @@
 #include "tree.h"
 
 #include "../sdk/c/geomq_plugin.h"
+#include "cbor.h"
 #include "json.h"
+#include "msgpack.h"
+
+/* Nodes are taken from the arena some at a time. */
+#define POOL 32
+
+static Node *pool, *pool_end;
+
+void tree_begin(void) { pool = pool_end = NULL; }
 
 Node *node_new(void) {
-    Node *node = geomq_take(sizeof(Node));
-    *node = (Node){0};
-    return node;
+    if (pool == pool_end) {
+        pool = geomq_take(POOL * sizeof(Node));
+        pool_end = pool + POOL;
+    }
+    *pool = (Node){0};
+    return pool++;
 }
 
 static Node *text_read(Span payload) {
@@ -18,18 +30,32 @@ static Node *text_read(Span payload) {
     return root;
 }
 
-Node *tree_read(Format format, Span payload) { return format == FORMAT_TEXT ? text_read(payload) : json_read(payload); }
+Node *tree_read(Format format, Span payload) {
+    switch (format) {
+    case FORMAT_CBOR: return cbor_read(payload);
+    case FORMAT_MSGPACK: return msgpack_read(payload);
+    case FORMAT_TEXT: return text_read(payload);
+    default: return json_read(payload);
+    }
+}
 
 Span tree_write(const Node *root) {
     uint8_t *start = geomq_mark();
-    if (root->format == FORMAT_TEXT) geomq_append(root->text.at, root->text.length);
-    else json_write(root);
+    switch (root->format) {
+    case FORMAT_CBOR: cbor_write(root); break;
+    case FORMAT_MSGPACK: msgpack_write(root); break;
+    case FORMAT_TEXT: geomq_append(root->text.at, root->text.length); break;
+    default: json_write(root);
+    }
     return span(start, geomq_mark());
 }
 
+/* A binary number becomes a text when somebody asks for it. */
 Span node_text(Node *node) {
-    if (is_scalar(node)) return node->text;
-    return node->touched ? tree_write(node) : node->raw;
+    if (is_container(node)) return node->touched ? tree_write(node) : node->raw;
+    if (node->type == TYPE_NUMBER && !node->text.at)
+        node->text = node->format == FORMAT_CBOR ? cbor_number(node) : msgpack_number(node);
+    return node->text;
 }
 
 static void touch(Node *node) {

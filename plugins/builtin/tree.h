@@ -42,7 +42,10 @@ typedef struct {
 static inline bool is_container(const Node *node) { return node->type >= TYPE_ARRAY; }
 static inline bool is_scalar(const Node *node) { return node->type < TYPE_ARRAY; }
 
-/* A node for the arena, empty. */
+/* To be called where the arena has been given back: nodes that were made before are gone. */
+void tree_begin(void);
+
+/* A node in the arena, empty. */
 Node *node_new(void);
 
 /* The tree of a payload that is not empty; NULL where it is not of the format, or nested too deep. */

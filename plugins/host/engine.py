@@ -14,7 +14,7 @@ import hashlib
 import math
 import platform
 import threading
-import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -36,7 +36,9 @@ else:
 ABI = 1
 EPOCH_SECONDS = 0.02
 """How often the clock that deadlines are counted by moves on."""
-INIT_FUEL = 1_000_000_000
+_REMEMBERED = 32
+"""Compiled modules that are at hand, whether or not there are instances of them."""
+INIT_FUEL = 200_000_000
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
 StateGet = Callable[[bytes], bytes | None]
@@ -56,6 +58,10 @@ class ModuleRefused(PluginError):
 
 class Trap(PluginError):
     """A call ended by a trap, by its limits, or with a result that cannot be."""
+
+
+class Overdue(Trap):
+    """A call took longer than it may, by the clock on the wall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class _Runtime:
         self._lock = threading.Lock()
         self._compiling = threading.Lock()
         self._idle = threading.Event()
-        self._programs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self._programs: OrderedDict[str, Any] = OrderedDict()
 
     def compile(self, code: bytes, cache: CompiledCache | None) -> Any:
         """The compiled module; ModuleRefused where the bytes are none. Equal code is compiled once."""
@@ -96,6 +102,9 @@ class _Runtime:
             program = self._programs.get(name)
             if program is None:
                 program = self._programs[name] = self._compile(code, name, cache)
+            self._programs.move_to_end(name)
+            if len(self._programs) > _REMEMBERED:
+                self._programs.popitem(last=False)
         return program
 
     def _compile(self, code: bytes, name: str, cache: CompiledCache | None) -> Any:
@@ -332,9 +341,7 @@ class Instance:
         """The host's address of a part of the memory, looked up each time: it moves when the memory grows."""
         if address + length > self._memory.data_len(self._store):
             raise Trap("an address outside the memory")
-        base = ctypes.cast(self._memory.data_ptr(self._store), ctypes.c_void_p).value
-        assert base is not None
-        return base + address
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
 
     def _write(self, address: int, data: bytes) -> None:
         if address == 0:
@@ -426,7 +433,7 @@ def _public_caller(store: Any, function: Any, parameters: list[str], result: str
                 function(store, *(kind(value).value for kind, value in zip(signed, values, strict=True)))
             )
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise Trap(explain(error)) from None
+            raise _trap(error) from None
 
     return call
 
@@ -434,7 +441,6 @@ def _public_caller(store: Any, function: Any, parameters: list[str], result: str
 def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
     count = len(parameters)
     values_and_result = (ffi.wasmtime_val_raw_t * count)()
-    wide = parameters == ["i64"]
     context = store._context()
     raw_function = ctypes.byref(function._func)
     trap = ctypes.POINTER(ffi.wasm_trap_t)()
@@ -442,22 +448,33 @@ def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) 
     unchecked = ffi.wasmtime_func_call_unchecked
     first = values_and_result[0]
 
-    def call(*values: int) -> int:
-        if wide:
-            first.i64 = values[0]
-        else:
-            for slot, value in zip(values_and_result, values, strict=True):
-                slot.i32 = value
+    def invoke() -> int:
         failure = unchecked(context, raw_function, values_and_result, count, trap_address)
         if failure:
-            raise Trap(explain(wasmtime.WasmtimeError._from_ptr(failure)))
+            raise _trap(wasmtime.WasmtimeError._from_ptr(failure))
         if trap:
             found = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
             ctypes.memset(ctypes.addressof(trap), 0, ctypes.sizeof(trap))
-            raise Trap(explain(found))
+            raise _trap(found)
         return int(first.i64 if result == "i64" else first.i32)
 
-    return call
+    def call_with_time(value: int) -> int:
+        first.i64 = value
+        return invoke()
+
+    def call_with_one(value: int) -> int:
+        first.i32 = value
+        return invoke()
+
+    def call_with_two(value: int, other: int) -> int:
+        first.i32 = value
+        second.i32 = other
+        return invoke()
+
+    if count == 1:
+        return call_with_time if parameters == ["i64"] else call_with_one
+    second = values_and_result[1]
+    return call_with_two
 
 
 _REASONS = {
@@ -467,6 +484,11 @@ _REASONS = {
     "STACK_OVERFLOW": "overflowed its stack",
     "MEMORY_OUT_OF_BOUNDS": "reached outside its memory",
 }
+
+
+def _trap(error: Exception) -> Trap:
+    code = getattr(error, "trap_code", None)
+    return (Overdue if getattr(code, "name", "") == "INTERRUPT" else Trap)(explain(error))
 
 
 def explain(error: Exception) -> str:

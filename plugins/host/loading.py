@@ -24,10 +24,9 @@ class Plan:
 
     def __init__(self, entry: Entry, cache: CompiledCache | None) -> None:
         assert entry.path is not None
-        self.marks = marks(entry)
         self._limits = entry.limits
         self._program = Program(read_module(entry.path), cache)
-        self._config = json.dumps(with_keys(entry.config)).encode()
+        self._config = json.dumps(with_keys(entry.config), default=str).encode()
 
     def make(self, state_get: StateGet) -> Instance:
         """An instance; ModuleRefused where the module does not start or takes not its configuration."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
-from plugins.host.engine import Instance, PluginError
+from plugins.host.engine import Instance, Overdue, PluginError
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
-from plugins.host.frame import NOWHERE, Fields
-from plugins.host.loading import Marks, Plan, marks
+from plugins.host.frame import NOWHERE, Fields, Place
+from plugins.host.loading import Plan
 from plugins.host.pace import Pace
 from plugins.host.state import State
 
@@ -54,15 +53,16 @@ class Rule:
         self._plan: Plan | None = None
         self._instance: Instance | None = None
         self._ticks = False
-        self._seen: Marks = ()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
         self._batch_id = 0
+        self._minute = -1.0
+        self._told_place = NOWHERE
         self._search_until = 0.0
         self._told = ""
         self.last_error = ""
         self.metrics: dict[str, float] = {}
-        self.counts: Counter[str] = Counter()
+        self.counts = dict.fromkeys(_COUNTED, 0)
         if entry.module is not None:
             self._load(time.monotonic())
 
@@ -132,23 +132,22 @@ class Rule:
     # -- other modules and settings ----------------------------------------------------------------------
 
     @property
-    def is_outdated(self) -> bool:
-        """Whether the entry's files are not those any more that were read, or tried, last."""
-        return self.entry.module is not None and marks(self.entry) != self._seen
+    def works(self) -> bool:
+        """Whether the module has ever started."""
+        return self.entry.module is None or self._plan is not None
 
     def prepare(self, entry: Entry) -> tuple[Plan, Instance] | None:
         """What :meth:`adopt` needs to go on as another entry; None where that needs no module.
 
-        May be called from any thread at any time. PluginError where the module does not start: the rule stays as it is.
+        May be called from any thread at any time. PluginError where the module does not start.
         """
         if entry.module is None:
             return None
-        self._seen = marks(entry)
         plan = Plan(entry, self._cache)
         return plan, plan.make(self._state_get)
 
     def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None) -> None:
-        """Go on as another entry, between two batches."""
+        """Go on as another entry, between two batches; with nothing prepared its module is tried again and again."""
         self._discard()
         self.entry = entry
         self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
@@ -160,8 +159,8 @@ class Rule:
         self.renames = False
         self._told = self.last_error = ""
 
-    def refuse(self, error: Exception) -> None:
-        """What should have taken this one's place does not start."""
+    def stay(self, error: PluginError) -> None:
+        """What should have taken this one's place does not start: say so."""
         self.last_error = str(error)
         logger.error("rule %s stays as it was: %s", self.entry.name, error)
 
@@ -199,7 +198,6 @@ class Rule:
         try:
             plan = self._plan
             if plan is None:
-                self._seen = marks(self.entry)
                 plan = Plan(self.entry, self._cache)
             self._instance = plan.make(self._state_get)
         except PluginError as error:
@@ -259,26 +257,44 @@ class Rule:
             return
         self._apply(part, where.start, result, outcome)
 
-    def _call(self, part: Sequence[Fields], now: float) -> frame.Result | None:
+    def _call(self, part: Sequence[Fields], now: float, again: bool = False) -> frame.Result | None:
         if self._instance is None:
             self._load(time.monotonic())
         instance = self._instance
         if instance is None:
             raise PluginError(self.last_error)
         self._batch_id += 1
-        place = self.place._replace(utc_offset=time.localtime(now).tm_gmtoff)
-        request = frame.encode_request(part, int(now * 1e9), self._batch_id, self.entry.stage, place)
-        found = instance.process(request, len(part))
+        started = time.thread_time()
+        request = frame.encode_request(
+            part, int(now * 1e9), self._batch_id, self.entry.stage, self._place_at(now)
+        )
+        try:
+            found = instance.process(request, len(part))
+        except Overdue:
+            # The clock on the wall went on while the thread did not: that is no fault of the module's.
+            took = time.thread_time() - started
+            if again or took * 2000 > self.entry.limits.deadline_ms:
+                raise
+            self._discard()
+            return self._call(part, now, again=True)
         self.counts["fuel"] += instance.fuel_used()
         return None if found is None else self._decoded(found, part)
 
+    def _place_at(self, now: float) -> Place:
+        """The place, with the node's local time, which is asked for anew each minute."""
+        minute = now // 60
+        if minute != self._minute or self._told_place[:2] != self.place[:2]:
+            self._minute = minute
+            self._told_place = self.place._replace(utc_offset=time.localtime(now).tm_gmtoff)
+        return self._told_place
+
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
         result = frame.decode_result(found, part)
-        emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
-        if emits > self.entry.limits.emits:
-            raise frame.FrameError(
-                f"a result with {emits} messages more, {self.entry.limits.emits} are allowed"
-            )
+        if result.effects:
+            emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
+            allowed = self.entry.limits.emits
+            if emits > allowed:
+                raise frame.FrameError(f"a result with {emits} messages more, {allowed} are allowed")
         return result
 
     def _split(
@@ -305,12 +321,14 @@ class Rule:
     def _apply(self, part: Sequence[Fields], start: int, result: frame.Result, outcome: Outcome) -> None:
         verdicts, changes, effects = result
         messages = outcome.messages
-        for index, verdict in enumerate(verdicts):
-            if verdict == frame.PASS:
-                messages[start + index] = part[index]
-            elif verdict == frame.REPLACE:
-                messages[start + index] = changes[index]
+        messages[start : start + len(part)] = part
+        for index, fields in changes.items():
+            messages[start + index] = fields
         dropped = verdicts.count(frame.DROP)
+        if dropped:
+            for index, verdict in enumerate(verdicts, start):
+                if verdict == frame.DROP:
+                    messages[index] = None
         self.counts["dropped"] += dropped
         self.counts["replaced"] += len(changes)
         self.counts["passed"] += len(part) - dropped - len(changes)

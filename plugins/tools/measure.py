@@ -57,7 +57,7 @@ def measure(entry: Entry, messages: Sequence[Fields], seconds: float) -> Iterato
 def _measured(rule: Rule, batch: list[Fields], seconds: float) -> Measured:
     now = time.time()
     rule.run(batch, now)
-    rule.counts.clear()
+    before = dict(rule.counts)
     batches, took = 0, 0.0
     started = time.perf_counter()
     while took < seconds:
@@ -67,7 +67,7 @@ def _measured(rule: Rule, batch: list[Fields], seconds: float) -> Measured:
         took = time.perf_counter() - started
     count = batches * len(batch)
     limits = rule.entry.limits
-    fuel = rule.counts["fuel"] / count
+    fuel = (rule.counts["fuel"] - before["fuel"]) / count
     allowed = limits.fuel_base / len(batch) + limits.fuel_per_message
     return Measured(
         len(batch),
@@ -75,6 +75,6 @@ def _measured(rule: Rule, batch: list[Fields], seconds: float) -> Measured:
         took / count * 1e6,
         fuel,
         fuel / allowed,
-        rule.counts["failed"],
+        rule.counts["failed"] - before["failed"],
         rule.last_error,
     )

@@ -121,6 +121,24 @@ class FakePipeline:
         return Processed([self.rule(message) for message in batch], emitted)
 
 
+class SlowPipeline(FakePipeline):
+    """Works on each batch until it is told to finish."""
+
+    def __init__(self, topic_filter: str, rule: Callable[[Message], Message | None]) -> None:
+        super().__init__(topic_filter, rule)
+        self.waiting: list[tuple[Sequence[Message], Later]] = []
+
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+        self.waiting.append((batch, then))
+        return Processed([None] * len(batch), [], frozenset(range(len(batch))))
+
+    def finish(self) -> None:
+        """Be done with all batches, one after the other."""
+        waiting, self.waiting = self.waiting, []
+        for batch, then in waiting:
+            then(batch, super().run(Stage.EGRESS, batch, 0.0, then), 0.0)
+
+
 def with_payload(message: Message, payload: bytes) -> Message:
     """What a masking rule makes of a message."""
     return Message(

@@ -10,7 +10,7 @@ import pytest
 from broker.message import Message
 from edge_mesh.client import query_status
 from edge_mesh.link import MeshError
-from tests.mesh.fakes import FakePipeline, Meadow, free_port, joined, until, with_payload
+from tests.mesh.fakes import FakePipeline, Meadow, SlowPipeline, free_port, joined, until, with_payload
 from tests.mesh.relay import Relay
 
 
@@ -292,6 +292,36 @@ async def test_egress_rules_stand_before_every_door(nodes: Meadow) -> None:
     assert not [message for message in heard if b"secret" in message.payload or message.topic == "s/drop"]
     assert "s/drop" not in late.node.retained
     assert a.mesh.kept_back >= 4
+
+
+async def test_slow_egress_rules_let_nothing_by(nodes: Meadow) -> None:
+    def rule(message: Message) -> Message | None:
+        return None if message.topic == "s/drop" else with_payload(message, b"***" + message.payload[-2:])
+
+    slow = SlowPipeline("s/#", rule)
+    a = await nodes.node("a", pipeline=slow)
+    b = await nodes.node("b", a, filters=["#"])
+    await joined(a, b)
+    for number in range(5):
+        assert a.publish("s/mask", b"secret%02d" % number, number % 2)
+        a.publish("s/drop", b"secret", 1)
+        a.publish("free", b"%d" % number, 1)
+    a.publish("s/kept", b"secret05", 1, retain=True)
+    await until(lambda: len(b.node.delivered) == 5, "others wait for nobody")
+    assert {message.topic for message in b.node.delivered} == {"free"}
+    safe = a.safe
+    slow.finish()
+    await until(lambda: len(b.node.delivered) == 11)
+    await until(lambda: a.safe == safe + 11, "each is safe, or dropped, once")
+    masked = [(message.qos, message.payload) for message in b.node.delivered if message.topic == "s/mask"]
+    for qos, numbers in ((0, (0, 2, 4)), (1, (1, 3))):
+        assert [payload for q, payload in masked if q == qos] == [b"***%02d" % number for number in numbers]
+    late = await nodes.node("late", a)
+    await until(lambda: bool(slow.waiting), "it asks for what is retained")
+    slow.finish()
+    await until(lambda: "s/kept" in late.node.retained)
+    assert late.node.retained["s/kept"].payload == b"***05"
+    assert a.mesh.kept_back == 5
 
 
 async def test_node_that_dies_is_noticed(nodes: Meadow) -> None:

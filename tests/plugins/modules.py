@@ -81,3 +81,28 @@ def ticking(frame: bytes, process: str = PASSES) -> bytes:
     """A module whose geomq_tick returns this frame."""
     tick = f'(func (export "geomq_tick") (param i64) (result i64) (i64.const {8192 << 32 | len(frame)}))'
     return module(process, HEADER + data(8192, frame) + tick)
+
+
+STARTS_LOOPING = HEADER + "(func $start (loop $again (br $again))) (start $start)"
+INIT_LOOPS = HEADER.replace(
+    "(result i32) (i32.const 0)", "(result i32) (loop $again (br $again)) (i32.const 0)"
+)
+FOREIGN_VERSION = HEADER.replace('"geomq_abi") i32 (i32.const 1)', '"geomq_abi") i32 (i32.const 2)')
+MEMORY_BOMB = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"
+WILD = "(i64.store (i32.const 0x7ffffff0) (i64.const 1)) (i64.const 0)"
+RANDOM_TRAP = """
+  (if (i64.eq (i64.const 0)
+        (i64.rem_u (i64.mul (i64.load offset=16 (local.get $at)) (i64.const 2654435761)) (i64.const 3)))
+    (then unreachable)) (i64.const 0)
+"""
+"""Traps in a third of its batches."""
+
+
+def emitting(count: int) -> tuple[str, str]:
+    """A module's process and header: a result with so many messages more, whatever comes."""
+    frame = result(1, [(1, 0xFFFFFFFF, b"bomb", b"x", 0)] * count)
+    pages = (8192 + len(frame)) // 65536 + 1
+    header = HEADER.replace('"memory") 2', f'"memory") {pages}').replace(
+        "(i32.const 4096)", "(i32.const 256)"
+    )
+    return f"(i64.const {8192 << 32 | len(frame)})", header + data(8192, frame)

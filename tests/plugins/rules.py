@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+from functools import cache
 from typing import Any, NamedTuple
 
+from broker.config.rules import mistakes
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance, Limits, Program
 from plugins.host.frame import (
     ALERT,
     DROP,
@@ -21,10 +24,20 @@ from plugins.host.frame import (
 )
 from plugins.host.state import State
 
-CODE = build.MODULE.read_bytes()
 PLACE = Place(b"gate-7", b"eu", 3600)
 NOON = 1_767_265_200.0
 """12:00 in Berlin, 11:00 UTC, on Thursday, 1 January 2026."""
+
+
+@cache
+def program() -> Program:
+    """The built-in module, compiled. Not before the tests begin: wasmtime's handling of traps has to come after
+    pytest's handling of crashes."""
+    return Program(build.MODULE.read_bytes())
+
+
+# The library that it belongs to is gone when the interpreter has no more modules.
+atexit.register(program.cache_clear)
 
 
 class Emitted(NamedTuple):
@@ -40,16 +53,18 @@ class Rules:
     """Steps at work; ``restart`` keeps only what the host has of the module's state."""
 
     def __init__(self, *steps: dict[str, Any], **config: Any) -> None:
-        self._config = json.dumps({"steps": list(steps), **config}).encode()
+        whole = {"steps": list(steps), **config}
+        self._config = json.dumps(whole).encode()
         self._state = State()
         self.now = NOON
         self.emitted: list[Emitted] = []
         self.alerts: list[tuple[str, str]] = []
         self.puts = 0
         self._instance = self._start()
+        assert mistakes(whole) == [], "what the module takes, the configuration takes"
 
     def _start(self) -> Instance:
-        return Instance(CODE, self._config, Limits(), self._get)
+        return Instance(program(), self._config, Limits(fuel_base=100_000_000), self._get)
 
     def _get(self, key: bytes) -> bytes | None:
         return self._state.get(key, self.now)

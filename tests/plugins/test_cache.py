@@ -96,6 +96,7 @@ def test_program_is_compiled_once_and_then_loaded(tmp_path: Path, monkeypatch: p
         '(module (memory (export "memory") 1) (func (export "cached") (result i32) (i32.const 77)))'
     )
     folder = tmp_path / "compiled"
+    monkeypatch.setattr(engine, "_REMEMBERED", 0)
     Program(code, CompiledCache(folder))
     (file,) = folder.iterdir()
     with monkeypatch.context() as patched:

@@ -97,10 +97,8 @@ def test_rule_fails_closed_until_its_key_is_there(
     assert rule.run(batch, 1.0).messages == [None]
     assert "late.key: No such file" in rule.last_error
     path.write_bytes(SECRET)
-    assert rule.is_outdated
     monkeypatch.setattr(rule, "_loading", Breaker())
     assert rule.run(batch, 1.0).messages == batch
-    assert not rule.is_outdated
     assert SECRET.decode() not in caplog.text
     assert SECRET.hex() not in caplog.text
     rule.close()

@@ -10,7 +10,7 @@ import pytest
 
 from plugins.host import frame
 from plugins.host.breaker import Breaker
-from plugins.host.engine import Limits
+from plugins.host.engine import Instance, Limits, Overdue
 from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
 from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
@@ -183,6 +183,28 @@ def test_sporadic_poison_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureF
     for _ in range(3):
         found.run([Fields(b"t", b"!"), *BATCH], 1.0)
     assert len([record for record in caplog.records if record.name == "geomq.plugins"]) == 1
+
+
+def test_thread_that_did_not_run_is_no_fault_of_the_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran past its deadline on the wall, but not by the processor's time: it gets another try, one."""
+    process = Instance.process
+    for often, messages in ((1, BATCH), (1000, [None] * 10)):
+        found = rule(tmp_path, modules.PASSES)
+        calls = 0
+
+        def late(self: Instance, data: bytes, count: int, often: int = often) -> bytes | None:
+            nonlocal calls
+            calls += 1
+            if calls <= often:
+                raise Overdue("ran past its deadline")
+            return process(self, data, count)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Instance, "process", late)
+            assert found.run(BATCH, 1.0).messages == messages
+        assert found.figures()["failed"] == (0 if often == 1 else 10)
 
 
 def test_breaker() -> None:

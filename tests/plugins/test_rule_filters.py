@@ -166,24 +166,24 @@ def test_steps_do_not_share_their_memory(make: Shop) -> None:
     assert [rules.passes() for _ in range(4)] == [False, False, False, True]
 
 
-@pytest.mark.parametrize(
-    ("step", "words"),
-    [
-        ({"action": "sample"}, "needs either one_in or every"),
-        ({"action": "sample", "one_in": 2, "every": "1s"}, "needs either one_in or every"),
-        ({"action": "sample", "every": "soon"}, '.every: "soon" is not a duration'),
-        ({"action": "sample", "every": "31d"}, '.every: "31d" is not a duration'),
-        ({"action": "sample", "one_in": 2, "by": "topic"}, '.by: "topic" is not a list'),
-        ({"action": "sample", "one_in": 2, "by": [5]}, ".by[0]: 5 is not topic, client, user or a path"),
-        ({"action": "sample", "one_in": 2, "keys": 0}, ".keys: 0 is not a whole number from 1 to 65536"),
-        ({"action": "deadband", "path": "v"}, "needs either change or percent"),
-        ({"action": "deadband", "change": 1}, ".path: is not a path"),
-        ({"action": "deadband", "path": "v", "change": -1}, ".change: -1 is not a number above 0"),
-        ({"action": "limit", "per": "1s"}, ".messages: is required"),
-        ({"action": "limit", "messages": 1}, ".per: is required"),
-        ({"action": "unique"}, ".within: is required"),
-    ],
-)
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"action": "sample"}, "needs either one_in or every"),
+    ({"action": "sample", "one_in": 2, "every": "1s"}, "needs either one_in or every"),
+    ({"action": "sample", "every": "soon"}, '.every: "soon" is not a duration'),
+    ({"action": "sample", "every": "31d"}, '.every: "31d" is not a duration'),
+    ({"action": "sample", "one_in": 2, "by": "topic"}, '.by: "topic" is not a list'),
+    ({"action": "sample", "one_in": 2, "by": [5]}, ".by[0]: 5 is not topic, client, user or a path"),
+    ({"action": "sample", "one_in": 2, "keys": 0}, ".keys: 0 is not a whole number from 1 to 65536"),
+    ({"action": "deadband", "path": "v"}, "needs either change or percent"),
+    ({"action": "deadband", "change": 1}, ".path: is not a path"),
+    ({"action": "deadband", "path": "v", "change": -1}, ".change: -1 is not a number above 0"),
+    ({"action": "limit", "per": "1s"}, ".messages: is required"),
+    ({"action": "limit", "messages": 1}, ".per: is required"),
+    ({"action": "unique"}, ".within: is required"),
+]
+
+
+@pytest.mark.parametrize(("step", "words"), MISTAKES)
 def test_mistakes(step: dict[str, Any], words: str) -> None:
     with pytest.raises(ModuleRefused) as caught:
         Rules(step)

@@ -200,31 +200,31 @@ def test_alert(make: Shop) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("step", "words"),
-    [
-        ({"action": "topic"}, ".to: is required"),
-        (
-            {"action": "topic", "to": "{foo}"},
-            '.to: "{foo}" has an unknown place in braces; allowed: a topic level',
-        ),
-        ({"action": "topic", "to": "{path:a..b}"}, '.to: "{path:a..b}" has an empty level'),
-        ({"action": "qos", "to": 3}, ".to: 3 is not a whole number from 0 to 2"),
-        ({"action": "qos", "to": 1, "mode": "least"}, '.mode: "least" is not one of: set at_most'),
-        ({"action": "retain"}, ".to: is required"),
-        ({"action": "set", "path": "a.*", "to": 1}, '.path: "a.*" has stars'),
-        ({"action": "set", "path": "a"}, ".to: is required"),
-        ({"action": "set", "path": "a", "to": []}, ".to: [] is not a scalar"),
-        ({"action": "emit"}, ".topic: is required"),
-        (
-            {"action": "emit", "topic": "t", "payload": {"a": ["{x}"]}},
-            '.payload[0]: "{x}" has an unknown place',
-        ),
-        ({"action": "alert", "name": "a"}, ".text: is required"),
-        ({"action": "alert", "name": "a+", "text": "t"}, '.name: "a+" must not have + and #'),
-        ({"action": "emit", "topic": "{0}" * 65}, ".topic: "),
-    ],
-)
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"action": "topic"}, ".to: is required"),
+    (
+        {"action": "topic", "to": "{foo}"},
+        '.to: "{foo}" has an unknown place in braces; allowed: a topic level',
+    ),
+    ({"action": "topic", "to": "{path:a..b}"}, '.to: "{path:a..b}" has an empty level'),
+    ({"action": "qos", "to": 3}, ".to: 3 is not a whole number from 0 to 2"),
+    ({"action": "qos", "to": 1, "mode": "least"}, '.mode: "least" is not one of: set at_most'),
+    ({"action": "retain"}, ".to: is required"),
+    ({"action": "set", "path": "a.*", "to": 1}, '.path: "a.*" has stars'),
+    ({"action": "set", "path": "a"}, ".to: is required"),
+    ({"action": "set", "path": "a", "to": []}, ".to: [] is not a scalar"),
+    ({"action": "emit"}, ".topic: is required"),
+    (
+        {"action": "emit", "topic": "t", "payload": {"a": ["{x}"]}},
+        '.payload[0]: "{x}" has an unknown place',
+    ),
+    ({"action": "alert", "name": "a"}, ".text: is required"),
+    ({"action": "alert", "name": "a+", "text": "t"}, '.name: "a+" must not have + and #'),
+    ({"action": "emit", "topic": "{0}" * 65}, ".topic: "),
+]
+
+
+@pytest.mark.parametrize(("step", "words"), MISTAKES)
 def test_mistakes(step: dict[str, Any], words: str) -> None:
     with pytest.raises(ModuleRefused) as caught:
         Rules(step)

@@ -209,21 +209,21 @@ def test_figures_agree_with_python(numbers: list[float]) -> None:
         assert found["sum"] is None
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({"window": None}, ".window: null is not a duration"),
-        ({"topic": ""}, '.topic: "" is not a text'),
-        ({"values": []}, ".values: [] is not an object of paths"),
-        ({"values": {"a": "min"}}, '.values: "min" is not a list of functions'),
-        (
-            {"values": {"a": ["median"]}},
-            '.values[0]: "median" is not one of count, min, max, mean, last, sum',
-        ),
-        ({"values": {"a..b": ["min"]}}, ".values: a..b has an empty level"),
-        ({"values": {f"a{i}": ["min"] for i in range(17)}}, ".values: has more than 16 paths"),
-    ],
-)
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"window": None}, ".window: null is not a duration"),
+    ({"topic": ""}, '.topic: "" is not a text'),
+    ({"values": []}, ".values: [] is not an object of paths"),
+    ({"values": {"a": "min"}}, '.values: "min" is not a list of functions'),
+    (
+        {"values": {"a": ["median"]}},
+        '.values[0]: "median" is not one of count, min, max, mean, last, sum',
+    ),
+    ({"values": {"a..b": ["min"]}}, ".values: a..b has an empty level"),
+    ({"values": {f"a{i}": ["min"] for i in range(17)}}, ".values: has more than 16 paths"),
+]
+
+
+@pytest.mark.parametrize(("more", "words"), MISTAKES)
 def test_mistakes(more: dict[str, Any], words: str) -> None:
     with pytest.raises(ModuleRefused) as caught:
         Rules(step(**more))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, ModuleRefused
 from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
+from tests.plugins.rules import program
 
-CODE = build.MODULE.read_bytes()
 KEY = "00112233445566778899aabbccddeeff"
 
 
@@ -23,7 +23,7 @@ def apply(config: dict[str, Any], *payloads: str | bytes) -> list[str | None]:
     """What becomes of payloads; None where they are dropped."""
     raw = [payload if isinstance(payload, bytes) else payload.encode() for payload in payloads]
     batch = [Fields(b"t", payload) for payload in raw]
-    instance = Instance(CODE, json.dumps(config).encode(), Limits(), lambda key: None)
+    instance = Instance(program(), json.dumps(config).encode(), Limits(), lambda key: None)
     answer = instance.process(encode_request(batch, 1, 1, 1), len(batch))
     instance.close()
     if answer is None:
@@ -203,53 +203,54 @@ def test_empty_payload_passes_for_it_deletes_retained_messages() -> None:
     assert apply({"steps": [{"action": "drop"}]}, "") == [None]
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({"steps": {}}, "steps: {} is not a list"),
-        ({"steps": [5]}, "steps[0]: 5 is not an object"),
-        ({"step": []}, "step is not a key; allowed: format on_undecodable utc_offset steps"),
-        ({"format": "xml"}, 'format: "xml" is not one of: json cbor msgpack text auto'),
-        (mask("a", "foo"), 'steps[0].action: "foo" is not one of: drop keep sample'),
-        ({"steps": [{"path": "a"}]}, "steps[0].action: is to be one of: drop keep sample"),
-        (mask("", "redact"), 'steps[0].path: "" is not a path'),
-        (mask("a..b", "redact"), 'steps[0].path: "a..b" has an empty level'),
-        (mask("a.", "redact"), 'steps[0].path: "a." has an empty level'),
-        (mask("a.**", "redact"), 'steps[0].path: "a.**" must not end with **'),
-        (mask("a", "redact", paths=["b"]), "steps[0]: has both path and paths"),
-        ({"steps": [{"action": "redact", "paths": ["b", 5]}]}, "steps[0].paths[1]: 5 is not a path"),
-        (mask(".".join("a" * 31), "redact"), 'steps[0].path: "a.a.a.a'),
-        (
-            mask("a", "redact", length=5),
-            "steps[0]: length is not a key; allowed: when action path paths with",
-        ),
-        (mask("$", "remove"), "steps[0]: cannot remove the whole payload"),
-        (mask("a", "hash"), "steps[0].key: is to be at least 16 hexadecimal digits"),
-        (mask("a", "hash", key="xyz"), "steps[0].key: is to be at least 16"),
-        (mask("a", "hash", key=KEY, length=65), "steps[0].length: 65 is not a whole number from 4 to 64"),
-        (mask("a", "truncate"), "steps[0].length: is required"),
-        (mask("a", "round", to=0), "steps[0].to: 0 is not a step"),
-        (mask("a", "redact", **{"with": [1]}), "steps[0].with: [1] is not a scalar"),
-        ({"steps": [{"action": "redact"}]}, "steps[0].path: is not a path"),
-        ({"steps": [{"action": "keep"}]}, "steps[0].when: is required"),
-        ({"steps": [{"steps": [{"action": "drop", "to": 1}]}]}, "steps[0].steps[0]: to is not a key"),
-        (when("drop", {"path": "a"}), "steps[0].when: needs one of: exists equals"),
-        (when("drop", {}), "steps[0].when: needs one of: path topic"),
-        (when("drop", {"path": "a", "equals": 1, "above": 2}), "steps[0].when: has more than one comparison"),
-        (when("drop", {"path": "a", "topic": "b"}), "steps[0].when: is about more than one thing"),
-        (when("drop", {"path": "a", "above": "x"}), 'steps[0].when.above: "x" is not a number'),
-        (when("drop", {"path": "a", "exists": 1}), "steps[0].when.exists: 1 is neither true nor false"),
-        (when("keep", {"any": []}), "steps[0].when.any: [] is not a list of conditions"),
-        (
-            when("keep", {"all": [{"not": {"path": "a", "in": [[]]}}]}),
-            "steps[0].when.all[0].not.in[0]: [] is not a scalar",
-        ),
-        (when("drop", {"topic": "a/#/b"}), 'steps[0].when.topic: "a/#/b" is not a topic filter'),
-        (when("drop", {"topic": ["a", "b+"]}), 'steps[0].when.topic[1]: "b+" is not a topic filter'),
-        (when("drop", {"qos": 3}), "steps[0].when.qos: 3 is not one of 0, 1, 2"),
-        ({"on_undecodable": "maybe"}, 'on_undecodable: "maybe" is not one of: drop pass'),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"steps": {}}, "steps: {} is not a list"),
+    ({"steps": [5]}, "steps[0]: 5 is not an object"),
+    ({"step": []}, "step is not a key; allowed: format on_undecodable utc_offset steps"),
+    ({"format": "xml"}, 'format: "xml" is not one of: json cbor msgpack text auto'),
+    (mask("a", "foo"), 'steps[0].action: "foo" is not one of: drop keep sample'),
+    ({"steps": [{"path": "a"}]}, "steps[0].action: is to be one of: drop keep sample"),
+    (mask("", "redact"), 'steps[0].path: "" is not a path'),
+    (mask("a..b", "redact"), 'steps[0].path: "a..b" has an empty level'),
+    (mask("a.", "redact"), 'steps[0].path: "a." has an empty level'),
+    (mask("a.**", "redact"), 'steps[0].path: "a.**" must not end with **'),
+    (mask("a", "redact", paths=["b"]), "steps[0]: has both path and paths"),
+    ({"steps": [{"action": "redact", "paths": ["b", 5]}]}, "steps[0].paths[1]: 5 is not a path"),
+    (mask(".".join("a" * 31), "redact"), 'steps[0].path: "a.a.a.a'),
+    (
+        mask("a", "redact", length=5),
+        "steps[0]: length is not a key; allowed: when action path paths with",
+    ),
+    (mask("$", "remove"), "steps[0]: cannot remove the whole payload"),
+    (mask("a", "hash"), "steps[0].key: is to be at least 16 hexadecimal digits"),
+    (mask("a", "hash", key="xyz"), "steps[0].key: is to be at least 16"),
+    (mask("a", "hash", key=KEY, length=65), "steps[0].length: 65 is not a whole number from 4 to 64"),
+    (mask("a", "truncate"), "steps[0].length: is required"),
+    (mask("a", "round", to=0), "steps[0].to: 0 is not a step"),
+    (mask("a", "redact", **{"with": [1]}), "steps[0].with: [1] is not a scalar"),
+    ({"steps": [{"action": "redact"}]}, "steps[0].path: is not a path"),
+    ({"steps": [{"action": "keep"}]}, "steps[0].when: is required"),
+    ({"steps": [{"steps": [{"action": "drop", "to": 1}]}]}, "steps[0].steps[0]: to is not a key"),
+    (when("drop", {"path": "a"}), "steps[0].when: needs one of: exists equals"),
+    (when("drop", {}), "steps[0].when: needs one of: path topic"),
+    (when("drop", {"path": "a", "equals": 1, "above": 2}), "steps[0].when: has more than one comparison"),
+    (when("drop", {"path": "a", "topic": "b"}), "steps[0].when: is about more than one thing"),
+    (when("drop", {"path": "a", "above": "x"}), 'steps[0].when.above: "x" is not a number'),
+    (when("drop", {"path": "a", "exists": 1}), "steps[0].when.exists: 1 is neither true nor false"),
+    (when("keep", {"any": []}), "steps[0].when.any: [] is not a list of conditions"),
+    (
+        when("keep", {"all": [{"not": {"path": "a", "in": [[]]}}]}),
+        "steps[0].when.all[0].not.in[0]: [] is not a scalar",
+    ),
+    (when("drop", {"topic": "a/#/b"}), 'steps[0].when.topic: "a/#/b" is not a topic filter'),
+    (when("drop", {"topic": ["a", "b+"]}), 'steps[0].when.topic[1]: "b+" is not a topic filter'),
+    (when("drop", {"qos": 3}), "steps[0].when.qos: 3 is not one of 0, 1, 2"),
+    ({"on_undecodable": "maybe"}, 'on_undecodable: "maybe" is not one of: drop pass'),
+]
+MISTAKES = [config for config, _ in REFUSED]
+
+
+@pytest.mark.parametrize(("config", "words"), REFUSED)
 def test_mistakes_in_the_configuration(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ModuleRefused, match=f"^{re.escape(words)}"):
         apply(config)
