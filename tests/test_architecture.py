@@ -177,6 +177,12 @@ def test_plugin_host_knows_no_mqtt() -> None:
             assert not any(is_in(found, "broker") for found in imports(path)), name
 
 
+def test_only_the_command_line_uses_the_tools() -> None:
+    for name, path in MODULES.items():
+        if not is_in(name, "broker.cli") and not is_in(name, "plugins.tools"):
+            assert not any(is_in(found, "plugins.tools") for found in imports(path)), name
+
+
 def test_parts_are_put_together_in_one_place() -> None:
     for name, path in MODULES.items():
         if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,9 @@ def test_text_that_is_no_module(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "not the text of a module" in result.output
     assert not (tmp_path / "x.wasm").exists()
+
+
+def test_the_compiler_that_is_tested_is_the_one_that_a_new_folder_asks_for() -> None:
+    asked = json.loads((SDK / "assemblyscript" / "package.json").read_text())["devDependencies"]
+    tested = json.loads((Path(__file__).parent / "package.json").read_text())["dependencies"]
+    assert asked == tested
