@@ -139,6 +139,30 @@ def test_what_does_not_conform_is_found(process: str, header: str, name: str, wo
     assert words in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("process", "header", "words"),
+    [
+        (modules.LOOPS, HEADER, "used up its fuel"),
+        (modules.GROWS, HEADER, "trapped"),
+        (modules.RECURSES, HEADER, "overflowed its stack"),
+        (modules.ELSEWHERE, HEADER, "outside the memory"),
+        (
+            modules.PASSES,
+            HEADER + "(func $loop (loop $again (br $again))) (start $loop)",
+            "cannot be instantiated",
+        ),
+        (
+            modules.PASSES,
+            HEADER.replace(INIT, INIT.replace("(i32.const 0)", "(loop $a (br $a)) (i32.const 0)")),
+            "fuel",
+        ),
+    ],
+    ids=["loop", "memory bomb", "recursion", "wild pointer", "start that loops", "init that loops"],
+)
+def test_hostile_modules_fail_the_check_and_nothing_else(process: str, header: str, words: str) -> None:
+    assert any(words in problem for problem in failures(process, header).values())
+
+
 def test_bytes_that_are_no_module() -> None:
     (check,) = conformance(b"\x7fELF", b"{}", Limits())
     assert "not a wasm module" in check.problem
