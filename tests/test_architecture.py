@@ -65,6 +65,7 @@ PURE = [
     "plugins.host.frame",
     "plugins.host.breaker",
     "plugins.tools.difference",
+    "plugins.tools.effects",
     "plugins.tools.frames",
     "plugins.host.pace",
 ]

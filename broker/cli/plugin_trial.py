@@ -33,7 +33,7 @@ from broker.cli.rule_files import (
 from broker.protocol.topics import matches
 
 if TYPE_CHECKING:
-    from plugins.host.frame import Effect, Fields
+    from plugins.host.frame import Fields
     from plugins.tools.trial import Attempt, Trial
 
 _STYLES = {"pass": "green", "replace": "yellow", "drop": "red", "fail": "bold red", "tick": "cyan"}
@@ -145,6 +145,7 @@ class _Page:
 
     def show(self, number: int, message: Recorded, attempt: Attempt) -> None:
         from plugins.tools.difference import difference, shown
+        from plugins.tools.effects import in_words
 
         if attempt.before is None:
             self._line("time passes", "bold")
@@ -159,7 +160,7 @@ class _Page:
             for line in difference(attempt.before, attempt.after):
                 self._line(f"     {line.mark} {line.text}", _MARKS[line.mark])
         for effect in attempt.effects:
-            self._line(f"     {effect_text(effect)}", "cyan")
+            self._line(f"     {in_words(effect)}", "cyan")
 
     def _verdict(self, attempt: Attempt) -> None:
         text = Text(f"   {_STAGE_NAMES[attempt.entry.stage]} {attempt.entry.name}: ")
@@ -175,27 +176,6 @@ class _Page:
         self._console.print(Text(text, style=style))
 
 
-def effect_text(effect: Effect) -> str:
-    """An effect in words."""
-    from plugins.host import frame
-    from plugins.tools.difference import shown
-
-    first, second = shown(effect.first), shown(effect.second)
-    if effect.kind == frame.EMIT:
-        marks = f"QoS {effect.number & 3}{', retained' if effect.number & 4 else ''}"
-        return f"emits {first} {second} ({marks})"
-    if effect.kind == frame.STORE:
-        return f"stores {first} {second}"
-    if effect.kind == frame.STATE_PUT:
-        lifetime = f" for {effect.number / 1000:g} s" if effect.number else ""
-        return f"remembers {first} = {second}{lifetime}"
-    if effect.kind == frame.METRIC:
-        return f"metric {first} {frame.metric_value(effect.number):+g}"
-    if effect.kind == frame.LOG:
-        return f"logs {first}: {second}"
-    return f"alert {first}: {second}"
-
-
 def _summary(count: int, verdicts: Counter[str]) -> None:
     told = {"pass": "passed", "replace": "changed", "drop": "dropped", "fail": "failed"}
     parts = ", ".join(f"{verdicts[verdict]} {word}" for verdict, word in told.items())
@@ -206,6 +186,8 @@ def _summary(count: int, verdicts: Counter[str]) -> None:
 
 
 def _print_json(number: int, message: Recorded, attempt: Attempt) -> None:
+    from plugins.tools.effects import as_json
+
     print(
         json.dumps(
             {
@@ -216,7 +198,7 @@ def _print_json(number: int, message: Recorded, attempt: Attempt) -> None:
                 "reason": attempt.reason,
                 "before": _fields(attempt.before),
                 "after": _fields(attempt.after),
-                "effects": [effect_text(effect) for effect in attempt.effects],
+                "effects": [as_json(effect) for effect in attempt.effects],
                 "fuel": attempt.fuel,
                 "microseconds": round(attempt.microseconds, 1),
             },

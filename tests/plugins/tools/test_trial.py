@@ -12,6 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.cli import app
+from plugins.host.engine import Instance, Limits
+from plugins.host.frame import Fields, decode_result, encode_request
+from plugins.tools.effects import as_json, in_words
 from tests.plugins import modules
 from tests.plugins.sdk.toolchains import built
 
@@ -68,6 +71,10 @@ def test_what_people_see(mask: Path, messages: Path) -> None:
         '     remembers is:"Magdalena" = 1',
     ]
     assert not any("elsewhere" in line for line in text), "the entry is not for this topic"
+    coloured = RUN.invoke(
+        app, ["plugin", "test", str(mask), "--file", str(messages)], env={"FORCE_COLOR": "1"}
+    )
+    assert '\x1b[31m     - driver: "Magdalena"\x1b[0m\n' in coloured.stdout
     assert "   ingress mask: drop" in result.stdout
 
 
@@ -86,7 +93,10 @@ def test_what_scripts_see(mask: Path, messages: Path) -> None:
         "retain": True,
     }
     assert first["after"]["payload"] == '{"driver":"d-1"}'
-    assert first["effects"] == ["remembers last = 1", 'remembers is:"Magdalena" = 1']
+    assert first["effects"] == [
+        {"kind": "state", "key": "last", "value": "1", "lifetime_ms": 0},
+        {"kind": "state", "key": 'is:"Magdalena"', "value": "1", "lifetime_ms": 0},
+    ]
     assert first["fuel"] > 100
     assert [(one["message"], one["verdict"]) for one in others] == [(3, "drop"), (4, "replace"), (5, "pass")]
     assert others[0]["after"] is None
@@ -104,7 +114,7 @@ def test_a_message_on_the_command_line(tmp_path: Path) -> None:
     (one,) = tried(module, *options, "--payload-file", payload, "--qos", "1", "--retain")
     assert (one["verdict"], one["before"]["qos"], one["before"]["retain"]) == ("drop", 1, True)
     assert one["before"]["payload_base64"]
-    assert one["effects"] == ["metric dropped +1"]
+    assert one["effects"] == [{"kind": "metric", "name": "dropped", "add": 1.0}]
 
 
 def test_time_of_the_recording_passes(tmp_path: Path) -> None:
@@ -117,8 +127,15 @@ def test_time_of_the_recording_passes(tmp_path: Path) -> None:
     config = '{"member": "t", "seconds": 60, "topic": "sum"}'
     found = tried(built("c", "aggregate"), "--config", config, "--file", recorded, "--later", "61")
     assert [one["verdict"] for one in found] == ["drop", "drop", "tick", "drop", "tick"]
-    assert found[2]["effects"] == ['emits sum/hall {"count":2,"min":1.000,"max":2.000,"mean":1.500} (QoS 0)']
-    assert found[4]["effects"] == ['emits sum/hall {"count":1,"min":4.000,"max":4.000,"mean":4.000} (QoS 0)']
+    (emitted,) = found[2]["effects"]
+    assert emitted == {
+        "kind": "emit",
+        "topic": "sum/hall",
+        "payload": '{"count":2,"min":1.000,"max":2.000,"mean":1.500}',
+        "qos": 0,
+        "retain": False,
+    }
+    assert found[4]["effects"][0]["payload"] == '{"count":1,"min":4.000,"max":4.000,"mean":4.000}'
     text = plugin("test", built("c", "aggregate"), "--config", config, "--file", recorded).stdout
     assert re.search(
         r"^time passes\n   ingress .*: tick  [\d,]+ fuel, [\d,]+ us\n     emits sum/hall ", text, re.M
@@ -160,10 +177,10 @@ def test_rules_see_the_node_of_the_configuration(tmp_path: Path) -> None:
     node.write_text(f"node: {{name: gate, region: eu}}\nplugins: {{ingress: [{entry}]}}")
     options = ["--topic", "a", "--payload", "p", "--client", "dev", "--user", "ann"]
     (one,) = tried(node, *options)
-    assert one["effects"][0].startswith("logs info: gate|eu|")
-    assert one["effects"][1] == "logs debug: a|p||dev|ann|0|0|"
+    assert one["effects"][0]["text"].startswith("gate|eu|")
+    assert one["effects"][1] == {"kind": "log", "level": "debug", "text": "a|p||dev|ann|0|0|"}
     (one,) = tried(node, *options, "--node", "other", "--region", "us")
-    assert one["effects"][0].startswith("logs info: other|us|")
+    assert one["effects"][0]["text"].startswith("other|us|")
 
 
 def test_failures_are_told(tmp_path: Path) -> None:
@@ -244,3 +261,26 @@ def test_the_document_shows_what_is_printed(tmp_path: Path) -> None:
     printed = plugin("test", rules, *shlex.split(found[1])).stdout
     figures = re.compile(r"[\d,]+ fuel, [\d,]+ us")
     assert figures.sub("", printed) == figures.sub("", found[2])
+
+
+def test_every_effect_has_its_words() -> None:
+    code = built("c", "everything")
+    messages = [Fields(b"a", b"p")] * 4
+    instance = Instance(code.read_bytes(), b"{}", Limits(deadline_ms=5000), {b"long": b"x" * 300}.get)
+    answer = instance.process(encode_request(messages, 1, 1, 1), 4)
+    instance.close()
+    assert answer is not None
+    effects = decode_result(answer, messages).effects[5:]
+    assert [in_words(effect) for effect in effects] == [
+        "emits emitted e (QoS 1, retained)",
+        "stores stored s",
+        "remembers key = value for 1.5 s",
+        "metric metric -2.5",
+        "logs warning: w",
+        "logs error: e",
+        "alert alert/topic: a",
+        "logs info: value|300|xxx|",
+    ]
+    assert [as_json(effect)["kind"] for effect in effects] == [
+        *("emit", "store", "state", "metric", "log", "log", "alert", "log"),
+    ]
