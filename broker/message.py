@@ -20,7 +20,8 @@ class Message:
     ``publisher`` is the client identifier of the device that published it; it never leaves the node.
     ``origin`` is the node that accepted it, empty for this one. ``stamp`` is the hybrid logical clock of a
     retained message, 0 for all others; (stamp, origin) orders two of them. ``key`` is the store's, 0 where it
-    has not written the message. ``user`` is the name that the publisher proved to have; it is not kept on disk.
+    has not written the message. ``user`` is the name that the publisher proved to have; egress rules may ask for
+    it, so that it is kept with what is told to other nodes later.
     """
 
     __slots__ = (

@@ -41,6 +41,8 @@ class Stored(Protocol):
     def properties(self) -> bytes: ...  # noqa: D102
     @property
     def publisher(self) -> str: ...  # noqa: D102
+    @property
+    def user(self) -> str: ...  # noqa: D102
 
 
 class HistoryQuery(Protocol):
@@ -145,6 +147,7 @@ class HistoryResponder:
                 stored.properties,
                 0.0,
                 stored.publisher,
+                user=stored.user,
             )
             for stored in found
             if may_leave(stored.topic)

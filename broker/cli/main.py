@@ -26,7 +26,7 @@ from broker.cli.asking import (
     way_in,
 )
 from broker.cli.common import fail, load_config, read_config
-from broker.config import NodeConfig
+from broker.config.schema import schema
 from broker.datafolder import FolderError, owner
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def config_check(file: Path) -> None:
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON schema of the configuration."""
-    print(json.dumps(NodeConfig.model_json_schema(), indent=2))
+    print(json.dumps(schema(), indent=2))
 
 
 @config_app.command("reference")

@@ -124,11 +124,13 @@ static Span host_key(const Table *table, Span key, uint8_t out[HOST_KEY_SIZE]) {
     return (Span){out, 8 + key.length};
 }
 
-/* A table that the host knows nothing of is not asked for, key by key. */
-static void look_for_mark(Table *table, uint64_t now_ms) {
-    uint8_t mark;
-    bool is_marked = geomq_state_get(table->identity, 8, &mark, 1) >= 0;
+/* The host's mark of a table: how many slots it has had in use. A table that it knows nothing of is not asked for, key
+ * by key. */
+static uint32_t look_for_mark(Table *table, uint64_t now_ms) {
+    uint32_t used = 0;
+    bool is_marked = geomq_state_get(table->identity, 8, &used, sizeof used) == (int32_t)sizeof used;
     table->asked_until = is_marked ? now_ms + table->lifetime_ms : 1;
+    return used < table->capacity ? used : table->capacity;
 }
 
 static void fetch(Table *table, Slot *slot, uint64_t now_ms) {
@@ -164,9 +166,8 @@ static Span slot_record(const Table *table, const Slot *slot) {
 /* Slots keep their place: one that the host does not have becomes that of an empty key, which nobody has. */
 void table_restore(Table *table, uint64_t now_ms) {
     if (table->asked_until) return;
-    look_for_mark(table, now_ms);
-    if (table->asked_until < now_ms) return;
-    for (uint32_t i = 0; i < table->capacity; i++) {
+    uint32_t used = look_for_mark(table, now_ms);
+    for (uint32_t i = 0; i < used; i++) {
         uint8_t key_room[HOST_KEY_SIZE];
         Slot *slot = table_slot(table, i);
         Span record = slot_record(table, slot), key = index_key(table, i, key_room);
@@ -240,7 +241,7 @@ static void table_put(Table *table, GeomqBuilder *result) {
     }
     table->changed = NULL;
     /* Last and every time, so that a host that is full forgets it last. */
-    put(result, (Span){table->identity, 8}, SPAN("1"), table->lifetime_ms);
+    put(result, (Span){table->identity, 8}, (Span){(const uint8_t *)&table->used, 4}, table->lifetime_ms);
 }
 
 void tables_put(GeomqBuilder *result) {

@@ -23,11 +23,11 @@ CREATE TABLE IF NOT EXISTS topic (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNI
 CREATE TABLE IF NOT EXISTS message (
     id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, time REAL NOT NULL, payload BLOB NOT NULL,
     qos INTEGER NOT NULL, retain INTEGER NOT NULL, properties BLOB NOT NULL, publisher TEXT NOT NULL,
-    size INTEGER NOT NULL);
+    size INTEGER NOT NULL, user TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS message_topic ON message (topic, time);
 CREATE INDEX IF NOT EXISTS message_time ON message (time);
 """
-_FORMAT = 1
+_FORMAT = 2
 _ROW_BYTES = 64
 """What a row takes beside its texts and bytes, roughly."""
 
@@ -52,6 +52,7 @@ class Stored(NamedTuple):
     retain: bool
     properties: bytes
     publisher: str
+    user: str
 
 
 class History:
@@ -110,11 +111,13 @@ class History:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _FORMAT):
+            if version > _FORMAT:
                 raise HistoryError(
                     f"the history {self._path} has format {version}, this version knows {_FORMAT}"
                 )
             check(db)
+            if version == 1:
+                db.execute("ALTER TABLE message ADD COLUMN user TEXT NOT NULL DEFAULT ''")
             db.executescript(_SCHEMA)
             db.execute(f"PRAGMA user_version={_FORMAT}")
         except BaseException:
@@ -231,14 +234,14 @@ class History:
         db = self._db
         db.execute("BEGIN")
         rows = [self._row(message, now) for messages, now in batches for message in messages]
-        db.executemany("INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         db.execute("COMMIT")
         self._count += len(rows)
-        self._bytes += sum(row[-1] for row in rows)
+        self._bytes += sum(row[-2] for row in rows)
         if self._oldest is None and rows:
             self._oldest = rows[0][1]
 
-    def _row(self, message: Message, now: float) -> tuple[int, float, bytes, int, bool, bytes, str, int]:
+    def _row(self, message: Message, now: float) -> tuple[int, float, bytes, int, bool, bytes, str, int, str]:
         topic = self._topics.get(message.topic)
         if topic is None:
             self._db.execute("INSERT OR IGNORE INTO topic (name) VALUES (?)", (message.topic,))
@@ -254,6 +257,7 @@ class History:
             message.properties,
             message.publisher,
             size,
+            message.user,
         )
 
     def _prune(self, now: float) -> None:
@@ -300,7 +304,7 @@ def _query(
     db.execute("CREATE TEMP TABLE chosen (topic INTEGER PRIMARY KEY)")
     db.executemany("INSERT INTO chosen VALUES (?)", [(number,) for number in chosen])
     rows = db.execute(
-        "SELECT topic.name, time, payload, qos, retain, properties, publisher FROM message "
+        "SELECT topic.name, time, payload, qos, retain, properties, publisher, user FROM message "
         "JOIN topic ON topic.id = message.topic "
         "WHERE message.topic IN (SELECT topic FROM temp.chosen) AND time >= ? AND time <= ? "
         "ORDER BY time DESC, message.id DESC LIMIT ?",
@@ -311,8 +315,8 @@ def _query(
         ),
     ).fetchall()
     return [
-        Stored(topic, moment, payload, qos, bool(retain), properties, publisher)
-        for topic, moment, payload, qos, retain, properties, publisher in reversed(rows)
+        Stored(topic, moment, payload, qos, bool(retain), properties, publisher, user)
+        for topic, moment, payload, qos, retain, properties, publisher, user in reversed(rows)
     ]
 
 

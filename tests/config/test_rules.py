@@ -9,6 +9,7 @@ import pytest
 
 from broker.config import rules
 from broker.config.read import ConfigError, load_text
+from broker.config.schema import schema
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, ModuleRefused, Program
 from tests.plugins import test_rule_filters, test_rule_masks, test_rule_shapes, test_rule_windows, test_rules
@@ -141,3 +142,12 @@ CASES = [
 def test_what_the_module_refuses_is_a_mistake_here(program: Program, config: dict[str, Any]) -> None:
     assert refusal(program, config)
     assert rules.mistakes(config)
+
+
+def test_schema_has_the_grammar() -> None:
+    text = json.dumps(schema())
+    names = set(schema()["$defs"])
+    assert {reference.split('"')[0] for reference in text.split('"#/$defs/')[1:]} <= names
+    assert schema()["$defs"]["Rule"]["then"]["properties"]["config"]["properties"]["steps"]
+    for action in rules.ACTIONS:
+        assert f'"const": "{action}"' in text

@@ -88,6 +88,10 @@ PIECES = [
 ]
 
 
+LIMITS = Limits(deadline_ms=5000)
+"""The usual fuel, and time enough on a machine that has others to do."""
+
+
 class Broken(AssertionError):
     """An input that breaks the contract."""
 
@@ -172,9 +176,9 @@ class Target:
     def __init__(self, name: str) -> None:
         self._name = name
         config = json.dumps({"format": name, "steps": STEPS}).encode()
-        self._instance = Instance(program(), config, Limits(fuel_base=200_000_000), lambda key: None)
+        self._instance = Instance(program(), config, LIMITS, lambda key: None)
         self._again = Instance(
-            program(), json.dumps({"format": name, "steps": [STEPS[0]]}).encode(), Limits(), lambda key: None
+            program(), json.dumps({"format": name, "steps": [STEPS[0]]}).encode(), LIMITS, lambda key: None
         )
 
     def feed(self, payload: bytes) -> int:
@@ -214,7 +218,7 @@ class Target:
 def feed_configuration(text: bytes) -> int:
     """Any bytes are a configuration, or refused with words."""
     try:
-        instance = Instance(program(), text, Limits(), lambda key: None)
+        instance = Instance(program(), text, LIMITS, lambda key: None)
     except ModuleRefused as refused:
         if "geomq_init failed" in str(refused) or not str(refused).strip():
             raise Broken(f"not told what is wrong: {refused}") from None
