@@ -76,6 +76,8 @@ class ZenohMesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._running = False
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called each time that the disk does not take what waits for other nodes; to be set before the start."""
         self._outbox: Outbox
         self._watch: OutboxWatch
         self._room: Room
@@ -158,6 +160,7 @@ class ZenohMesh:
             )
         except OutboxError as error:
             raise MeshError(str(error)) from None
+        self._outbox.on_failure = self.on_failure
         self._outbox.start(self._loop)
         self._watch = OutboxWatch(self._outbox)
         self._room = Room(self._outbox, self._peers, settings)

@@ -50,7 +50,8 @@ class Outbox:
 
     ``retention`` (seconds) and ``capacity`` (bytes of records) bound what waits. ``linger`` (seconds) lets
     acknowledgements come before the store is touched: what everybody has acknowledged is never written.
-    OutboxError where the file cannot be opened.
+    ``on_failure`` is called on the event loop each time that the disk does not take a group. OutboxError where the
+    file cannot be opened.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Outbox:
         self.known_peers = self._store.known_peers
         self.failing = False
         """Whether the disk did not take the last group; it is tried again."""
+        self.on_failure: Callable[[], None] = _nothing
         self._ledgers = self._store.ledgers()
         self._oldest = self._store.oldest()
         self.bytes = self._store.bytes
@@ -304,6 +306,7 @@ class Outbox:
                     failed = True
                 if self._stopping:
                     return False
+                self._on_loop(self.on_failure)
                 time.sleep(_RETRY_SECONDS)
         self.failing = False
         if failed:
@@ -312,11 +315,19 @@ class Outbox:
         self.bytes = self._store.bytes
         self._committed += self._group_added
         after, self._after = self._after, []
-        if after and self._loop is not None:
+        if after:
+            self._on_loop(lambda: _call_all(after))
+        return None not in group
+
+    def _on_loop(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
             # A loop that is closed has nobody left who waits.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_call_all, after)
-        return None not in group
+                self._loop.call_soon_threadsafe(callback)
+
+
+def _nothing() -> None:
+    """Nobody has to know."""
 
 
 def _call_all(callbacks: list[Callable[[], None]]) -> None:

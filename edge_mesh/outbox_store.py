@@ -18,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.salvage import check, finish, is_damage, last_written, replace_damaged
+from broker.salvage import check, check_tables, last_written, open_sound
 from edge_mesh.ledger import REASONS, Ledger
 
 logger = logging.getLogger("geomq.mesh.outbox")
@@ -105,19 +105,14 @@ class OutboxStore:
         """As of the opening."""
         self._db: sqlite3.Connection
         try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                finish(path)
-                self._written = last_written(path)
-            try:
+            if path is None:
                 self._open(path)
-            except sqlite3.Error as error:
-                if path is None or not is_damage(error):
-                    raise
-                self._db.close()
-                aside = replace_damaged(path, error, _prepare, _fit)
-                self._open(path)
-                count = self._db.execute("SELECT COUNT(*) FROM message").fetchone()[0]
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._written = last_written(path)
+            _, aside = open_sound(path, lambda: self._open(path), prepare, _fit)
+            if aside is not None:
+                (count,) = self._db.execute("SELECT COUNT(*) FROM message").fetchone()
                 logger.error(
                     "the outbox %s was damaged: it is kept as %s; %d messages could be read",
                     path,
@@ -128,9 +123,17 @@ class OutboxStore:
             raise OutboxError(f"the outbox {path} cannot be opened: {error}") from error
 
     def _open(self, path: Path | None) -> None:
-        self._db = db = sqlite3.connect(
+        self._db = sqlite3.connect(
             str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
         )
+        try:
+            self._set_up(path)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _set_up(self, path: Path | None) -> None:
+        db = self._db
         if path is not None:
             if not path.exists() or not path.stat().st_size:
                 # Before the first table: only then it takes effect without rewriting the file.
@@ -139,6 +142,7 @@ class OutboxStore:
             db.execute("PRAGMA synchronous=FULL")
             db.execute("PRAGMA journal_size_limit=4194304")
             check(db)
+            check_tables(db, prepare)
             if not db.execute("PRAGMA auto_vacuum").fetchone()[0]:
                 db.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 db.execute("VACUUM")
@@ -169,6 +173,7 @@ class OutboxStore:
 
     def _load(self) -> None:
         db = self._db
+        self.known_peers = []
         filters: dict[str, list[str]] = {}
         for peer, topic_filter in db.execute("SELECT peer, topic_filter FROM interest"):
             filters.setdefault(peer, []).append(topic_filter)
@@ -442,8 +447,9 @@ class OutboxStore:
         )
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new outbox."""
+    connection.executescript(f"PRAGMA auto_vacuum=INCREMENTAL; {_SCHEMA} PRAGMA user_version={_FORMAT};")
 
 
 def _fit(connection: sqlite3.Connection) -> None:

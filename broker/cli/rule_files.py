@@ -107,7 +107,7 @@ def _module_config(config: str | None) -> dict[str, Any]:
 
 
 def _configured(file: Path, stage: str | None) -> Rules:
-    from broker.app import rule_entries
+    from broker.parts import rule_entries
 
     try:
         settings = load_rules(file, stage or "ingress")

@@ -103,7 +103,7 @@ class _Runtime:
             if program is None:
                 program = self._programs[name] = self._compile(code, name, cache)
             self._programs.move_to_end(name)
-            if len(self._programs) > _REMEMBERED:
+            while len(self._programs) > _REMEMBERED:
                 self._programs.popitem(last=False)
         return program
 

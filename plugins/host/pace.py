@@ -8,6 +8,8 @@ _QUICK = 0.001
 """Seconds that a batch may hold the event loop."""
 _FORGET = 0.05
 """The share by which a quicker batch lowers the estimate; a slower one raises it at once."""
+_FIRST = 64
+"""Messages of the first batch."""
 _FIRST_BAN, _LONGEST_BAN = 5.0, 600.0
 
 
@@ -33,6 +35,12 @@ class Pace:
             and count * self.per_message + _FIXED <= _QUICK
             and clock >= self._banned_until
         )
+
+    def fitting(self, seconds: float) -> int:
+        """How many messages will hardly take longer."""
+        if not self.per_message:
+            return _FIRST
+        return max(1, int((seconds - _FIXED) / self.per_message))
 
     def ran(self, count: int, seconds: float, clock: float) -> None:
         """A batch of so many messages took so long, until now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from plugins.host import frame
@@ -83,7 +83,11 @@ class Rule:
             self._search_until = clock + _SEARCH_SECONDS
             # What the thread itself took: how long it waited for others says nothing about the module.
             started = time.thread_time()
-            self._attempt(batch, range(len(batch)), outcome, now)
+            for where in self._portions(len(batch)):
+                if self._breaker.allows(time.monotonic()):
+                    self._attempt(batch, where, outcome, now)
+                else:
+                    self._give_up(batch, where, outcome, self.last_error)
             took = time.thread_time() - started
             self.counts["microseconds"] += round(took * 1e6)
             self.pace.ran(len(batch), took, clock)
@@ -238,6 +242,12 @@ class Rule:
             logger.error("rule %s fails, its messages are %s: %s", self.entry.name, fate, text)
 
     # -- a batch -----------------------------------------------------------------------------------------
+
+    def _portions(self, count: int) -> Iterator[range]:
+        """A batch in parts each of which should take no more than a quarter of the deadline."""
+        size = self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+        for start in range(0, count, size):
+            yield range(start, min(start + size, count))
 
     def _attempt(self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float) -> None:
         """Work on the part ``where`` of the batch; where that fails, on its halves."""

@@ -105,6 +105,20 @@ def test_only_what_changed_is_published_again() -> None:
     assert watcher.heard() == []
 
 
+@pytest.mark.parametrize("limit", [{"retained_max_messages": 1}, {"retained_max_bytes": 4}])
+def test_figures_are_outside_what_clients_may_retain(limit: dict[str, int]) -> None:
+    broker = Broker(**limit)
+    sys_topics = SysTopics(broker.engine)
+    assert figures(broker, sys_topics)["clients/connected"] == "0", "they take no client's place"
+    client = broker.client(properties=wire.props((0x21, 10)))
+    client.publish("kept", b"four", 1, retain=True)
+    assert [answer.reason for answer in client.take_kind(wire.PUBACK)] == [0x10]
+    assert figures(broker, sys_topics, 20.0)["clients/connected"] == "1", "a full quota makes them stale"
+    assert (len(broker.engine.retained), broker.engine.retained.bytes) == (1, 4)
+    client.publish("kept", b"", 1, 2, retain=True)
+    assert (len(broker.engine.retained), broker.engine.retained.bytes) == (0, 0)
+
+
 def mesh_status(**changes: object) -> dict[str, object]:
     ledger = {
         "accepted": 9,
