@@ -436,9 +436,12 @@ class Engine:
         self.stats.publish_from_mesh += len(batch)
         route_of = self.subscriptions.route
         for message in batch:
+            route = route_of(message.topic)
             if message.retain:
                 self._keep(message, wall)
-            self._deliver(message, route_of(message.topic), wall)
+            elif not (route.receivers or route.groups or route.undecided):
+                self.stats.publish_unwanted += 1
+            self._deliver(message, route, wall)
         self.flush()
 
     def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:

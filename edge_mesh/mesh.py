@@ -124,6 +124,7 @@ class ZenohMesh:
             boundary=self._boundary,
             wall=time.time,
             clock=self._clock,
+            sends_to=self._peers.__contains__,
         )
         self._arrivals = Arrivals(self._stand, self._retained.observe, lambda: self.refused)
         self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)
@@ -233,6 +234,8 @@ class ZenohMesh:
         self._endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
         self._ways.rebuild(settings.region)
         self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
+        if settings.max_filters != old.max_filters and self._interest.set_bound(settings.max_filters):
+            self._announce_soon()
 
     def have_rules(self, pipeline: Pipeline) -> None:
         """From now on there are egress rules, where there were none."""
@@ -365,6 +368,7 @@ class ZenohMesh:
                 self._link.declare_token(
                     self._keys.token(self._settings.region, self._name, self._incarnation)
                 )
+                self._announce_soon()
                 for peer in self._peers.values():
                     if peer.alive:
                         self._meet(peer)

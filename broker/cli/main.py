@@ -67,6 +67,10 @@ def run(config: ConfigOption = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if settings.mesh.enabled:
+        from edge_mesh.zenoh_log import follow_zenoh_log
+
+        follow_zenoh_log()
     try:
         run_app(settings, lambda: read_config(config))
     except StartError as error:

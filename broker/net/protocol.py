@@ -63,6 +63,11 @@ class MqttProtocol(asyncio.Protocol):
         if self._connection is not None:
             self._engine.refused(self._connection.peer.address, self._door.name, why)
 
+    def ended(self, why: str) -> None:
+        """The client breaks the rules of what carries MQTT, and the connection ends; the caller ends it."""
+        if self._connection is not None:
+            self._engine.note("ended", self._connection, why)
+
     def data_received(self, data: bytes) -> None:
         """Handle a chunk: every packet in it, then one write per connection touched."""
         if self._connection is not None:

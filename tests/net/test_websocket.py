@@ -104,6 +104,7 @@ async def test_text_ends_the_connection(doors: Doors) -> None:
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1003
     assert doors.broker.engine.roster.connected == 0
+    assert doors.broker.notes.lines == [("ended", "c", "WebSocket: a text frame, and MQTT is binary")]
 
 
 async def status(listener: Listener, path: str = "/mqtt", **more: Any) -> int:
