@@ -141,7 +141,7 @@ def test_nobody_is_there() -> None:
     assert "Connection refused" in result.stderr
 
 
-def test_who_may_not(tmp_path: Path) -> None:
+def test_who_may_not(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Refusals of the broker are told: the connection, the subscription, a message."""
     users, acl = tmp_path / "users.txt", tmp_path / "acl.txt"
     acl.write_text("allow user=ann subscribe a/#\n")
@@ -160,6 +160,7 @@ def test_who_may_not(tmp_path: Path) -> None:
         tmp_path, "shut", f"record-{uuid.uuid4().hex[:8]}", mesh={"enabled": False}, access=access
     )
     node.start()
+    request.addfinalizer(node.stop)
     ann = ["--user", "ann", "--password-file", secret]
     recording = tmp_path / "recording"
     recording.write_text('{"topic": "a/b", "qos": 1}')
@@ -176,4 +177,3 @@ def test_who_may_not(tmp_path: Path) -> None:
     code, words = end(begin("replay", node, recording, *ann))
     assert code == 1
     assert "refuses a message: Not authorized" in words
-    node.stop()
