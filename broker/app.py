@@ -16,8 +16,7 @@ from broker import __version__
 from broker.access.bans import Bans
 from broker.access.opening import AccessError, open_gates
 from broker.config import Listener as ListenerSettings
-from broker.config import NodeConfig, Rule
-from broker.config.model import MeshSection
+from broker.config import NodeConfig
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
@@ -29,7 +28,8 @@ from broker.observe.journal import AuditLog
 from broker.observe.load_watch import LoadWatch
 from broker.observe.local_status import LocalStatus
 from broker.observe.sys_topics import SysTopics
-from broker.ports import Authority, Stage
+from broker.parts import mesh_settings, place_of, rule_entries
+from broker.ports import Authority
 from broker.reload import compare
 from broker.stats import Stats
 from broker.store.room import DiskRoom, with_room
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from broker.access.gate import Gate
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
-    from edge_mesh.settings import MeshSettings, MeshTls
-    from plugins.host.entry import Entry
-    from plugins.host.frame import Place
     from plugins.stages import Stages
     from plugins.store.history import History
     from plugins.store.rule_state import StateStore
@@ -222,21 +219,21 @@ class Node:
         data, history, entries = config.node.data, plugins.history, rule_entries(config)
         try:
             if plugins.store:
-                path = data / "history.db"
-                open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
+                open_it = partial(
+                    asyncio.to_thread, History, data / "history.db", history.retention, history.max_bytes
+                )
                 self._history = await with_room(data, open_it, HistoryError)
             if config.durability == "commit":
-                open_them = partial(asyncio.to_thread, StateStore, data / "rules.db")
-                self._memory = await with_room(data, open_them, StateError)
+                open_memory = partial(asyncio.to_thread, StateStore, data / "rules.db")
+                self._memory = await with_room(data, open_memory, StateError)
                 self._memory.forget_all_but({entry.name for entry in entries})
         except (HistoryError, StateError) as error:
             raise StartError(str(error)) from None
-        cache = CompiledCache(data / "compiled") if self._folder is not None else None
+        cache = CompiledCache(data / "compiled") if config.durability == "commit" else None
         # A rule's thread waits for the interpreter lock, too.
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        self._stages = Stages(
-            entries, self._history, self._memory, cache, place_of(config), Workers(self._loop)
-        )
+        workers = Workers(self._loop)
+        self._stages = Stages(entries, self._history, self._memory, cache, place_of(config), workers)
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -420,85 +417,6 @@ class Node:
         if self._history is not None:
             status["history"] = self._history.stats()
         return status
-
-
-def mesh_settings(config: NodeConfig) -> MeshSettings:
-    """The configuration as the mesh takes it."""
-    from edge_mesh.settings import MeshSettings
-
-    mesh = config.mesh
-    return MeshSettings(
-        node=config.node.name,
-        region=config.node.region,
-        data_dir=config.node.data,
-        version=__version__,
-        namespace=mesh.namespace,
-        mode=mesh.mode,
-        listen=tuple(mesh.listen),
-        connect=tuple(mesh.connect),
-        scouting=mesh.scouting,
-        scouting_address=mesh.scouting_address,
-        retention_seconds=mesh.retention,
-        outbox_bytes=mesh.outbox_bytes,
-        max_filters=mesh.max_filters,
-        outbox_full=mesh.outbox_full,
-        durability=config.durability,
-        compression=mesh.compression,
-        lease_seconds=mesh.lease,
-        tls=mesh_tls(mesh),
-    )
-
-
-def mesh_tls(mesh: MeshSection) -> MeshTls | None:
-    """The mesh's certificates as the mesh takes them."""
-    from edge_mesh.settings import MeshTls
-
-    tls = mesh.tls
-    return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
-
-
-def place_of(config: NodeConfig) -> Place:
-    """The node as rules are told."""
-    from plugins.host.frame import Place
-
-    return Place(config.node.name.encode(), config.node.region.encode())
-
-
-def rule_entries(config: NodeConfig) -> list[Entry]:
-    """The configured rules as the plugin host takes them."""
-    plugins = config.plugins
-    by_stage = (
-        (Stage.INGRESS, plugins.ingress),
-        (Stage.EGRESS, plugins.egress),
-        (Stage.STORE, plugins.store),
-    )
-    return [_entry(stage, rule) for stage, rules in by_stage for rule in rules]
-
-
-def _entry(stage: Stage, rule: Rule) -> Entry:
-    from plugins.host.engine import Limits as PluginLimits
-    from plugins.host.entry import DeadLetter, Entry
-
-    limits, letter = rule.limits, rule.dead_letter
-    return Entry(
-        name=rule.name,
-        stage=stage,
-        module=rule.module,
-        topics=tuple(rule.topics),
-        config=rule.config,
-        limits=PluginLimits(
-            fuel_base=limits.fuel_base,
-            fuel_per_message=limits.fuel_per_message,
-            deadline_ms=round(limits.deadline * 1000),
-            memory_bytes=limits.memory,
-            output_bytes=limits.output,
-            emits=limits.emits,
-            state_keys=limits.state_keys,
-            state_bytes=limits.state_bytes,
-        ),
-        on_error=rule.on_error,
-        dead_letter=DeadLetter(letter.topic or "", letter.file, letter.max_bytes) if letter else None,
-    )
 
 
 def _take_folder(path: Path, needed: bool) -> DataFolder | None:

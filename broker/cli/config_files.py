@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broker.config import NodeConfig, rules
+from broker.config import NodeConfig
 from broker.config.access import AccessSection
 from broker.config.base import Mistake
 from broker.configured import listener_files
@@ -92,7 +92,8 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
     plugins = config.plugins
     if not (plugins.ingress or plugins.egress or plugins.store):
         return
-    from broker.app import rule_entries
+    from broker.config.rules import mistakes
+    from broker.parts import rule_entries
     from plugins.host.entry import STAGE_NAMES
     from plugins.host.pipeline import Rule
 
@@ -100,8 +101,8 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
     for entry in rule_entries(config):
         stage = STAGE_NAMES[entry.stage]
         at = places[stage] = places.get(stage, -1) + 1
-        if entry.module == "rules" and rules.mistakes(entry.config):
-            continue  # told already, with their lines
+        if entry.module == "rules" and mistakes(entry.config):
+            continue  # told by their lines already
         with _silent("geomq.plugins"):
             rule = Rule(entry)
         if rule.last_error:

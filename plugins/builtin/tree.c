@@ -5,20 +5,16 @@
 #include "json.h"
 #include "msgpack.h"
 
-/* Nodes are taken from the arena some at a time. */
-#define POOL 32
+#define POOL 32 /* nodes */
 
-static Node *pool, *pool_end;
+Node *node_pool, *node_pool_end;
 
-void tree_begin(void) { pool = pool_end = NULL; }
+void tree_begin(void) { node_pool = node_pool_end = NULL; }
 
-Node *node_new(void) {
-    if (pool == pool_end) {
-        pool = geomq_take(POOL * sizeof(Node));
-        pool_end = pool + POOL;
-    }
-    *pool = (Node){0};
-    return pool++;
+Node *node_more(void) {
+    node_pool = geomq_take(POOL * sizeof(Node));
+    node_pool_end = node_pool + POOL;
+    return node_new();
 }
 
 static Node *text_read(Span payload) {

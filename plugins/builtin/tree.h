@@ -45,8 +45,16 @@ static inline bool is_scalar(const Node *node) { return node->type < TYPE_ARRAY;
 /* To be called where the arena has been given back: nodes that were made before are gone. */
 void tree_begin(void);
 
+/* Nodes are taken from the arena some at a time: those that are left, and the first of some more. */
+extern Node *node_pool, *node_pool_end;
+Node *node_more(void);
+
 /* A node in the arena, empty. */
-Node *node_new(void);
+static inline Node *node_new(void) {
+    if (node_pool == node_pool_end) return node_more();
+    *node_pool = (Node){0};
+    return node_pool++;
+}
 
 /* The tree of a payload that is not empty; NULL where it is not of the format, or nested too deep. */
 Node *tree_read(Format format, Span payload);

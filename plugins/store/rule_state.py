@@ -145,7 +145,7 @@ class StateStore:
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables that are not there."""
+    """Make the table where it is not there."""
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
 
 
