@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.plugins.bench import Bench
+from tests.plugins.rules import Shop
 
 
 @pytest.fixture
@@ -15,3 +16,10 @@ async def benches() -> AsyncIterator[list[Bench]]:
     yield made
     for bench in made:
         await bench.stages.stop()
+
+
+@pytest.fixture
+def make() -> Iterator[Shop]:
+    shop = Shop()
+    yield shop
+    shop.close()

@@ -98,9 +98,9 @@ def test_missing_module_is_told_once_and_found_later(
 
 
 def test_refused_configuration_fails_closed(tmp_path: Path) -> None:
-    refused = Rule(Entry("mask", EGRESS, "rules", ("#",), {"mask": [{"path": "a", "action": "foo"}]}))
+    refused = Rule(Entry("mask", EGRESS, "rules", ("#",), {"steps": [{"path": "a", "action": "foo"}]}))
     assert refused.run(BATCH, 1.0).messages == [None] * 10
-    assert refused.figures()["last_error"].startswith('mask[0].action: "foo" is not one of')
+    assert refused.figures()["last_error"].startswith('steps[0].action: "foo" is not one of')
 
 
 def test_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

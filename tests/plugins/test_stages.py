@@ -13,7 +13,7 @@ from plugins.host.entry import Entry
 from plugins.stages import Stages
 from tests.plugins import modules
 
-MASK = {"mask": [{"path": "name", "action": "redact"}]}
+MASK = {"steps": [{"path": "name", "action": "redact"}]}
 
 
 def never(messages: Sequence[Message], processed: Processed, now: float) -> None:
@@ -78,8 +78,14 @@ def test_changed_message_keeps_what_no_rule_sees() -> None:
 def test_rules_follow_one_another() -> None:
     stages = Stages(
         [
-            Entry("first", Stage.INGRESS, "rules", ("#",), {"mask": [{"path": "a", "action": "remove"}]}),
-            Entry("second", Stage.INGRESS, "rules", ("#",), {"drop_if": {"path": "a", "exists": True}}),
+            Entry("first", Stage.INGRESS, "rules", ("#",), {"steps": [{"path": "a", "action": "remove"}]}),
+            Entry(
+                "second",
+                Stage.INGRESS,
+                "rules",
+                ("#",),
+                {"steps": [{"action": "drop", "when": {"path": "a", "exists": True}}]},
+            ),
         ],
         None,
     )
