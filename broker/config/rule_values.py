@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, WithJsonSchema
@@ -93,6 +94,13 @@ def _check_number(value: Any) -> Any:
 def _check_positive(value: Any) -> Any:
     if _check_number(value) <= 0:
         raise ValueError("allowed: a number above 0")
+    return value
+
+
+def _check_multiple(value: Any) -> Any:
+    number = Decimal(repr(_check_positive(value))).normalize().as_tuple()
+    if len(number.digits) > 9 or not -30 <= int(number.exponent) <= 30:
+        raise ValueError("allowed: a number above 0 such as 0.01 or 10, of 9 digits at most")
     return value
 
 
@@ -206,6 +214,8 @@ Lapse = _typed(_check_duration, {"type": ["string", "integer"]})
 """A duration that is above 0 and has no fraction."""
 Scalar = _typed(_check_scalar, _SCALAR)
 Number = _typed(_check_number, {"type": "number"})
+Multiple = _typed(_check_multiple, {"type": "number", "exclusiveMinimum": 0})
+"""What numbers are rounded to a multiple of."""
 Positive = _typed(_check_positive, {"type": "number", "exclusiveMinimum": 0})
 Glob = _typed(_check_glob, _TEXT)
 """A text in which * and ? stand for others; not for everything."""

@@ -323,7 +323,7 @@ class Round(Mask):
     """The nearest multiple."""
 
     action: Literal["round"]
-    to: terms.Positive
+    to: terms.Multiple
 
 
 class Date(Mask):

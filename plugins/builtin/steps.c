@@ -159,7 +159,6 @@ const char *config_read(Span text, Config *config) {
  * hide), and where it cannot be read, if that is to pass. */
 static Fate run(const Config *config, const Step *step, Message *message) {
     for (; step; step = step->next) {
-        Fate fate = GO_ON;
         if (step->needs_payload) {
             if (message->payload.length == 0) continue;
             if (!message_read(message)) {
@@ -168,7 +167,7 @@ static Fate run(const Config *config, const Step *step, Message *message) {
             }
         }
         if (step->when && !condition_holds(step->when, message)) continue;
-        fate = step->run ? step->run(step->settings, message) : run(config, step->first, message);
+        Fate fate = step->run ? step->run(step->settings, message) : run(config, step->first, message);
         if (fate == DROPPED || (fate == UNREADABLE && !config->pass_undecodable)) return DROPPED;
     }
     return GO_ON;

@@ -46,11 +46,19 @@ Span tree_write(const Node *root) {
     return span(start, geomq_mark());
 }
 
-/* A binary number becomes a text when somebody asks for it. */
+/* What a binary format has no text for gets one when somebody asks. */
+static Span make_text(const Node *node) {
+    switch (node->type) {
+    case TYPE_NUMBER: return node->format == FORMAT_CBOR ? cbor_number(node) : msgpack_number(node);
+    case TYPE_TRUE: return SPAN("true");
+    case TYPE_FALSE: return SPAN("false");
+    default: return SPAN("null");
+    }
+}
+
 Span node_text(Node *node) {
     if (is_container(node)) return node->touched ? tree_write(node) : node->raw;
-    if (node->type == TYPE_NUMBER && !node->text.at)
-        node->text = node->format == FORMAT_CBOR ? cbor_number(node) : msgpack_number(node);
+    if (!node->text.at) node->text = make_text(node);
     return node->text;
 }
 

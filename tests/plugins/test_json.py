@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plugins.rules import Rules, Shop
+from plugins.host.engine import Instance, Limits
+from plugins.host.frame import Fields, decode_result, encode_request
+from tests.plugins.rules import Rules, Shop, program
 
 READ = {"action": "keep", "when": {"any": [{"path": "none", "exists": False}]}}
 
@@ -423,3 +425,14 @@ def test_numbers_are_compared_exactly(number: Decimal, bound: str) -> None:
     rules = Rules({"action": "keep", "when": {"path": "a", "above": float(bound)}})
     assert rules.passes(f'{{"a":{number:e}}}') == (number > Decimal(bound))
     rules.close()
+
+
+def test_usual_limits_are_enough_for_fifty_thousand_values() -> None:
+    payload = json.dumps(list(range(50_000))).encode()
+    config = json.dumps({"steps": [{"action": "redact", "path": "49999"}]}).encode()
+    instance = Instance(program(), config, Limits(deadline_ms=5000), lambda key: None)
+    batch = [Fields(b"t", payload)]
+    answer = instance.process(encode_request(batch, 1, 1, 1), 1)
+    instance.close()
+    assert answer is not None
+    assert decode_result(answer, batch).changes[0].payload == payload.replace(b"49999", b'"***"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 import struct
@@ -172,6 +173,26 @@ def test_round(codec: Codec, before: float, to: float, after: float) -> None:
     value = codec.read(found)["a"]
     assert value == after
     assert type(value) is type(before)
+
+
+@every
+def test_scalars_as_text(codec: Codec) -> None:
+    rules = Rules(
+        {"action": "emit", "topic": "{path:yes}/{path:no}/{path:n}", "payload": "{path:nil}{path:text}"},
+        {"action": "hash", "paths": ["yes", "nil"], "key": "00112233445566778899aabbccddeeff"},
+        format=codec.name,
+    )
+    after = rules.one(codec.write({"yes": True, "no": False, "n": -2.5, "nil": None, "text": "é"}))
+    rules.close()
+    assert (rules.emitted[0].topic, rules.emitted[0].payload.decode()) == ("true/false/-2.5", "nullé")
+    assert after is not None
+    digests = [
+        hmac.new(bytes.fromhex("00112233445566778899aabbccddeeff"), text, "sha256")
+        for text in (b"true", b"null")
+    ]
+    assert [codec.read(after.payload)[name] for name in ("yes", "nil")] == [
+        one.hexdigest()[:16] for one in digests
+    ]
 
 
 @both
