@@ -33,6 +33,13 @@ class Shape(NamedTuple):
     alias: int
     """Which of the columns is that number, and empty in the entry; -1 for none."""
     is_index: bool
+    defaults: tuple[Any, ...] = ()
+    """What the last columns are in entries that are older than they."""
+
+    def whole(self, values: list[Any]) -> list[Any]:
+        """An entry's values with those of columns that were added after it."""
+        missing = len(self.kinds) - len(values)
+        return [*values, *self.defaults[-missing:]] if 0 < missing <= len(self.defaults) else values
 
     def fits(self, values: list[Any]) -> bool:
         """Whether an entry may be one of these."""
@@ -65,7 +72,8 @@ def _table(connection: sqlite3.Connection, name: str, root: int) -> Shape:
     elif len(keys) == 1 and columns[keys[0][1]][0] == (int,):
         alias = names.index(keys[0][1])
     kinds = tuple(columns[column][0] for column in names)
-    return Shape(name, tuple(names), kinds, root, not without_rowid, alias, is_index=False)
+    defaults = _defaults(connection, name, names)
+    return Shape(name, tuple(names), kinds, root, not without_rowid, alias, is_index=False, defaults=defaults)
 
 
 def _index(connection: sqlite3.Connection, name: str, table: str, root: int) -> Shape:
@@ -83,6 +91,17 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, tuple[Kind
         kinds = _KINDS.get(declared, tuple(_NAMES))
         found[column] = (kinds if required or primary else (*kinds, type(None)), primary)
     return found
+
+
+def _defaults(connection: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Any, ...]:
+    """The defaults of the last columns, as many as have one without a gap."""
+    texts = {row[1]: row[4] for row in connection.execute(f"PRAGMA table_info({table})")}
+    found: list[Any] = []
+    for column in reversed(columns):
+        if texts[column] is None:
+            break
+        found += connection.execute(f"SELECT {texts[column]}").fetchone()
+    return tuple(reversed(found))
 
 
 def typed_wrongly(shape: Shape) -> str:
