@@ -13,14 +13,33 @@ _MANY = 64
 
 
 class AckGroup:
-    """The acknowledgements of one chunk; ``batch`` is what it published, None where it cannot be refused any more."""
+    """The acknowledgements of one chunk; ``batch`` is what it published, None where it cannot be refused any more.
 
-    __slots__ = ("acks", "batch", "ready")
+    ``repeats`` are the places of those for messages that came again: they were taken the first time.
+    """
 
-    def __init__(self, acks: list[bytes], batch: Sequence[tuple[Message, Route]] | None = None) -> None:
+    __slots__ = ("acks", "batch", "ready", "repeats")
+
+    def __init__(
+        self,
+        acks: list[bytes],
+        batch: Sequence[tuple[Message, Route]] | None = None,
+        repeats: Sequence[int] = (),
+    ) -> None:
         self.acks = acks
         self.batch = batch
+        self.repeats = repeats
         self.ready = False
+
+    def take_refusable(self) -> AckGroup:
+        """Take out what can be refused."""
+        refusable = AckGroup(self.acks, self.batch)
+        refusable.ready = self.ready
+        if self.repeats:
+            refusable.acks = [ack for number, ack in enumerate(self.acks) if number not in self.repeats]
+        self.acks = [self.acks[number] for number in self.repeats]
+        self.batch, self.repeats = None, ()
+        return refusable
 
 
 class AckQueue:
@@ -50,9 +69,8 @@ class AckQueue:
 
     def take_refusable(self) -> list[AckGroup]:
         """Take out what waits for messages that can still be refused; all else keeps its place."""
-        waiting = self._waiting
-        taken = [group for group in waiting if group.batch is not None]
-        self._waiting = deque(group for group in waiting if group.batch is None)
+        taken = [group.take_refusable() for group in self._waiting if group.batch is not None]
+        self._waiting = deque(group for group in self._waiting if group.acks)
         return taken
 
     def take_ready(self) -> list[bytes]:

@@ -2,85 +2,151 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
+
 from broker.bucket import Bucket
 from broker.limits import Limits
 from broker.ports import LOCAL
-from broker.protocol.constants import Reason
 
-_MANY_ADDRESSES = 10_000
-"""Addresses whose rate is remembered; beyond, those that are at rest are forgotten first."""
+_MANY = 10_000
+"""Names whose rate is remembered; beyond, those that are at rest are forgotten first."""
+
+
+class Tally:
+    """How many there are of each name; ``most`` is how many there may be, 0 for no bound."""
+
+    __slots__ = ("_counts", "most")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, change: int = 1) -> None:
+        """There is one more, or with a change of -1 one less."""
+        count = self._counts.get(name, 0) + change
+        if count > 0:
+            self._counts[name] = count
+        else:
+            self._counts.pop(name, None)
+
+    def has_room(self, name: str, more: int = 1) -> bool:
+        """Whether there may be so many more of a name."""
+        return not self.most or self._counts.get(name, 0) + more <= self.most
+
+
+class Rates:
+    """So many a second of each name; 0 for no bound."""
+
+    __slots__ = ("_buckets", "rate")
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._buckets: dict[str, Bucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def change(self, rate: float) -> None:
+        """Go on with another rate, which begins anew."""
+        self.rate = rate
+        self._buckets.clear()
+
+    def take(self, name: str, now: float) -> bool:
+        """Whether one more may come now; it then counts."""
+        if not self.rate:
+            return True
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            if len(self._buckets) >= _MANY:
+                self._forget(now)
+            bucket = self._buckets[name] = Bucket(self.rate, now)
+        return bucket.take(1, now)
+
+    def _forget(self, now: float) -> None:
+        resting = [name for name, bucket in self._buckets.items() if bucket.is_full(now)]
+        for name in resting or list(self._buckets)[: _MANY // 10]:
+            del self._buckets[name]
+
+
+class HalfOpen:
+    """The connections that have not been let in yet; ``most`` is how many there may be, 0 for no bound."""
+
+    __slots__ = ("_connections", "most")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._connections: set[object] = set()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def add(self, connection: object) -> None:
+        """A network connection was made."""
+        self._connections.add(connection)
+
+    def discard(self, connection: object) -> None:
+        """It was let in, or is gone."""
+        self._connections.discard(connection)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may stay to send its CONNECT."""
+        return not self.most or len(self._connections) < self.most
 
 
 class Admission:
-    """The connections of a node by address, and how fast they come. ``now`` is in seconds of the loop's clock."""
+    """The connections of a node, and how fast they come. ``now`` is in seconds of the loop's clock."""
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        self._limits = limits
-        self._by_address: dict[str, int] = {}
-        self._half_open: set[object] = set()
-        self._rate = Bucket(limits.connection_rate, now) if limits.connection_rate else None
-        self._rates: dict[str, Bucket] = {}
-        self.overloaded = False
-        """Set while the node has more to do than it can; new clients are asked to come later."""
+    def __init__(self, limits: Limits) -> None:
+        self.half_open = HalfOpen(limits.max_half_open)
+        self.per_address = Tally(limits.max_connections_per_address)
+        self.per_user = Tally(limits.max_connections_per_user)
+        self._rate = Rates(limits.connection_rate)
+        self._rate_per_address = Rates(limits.connection_rate_per_address)
 
-    def change(self, limits: Limits, now: float) -> None:
-        """Go on with other bounds; the rates begin anew."""
-        self._limits = limits
-        self._rate = Bucket(limits.connection_rate, now) if limits.connection_rate else None
-        self._rates.clear()
+    def apart(self, limits: Limits, own: Collection[str]) -> Admission:
+        """The admission of a listener: what it has bounds of its own for is counted there, all else with the node's.
 
-    @property
-    def half_open(self) -> int:
-        """Connections that have not been accepted yet."""
-        return len(self._half_open)
+        ``own`` are the names of these bounds, as in `limits`.
+        """
+        found = copy.copy(self)
+        if "max_half_open" in own:
+            found.half_open = HalfOpen(limits.max_half_open)
+        if "max_connections_per_address" in own:
+            found.per_address = Tally(limits.max_connections_per_address)
+        if "max_connections_per_user" in own:
+            found.per_user = Tally(limits.max_connections_per_user)
+        if "connection_rate" in own:
+            found._rate = Rates(limits.connection_rate)
+        if "connection_rate_per_address" in own:
+            found._rate_per_address = Rates(limits.connection_rate_per_address)
+        return found
 
-    def has_room(self) -> bool:
-        """Whether a network connection may stay to send its CONNECT."""
-        longest = self._limits.max_half_open
-        return not longest or len(self._half_open) < longest
+    def change(self, limits: Limits) -> None:
+        """Go on with other bounds, as do the listeners that have none of their own; the rates begin anew."""
+        self.half_open.most = limits.max_half_open
+        self.per_address.most = limits.max_connections_per_address
+        self.per_user.most = limits.max_connections_per_user
+        self._rate.change(limits.connection_rate)
+        self._rate_per_address.change(limits.connection_rate_per_address)
 
     def arrived(self, connection: object, address: str) -> None:
         """A network connection was made."""
-        self._half_open.add(connection)
-        self._by_address[address] = self._by_address.get(address, 0) + 1
-
-    def accepted(self, connection: object) -> None:
-        """Its CONNECT was accepted."""
-        self._half_open.discard(connection)
+        self.half_open.add(connection)
+        self.per_address.add(address)
 
     def left(self, connection: object, address: str) -> None:
         """It has ended."""
-        self._half_open.discard(connection)
-        count = self._by_address.get(address, 0) - 1
-        if count > 0:
-            self._by_address[address] = count
-        else:
-            self._by_address.pop(address, None)
+        self.half_open.discard(connection)
+        self.per_address.add(address, -1)
 
-    def objection(self, address: str, now: float) -> int:
-        """Why a CONNECT from this address cannot be taken now, as a reason code, or 0."""
-        limits = self._limits
-        if self.overloaded:
-            return Reason.SERVER_BUSY
-        most = limits.max_connections_per_address
-        if most and address != LOCAL and self._by_address.get(address, 0) > most:
-            return Reason.QUOTA_EXCEEDED
-        apart = limits.connection_rate_per_address and address != LOCAL
-        if apart and not self._bucket(address, now).take(1, now):
-            return Reason.CONNECTION_RATE_EXCEEDED
-        if self._rate is not None and not self._rate.take(1, now):
-            return Reason.CONNECTION_RATE_EXCEEDED
-        return 0
-
-    def _bucket(self, address: str, now: float) -> Bucket:
-        bucket = self._rates.get(address)
-        if bucket is None:
-            if len(self._rates) >= _MANY_ADDRESSES:
-                self._forget(now)
-            bucket = self._rates[address] = Bucket(self._limits.connection_rate_per_address, now)
-        return bucket
-
-    def _forget(self, now: float) -> None:
-        resting = [address for address, bucket in self._rates.items() if bucket.is_full(now)]
-        for address in resting or list(self._rates)[: _MANY_ADDRESSES // 10]:
-            del self._rates[address]
+    def objection(self, address: str, now: float) -> str:
+        """The limit that a CONNECT from this address, which has arrived, does not keep; empty where it keeps all."""
+        # All clients of a Unix socket have the same address: none of them should be in another's way.
+        if address != LOCAL:
+            if not self.per_address.has_room(address, 0):
+                return "max_connections_per_address"
+            if not self._rate_per_address.take(address, now):
+                return "connection_rate_per_address"
+        return "" if self._rate.take("", now) else "connection_rate"

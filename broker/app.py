@@ -8,37 +8,38 @@ import logging
 import sqlite3
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import __version__
 from broker.access.anonymous import Anonymous
+from broker.access.bans import Bans
 from broker.config import Listener as ListenerSettings
-from broker.config import NodeConfig, Rule
+from broker.config import NodeConfig
 from broker.config.access import AccessSection
-from broker.config.model import MeshSection
-from broker.configured import listener_door, listener_files, listener_limits, node_limits
+from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace, RulesFace
-from broker.net.listener import Listener, why_not
+from broker.net.listener import Listener, why_not_open
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
-from broker.observe.sys_topics import SysTopics, resident_memory
-from broker.overload import Overload
-from broker.ports import Authority, Stage
+from broker.observe.load_watch import LoadWatch
+from broker.observe.local_status import LocalStatus
+from broker.observe.sys_topics import SysTopics
+from broker.parts import mesh_settings, place_of, rule_entries
+from broker.ports import Authority
 from broker.reload import compare
+from broker.stats import Stats
+from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
     from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
-    from broker.store.room import DiskRoom
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
-    from edge_mesh.settings import MeshSettings, MeshTls
-    from plugins.host.entry import Entry
-    from plugins.host.frame import Place
     from plugins.stages import Stages
     from plugins.store.history import History
     from plugins.store.rule_state import StateStore
@@ -76,13 +77,16 @@ class Node:
         self._room: DiskRoom | None = None
         self._marks: dict[str, tuple[int, int]] = {}
         self._journal = AuditLog()
-        self._overload = Overload(config.limits.overload_memory, config.limits.overload_lag)
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
         self._memory: StateStore | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
+        self._stats = Stats()
+        self._load = LoadWatch(config.limits.overload_memory, config.limits.overload_lag, self._stats)
+        self._bans = Bans(*ban_terms(config), self._stats)
+        self._local_status: LocalStatus | None = None
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -90,12 +94,19 @@ class Node:
         """Start every part; StartError says what is in the way, with whatever had started stopped again."""
         loop = self._loop
         try:
-            if self.config.durability == "commit" or self.config.plugins.store:
-                self._folder = _take_folder(self.config.node.data)
-            self._open_rules(self.config)
+            self._folder = _take_folder(
+                self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
+            )
+            await self._open_rules(self.config)
             authority = await self._open_gates()
             self.engine = Engine(
-                node_limits(self.config), authority, self._stages, loop.time(), time.time(), self._journal
+                node_limits(self.config),
+                authority,
+                self._stages,
+                loop.time(),
+                time.time(),
+                self._journal,
+                self._stats,
             )
             self.engine.turns.wake = self._take_turns_soon
             if self._stages is not None:
@@ -106,6 +117,7 @@ class Node:
                 await self._open_mesh(loop)
             for settings in self.config.listeners:
                 await self._open_listener(settings)
+            await self._open_status()
             self._ticker = loop.create_task(self._tick_forever(loop))
         except BaseException:
             await self.stop()
@@ -116,12 +128,12 @@ class Node:
         if self.config.durability != "commit":
             return
         from broker.store.database import Database, StoreError
-        from broker.store.room import DiskRoom, with_room
         from broker.store.writer import StoreWriter
 
         path = self.config.node.data / "broker.db"
         try:
-            database = await with_room(path.parent, lambda: Database(path, self.config.synchronous))
+            open_it = partial(asyncio.to_thread, Database, path, self.config.synchronous)
+            database = await with_room(path.parent, open_it, StoreError)
         except StoreError as error:
             raise StartError(str(error)) from None
         self._store = self.engine.store = StoreWriter(database)
@@ -137,10 +149,8 @@ class Node:
 
     async def _recover(self, store: StoreWriter, path: Path) -> None:
         """Take back what earlier processes kept, before the first client can come."""
-        from broker.store.room import with_room
-
         engine = self.engine
-        await with_room(path.parent, store.settle)
+        await with_room(path.parent, partial(asyncio.to_thread, store.settle), sqlite3.Error)
         retained = engine.restore(store.retained(), time.time())
         total = store.count_sessions()
         now = self._loop.time()
@@ -186,48 +196,50 @@ class Node:
         if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
             return Anonymous()
         from broker.access.acl import AclError
-        from broker.access.bans import Bans
         from broker.access.gate import Gate
         from broker.access.users import UsersError
 
-        plugins = await self._load_plugins(access) if access.amqtt else None
-        limits = config.limits
-        bans = Bans(limits.ban_after, limits.ban_window, limits.ban_time)
+        section = config.section_of(access)
+        plugins = await self._load_plugins(access, section) if access.amqtt else None
+        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(access.users, access.acl, plugins, open_to_all, bans, access.plugin_cache)
+            gate = Gate(
+                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
+            )
         except UsersError as error:
-            raise StartError(f"access.users: {error}") from None
+            raise StartError(f"{section}.users: {error}") from None
         except AclError as error:
-            raise StartError(f"access.acl: {error}") from None
+            raise StartError(f"{section}.acl: {error}") from None
         self._gates.append(gate)
         return gate
 
     @staticmethod
-    async def _load_plugins(access: AccessSection) -> AmqttPlugins:
-        from broker.access.amqtt_plugins import AmqttPlugins, PluginsError
+    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
+        from broker.access.amqtt_loading import PluginsError
+        from broker.access.amqtt_plugins import AmqttPlugins
 
-        plugins = AmqttPlugins(access.amqtt)
+        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
         try:
             await plugins.start()
         except PluginsError as error:
-            raise StartError(f"access.amqtt: {error}") from None
+            raise StartError(f"{section}.amqtt: {error}") from None
         return plugins
 
     async def _open_listener(self, settings: ListenerSettings) -> None:
         try:
             listener = Listener(
                 self.engine,
-                listener_door(settings, self.engine.limits),
+                listener_door(settings, self.engine.limits, self.engine.admission),
                 settings.address,
-                TlsListener(listener_files(settings)) if settings.tls is not None else None,
+                TlsListener(listener_files(settings), settings.label) if settings.tls is not None else None,
                 [ipaddress.ip_network(network) for network in settings.proxies],
                 int(settings.mode, 8),
             )
             await listener.open()
         except TlsError as error:
-            raise StartError(f"listener {settings.label}: {error}") from None
+            raise StartError(f"listener {settings.label}: tls.{error.key}: {error}") from None
         except OSError as error:
-            raise StartError(why_not(settings.bind, error)) from None
+            raise StartError(why_not_open(settings.bind, error)) from None
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
@@ -235,7 +247,19 @@ class Node:
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 
-    def _open_rules(self, config: NodeConfig) -> None:
+    async def _open_status(self) -> None:
+        """The socket that `geomq status` asks: a node serves without it, too."""
+        if self._folder is None:
+            return
+        local = LocalStatus(self.config.node.data, self.status)
+        try:
+            await local.open()
+        except OSError as error:
+            logger.warning("`geomq status` cannot ask this node: node.data: %s", error.strerror or error)
+        else:
+            self._local_status = local
+
+    async def _open_rules(self, config: NodeConfig) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
         plugins = config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
@@ -249,18 +273,21 @@ class Node:
         data, history, entries = config.node.data, plugins.history, rule_entries(config)
         try:
             if plugins.store:
-                self._history = History(data / "history.db", history.retention, history.max_bytes)
+                open_it = partial(
+                    asyncio.to_thread, History, data / "history.db", history.retention, history.max_bytes
+                )
+                self._history = await with_room(data, open_it, HistoryError)
             if config.durability == "commit":
-                self._memory = StateStore(data / "rules.db")
+                open_memory = partial(asyncio.to_thread, StateStore, data / "rules.db")
+                self._memory = await with_room(data, open_memory, StateError)
                 self._memory.forget_all_but({entry.name for entry in entries})
         except (HistoryError, StateError) as error:
             raise StartError(str(error)) from None
-        cache = CompiledCache(data / "compiled") if self._folder is not None else None
+        cache = CompiledCache(data / "compiled") if config.durability == "commit" else None
         # A rule's thread waits for the interpreter lock, too.
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        self._stages = Stages(
-            entries, self._history, self._memory, cache, place_of(config), Workers(self._loop)
-        )
+        workers = Workers(self._loop)
+        self._stages = Stages(entries, self._history, self._memory, cache, place_of(config), workers)
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -274,8 +301,9 @@ class Node:
             self._history.query if self._history else None,
             self.status,
         )
+        mesh.on_failure = self._refuse_waiting
         try:
-            await mesh.start()
+            await with_room(self.config.node.data, mesh.start, MeshError)
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh
@@ -285,7 +313,7 @@ class Node:
         due = loop.time()
         while True:
             now = loop.time()
-            self.engine.overloaded(self._overload.update(now - due, resident_memory()), now)
+            self.engine.overloaded(self._load.look(now - due, now), now)
             self.engine.tick(now, time.time())
             if self._stages is not None:
                 self._stages.tick(time.time())
@@ -299,6 +327,12 @@ class Node:
     def _take_turns_soon(self) -> None:
         # Behind whatever else has arrived by then.
         self._loop.call_soon(lambda: self.engine.take_turns(self._loop.time()))
+
+    def _refuse_waiting(self) -> None:
+        """The outbox's disk does not take what others wait for; the store's may, and has not been asked."""
+        self.engine.roster.refuse_waiting()
+        if self._store is not None:
+            self._store.drop_refused()
 
     def _note_room(self, short: bool) -> None:
         assert self._store is not None
@@ -348,7 +382,7 @@ class Node:
         if self._stages is not None:
             await self._stages.renew(rule_entries(config))
             return
-        self._open_rules(config)
+        await self._open_rules(config)
         if self._stages is not None:
             self._stages.surroundings = RulesFace(self.engine, self._loop)
             self.engine.have_rules(self._stages)
@@ -364,11 +398,16 @@ class Node:
                 if own is not None and listener.door.limits is not None:
                     changes.append((listener.door.limits, own))
                     listener.door.limits = own
-            change_limits(self.engine, changes, self._loop.time())
-        self._overload.change(config.limits.overload_memory, config.limits.overload_lag)
+            change_limits(self.engine, changes)
+        self._bans.change(*ban_terms(config))
+        if self._room is not None:
+            self._room.reserve = config.limits.disk_reserve
+        self._load.change(config.limits.overload_memory, config.limits.overload_lag)
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
+        if self._local_status is not None:
+            self._local_status.close()
         for listener in self._listeners:
             listener.close()
         if self._ticker is not None:
@@ -434,87 +473,12 @@ class Node:
         return status
 
 
-def mesh_settings(config: NodeConfig) -> MeshSettings:
-    """The configuration as the mesh takes it."""
-    from edge_mesh.settings import MeshSettings
-
-    mesh = config.mesh
-    return MeshSettings(
-        node=config.node.name,
-        region=config.node.region,
-        data_dir=config.node.data,
-        version=__version__,
-        namespace=mesh.namespace,
-        mode=mesh.mode,
-        listen=tuple(mesh.listen),
-        connect=tuple(mesh.connect),
-        scouting=mesh.scouting,
-        scouting_address=mesh.scouting_address,
-        retention_seconds=mesh.retention,
-        outbox_bytes=mesh.outbox_bytes,
-        max_filters=mesh.max_filters,
-        outbox_full=mesh.outbox_full,
-        durability=config.durability,
-        compression=mesh.compression,
-        lease_seconds=mesh.lease,
-        tls=mesh_tls(mesh),
-    )
-
-
-def mesh_tls(mesh: MeshSection) -> MeshTls | None:
-    """The mesh's certificates as the mesh takes them."""
-    from edge_mesh.settings import MeshTls
-
-    tls = mesh.tls
-    return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
-
-
-def place_of(config: NodeConfig) -> Place:
-    """The node as rules are told."""
-    from plugins.host.frame import Place
-
-    return Place(config.node.name.encode(), config.node.region.encode())
-
-
-def rule_entries(config: NodeConfig) -> list[Entry]:
-    """The configured rules as the plugin host takes them."""
-    plugins = config.plugins
-    by_stage = (
-        (Stage.INGRESS, plugins.ingress),
-        (Stage.EGRESS, plugins.egress),
-        (Stage.STORE, plugins.store),
-    )
-    return [_entry(stage, rule) for stage, rules in by_stage for rule in rules]
-
-
-def _entry(stage: Stage, rule: Rule) -> Entry:
-    from plugins.host.engine import Limits as PluginLimits
-    from plugins.host.entry import DeadLetter, Entry
-
-    limits, letter = rule.limits, rule.dead_letter
-    return Entry(
-        name=rule.name,
-        stage=stage,
-        module=rule.module,
-        topics=tuple(rule.topics),
-        config=rule.config,
-        limits=PluginLimits(
-            fuel_base=limits.fuel_base,
-            fuel_per_message=limits.fuel_per_message,
-            deadline_ms=round(limits.deadline * 1000),
-            memory_bytes=limits.memory,
-            output_bytes=limits.output,
-            emits=limits.emits,
-            state_keys=limits.state_keys,
-            state_bytes=limits.state_bytes,
-        ),
-        on_error=rule.on_error,
-        dead_letter=DeadLetter(letter.topic or "", letter.file, letter.max_bytes) if letter else None,
-    )
-
-
-def _take_folder(path: Path) -> DataFolder:
+def _take_folder(path: Path, needed: bool) -> DataFolder | None:
+    """The node's folder; one that keeps nothing there does without it where it has to."""
     try:
         return DataFolder(path)
     except FolderError as error:
-        raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
+        if needed:
+            raise StartError(f"node.data: {error}; `durability: memory` needs no folder") from None
+        logger.warning("`geomq status` and `geomq reload` cannot reach this node: node.data: %s", error)
+        return None

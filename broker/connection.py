@@ -18,6 +18,7 @@ from broker.protocol.decode import Decoder
 from broker.protocol.errors import ProtocolError
 from broker.protocol.properties import Properties
 from broker.publisher import Publisher
+from broker.ration import Waiting, count_messages, overtakes, payload_size, ration
 from broker.session import Session
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class Connection(Publisher):
         "_decoder",
         "_handshake",
         "_held",
-        "_meter",
+        "_later",
         "keep_alive",
+        "meter",
         "slot",
         "will",
     )
@@ -47,12 +49,14 @@ class Connection(Publisher):
         """Where the roster watches this connection's time."""
         self.will: packets.Will | None = None
         self.keep_alive = 0
-        self._meter: Meter | None = None
-        self.squeeze(0.0, now)
+        self.meter = self._own_meter(now)
+        """What the client may send; None where it has no limits of that kind."""
         self._decoder = Decoder(self.limits.max_packet_size, self.limits.max_connect_size)
         self._handshake: Handshake | None = None
         self._held: list[Any] | None = None
         """What was read and has to wait: for the authority, or for the next turn."""
+        self._later: Waiting | None = None
+        """What was read behind it, and is beyond the client's rate."""
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport."""
@@ -85,11 +89,23 @@ class Connection(Publisher):
         self.state = State.OPEN
         self.engine.roster.admit(self, packet, terms, now)
 
-    def squeeze(self, rate: float, now: float) -> None:
-        """Take so many messages a second at most, 0 for what the limits say."""
+    def _own_meter(self, now: float) -> Meter | None:
         limits = self.limits
-        messages = rate or limits.message_rate
-        self._meter = Meter(messages, limits.byte_rate, now) if messages or limits.byte_rate else None
+        rated = limits.message_rate or limits.byte_rate
+        return Meter(limits.message_rate, limits.byte_rate, now) if rated else None
+
+    def squeeze(self, rate: float, now: float) -> None:
+        """Take so many messages a second at most while the node is overloaded, 0 for what the limits say."""
+        before, limits = self.meter, self.limits
+        self.meter = self._own_meter(now)
+        if rate:
+            # To split what a client has sent, and keep it, would take memory of a node that may have none.
+            rate = min(rate, limits.message_rate or rate)
+            self.meter = Meter(rate, limits.byte_rate, now, whole=self.meter is None)
+        if self.meter is not None and before is not None:
+            self.meter.inherit(before, now)
+        if self.valve.throttled:
+            self.engine.roster.wake_later(self, now)
 
     # -- what arrives ------------------------------------------------------------------------------------
 
@@ -98,20 +114,25 @@ class Connection(Publisher):
         self.last_seen = now
         self.engine.stats.bytes_received += len(chunk)
         arrived = self._decoder.feed(chunk)
+        if self.meter is not None:
+            self._charge(self.meter, len(chunk), arrived, now)
         if self._held is not None:
             self._held += arrived
         elif self.state is State.OPEN:
             self.handle(arrived, now)
         elif arrived and self.state is State.NEW:
             if self._handshake is None:
-                self._handshake = Handshake(self)
+                self._handshake = Handshake(self, chunk)
             self._handshake.receive(arrived, now)
-        if self._meter is not None:
-            self._spend(0, len(chunk), now)
 
     def handle(self, arrived: list[Any], now: float) -> None:
-        """Do what packets on an open connection ask for, in order, as far as this turn goes."""
-        before = self.stats.publish_received
+        """Do what packets on an open connection ask for, in order, as far as this turn and the client's rate go."""
+        if self.meter is None:
+            self._work(arrived, now)
+        else:
+            self._work_by_rate(self.meter, arrived, now)
+
+    def _work(self, arrived: list[Any], now: float) -> None:
         self.effort = 0
         left = _TURN
         for packet in arrived:
@@ -140,17 +161,62 @@ class Connection(Publisher):
                 self.publish_batch(now)
         if self.state is State.HELD:
             self._hold(arrived, packet, now)
-        if self._meter is not None:
-            self._spend(self.stats.publish_received - before, 0, now)
 
-    def _spend(self, messages: int, size: int, now: float) -> None:
-        """Read nothing more for as long as the client's rate asks for."""
-        assert self._meter is not None
-        wait = self._meter.spend(messages, size, now)
-        if wait and self.is_open:
-            self.stats.throttled += 1
+    # -- the client's rate -------------------------------------------------------------------------------
+
+    def _charge(self, meter: Meter, chunk: int, arrived: list[Any], now: float) -> None:
+        """Count a chunk's bytes, but for the payloads of its messages: those count when they are worked on."""
+        # A payload that came in several chunks was counted with these, and is given back: it may be less than nothing.
+        wait = meter.spend(0, chunk - payload_size(arrived), now)
+        if wait:
+            self._slow_down(meter, wait, now)
+
+    def _work_by_rate(self, meter: Meter, arrived: list[Any], now: float) -> None:
+        """Work on what the client's rate allows; what is beyond waits, and nothing is read meanwhile."""
+        if not meter.whole:
+            later = self._later
+            if later:
+                arrived, beyond = overtakes(arrived)
+            else:
+                arrived, beyond = ration(arrived, *meter.allowance(now))
+            if beyond and later is None:
+                later = self._later = Waiting(self.engine.roster.budget)
+            if beyond and later is not None and not later.put(beyond):
+                # There is no memory to keep it: it is taken now, and owed.
+                arrived = arrived + later.take_all() + beyond
+        self._work_on(meter, arrived, now)
+
+    def _work_on(self, meter: Meter, arrived: list[Any], now: float) -> None:
+        """Work on what the client's rate allows now, and read nothing before it allows more."""
+        wait = self._work_metered(meter, arrived, now) if arrived else 0.0
+        if not self.is_open:
+            return
+        if self._later:
+            self.valve.pause(Pause.TURN)
+            if self._held is None:
+                self._slow_down(meter, max(wait, meter.wait(now)[0]), now)
+                return
+        if wait:
+            self._slow_down(meter, wait, now)
+
+    def _work_metered(self, meter: Meter, arrived: list[Any], now: float) -> float:
+        """Work on packets and count their messages; the seconds until the client has kept its rate."""
+        stats = self.stats
+        messages, size = stats.publish_received, stats.payload_received
+        self._work(arrived, now)
+        return meter.spend(stats.publish_received - messages, stats.payload_received - size, now)
+
+    def _slow_down(self, meter: Meter, seconds: float, now: float) -> None:
+        """Read nothing more for a while."""
+        if not self.is_open:
+            return
+        if not self.valve.throttled:
+            if meter.whole:
+                self.stats.overload_pauses += 1
+            else:
+                self.limited(meter.wait(now)[1], "it is read from more slowly")
             self.valve.pause(Pause.RATE)
-            self.engine.roster.wake_later(self, now + wait)
+        self.engine.roster.wake_later(self, now + seconds)
 
     def _keep(self, arrived: list[Any], last: Any, now: float) -> None:
         """The turn is over with this packet: others come first before what is behind it."""
@@ -169,10 +235,16 @@ class Connection(Publisher):
             # The authority, or the roster once the client's rate allows, sees to it.
             return
         held, self._held = self._held, None
-        if held is not None:
-            self.handle(held, now)
-        if self._held is None:
-            self.valve.resume(Pause.TURN)
+        meter, later = self.meter, self._later
+        if meter is None:
+            if held is not None:
+                self._work(held, now)
+        elif held is not None:
+            self._work_on(meter, held, now)
+        elif later:
+            self._work_on(meter, later.take(*meter.allowance(now)), now)
+        if self._held is None and not self._later:
+            self.read_on(Pause.TURN)
 
     def _hold(self, arrived: list[Any], packet: Any, now: float) -> None:
         """Keep a packet that waits for the authority, and all behind it."""
@@ -192,13 +264,12 @@ class Connection(Publisher):
 
     def _go_on(self) -> None:
         """The authority has decided."""
-        held, self._held = self._held, None
         if self.state is not State.HELD:
+            self._held = None
             return
         self.state = State.OPEN
-        self.valve.resume(Pause.RIGHTS)
-        if held:
-            self.handle(held, self.last_seen)
+        self.read_on(Pause.RIGHTS)
+        self.take_turn(self.last_seen)
         self.engine.flush()
 
     def answer(self, packet: bytes) -> None:
@@ -241,7 +312,7 @@ class Connection(Publisher):
                 # A session that ends with its connection cannot be prolonged at its end [MQTT5 3.14.2.2.2].
                 self.fail(Reason.PROTOCOL_ERROR, now)
                 return
-            self.session.expiry = self.engine.roster.bounded_expiry(expiry)
+            self.session.expiry = self.limits.bounded_expiry(expiry)
         if packet.reason != Reason.DISCONNECT_WITH_WILL:
             self.will = None
         self._shut(now)
@@ -255,13 +326,16 @@ class Connection(Publisher):
 
     def _on_error(self, error: ProtocolError, now: float) -> None:
         if error.reason == Reason.PACKET_TOO_LARGE:
-            self.stats.packets_too_large += 1
+            self.limited("max_packet_size", "DISCONNECT 0x95")
         self.fail(error.reason, now, error.detail)
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def refuse(self, reason: int) -> None:
-        """Answer CONNECT with a refusal and close."""
+    def refuse(self, reason: int, why: str = "") -> None:
+        """Answer CONNECT with a refusal and close; ``why`` is for the operator."""
+        self.stats.limited_bans += reason == Reason.BANNED
+        if why:
+            self.engine.note("refused", self, f"0x{reason:02x}, {why}")
         self.turn_away(encode.connack(self.version, False, reason, {}))
 
     def turn_away(self, answer: bytes) -> None:
@@ -276,6 +350,8 @@ class Connection(Publisher):
         """End the connection for a reason: DISCONNECT tells it to a client of version 5, in words, too."""
         if self.state is State.CLOSED:
             return
+        if reason in _BREACHES:
+            self.engine.note("ended", self, f"0x{reason:02x}, {detail or 'against the protocol'}")
         if self.is_open and self.version == V5:
             told = encode.disconnect(reason, {Prop.REASON_STRING: detail} if detail else {})
             limit = self.session.max_packet if self.session is not None else 0
@@ -290,7 +366,7 @@ class Connection(Publisher):
         self.valve.let_go()
         self.transport = NOWHERE
         self._handshake = None
-        self._finish_reading(now)
+        self.finish_reading(now)
         if self.state is State.CLOSED:
             return
         was_open = self.is_open
@@ -306,15 +382,30 @@ class Connection(Publisher):
         self.lost(now)
         transport.abort()
 
-    def _finish_reading(self, now: float) -> None:
+    def finish_reading(self, now: float) -> None:
         """What the client sent before it closed counts: its last messages, and its DISCONNECT."""
-        while self.state is State.OPEN and self._held is not None:
-            held, self._held = self._held, None
-            self.handle(held, now)
-        for packet in self._held or ():
+        meter = self.meter
+        owes = meter is not None and not meter.whole and meter.spend(0, 0, now) > 0
+        left = self._take_left()
+        if owes:
+            # It comes again before it has paid for the last time: reconnecting is no way around the rate.
+            self.stats.dropped_over_rate += count_messages(left)
+        while left and self.state is State.OPEN and not owes:
+            if meter is None:
+                self._work(left, now)
+            else:
+                # As a debt that the client finds when it comes back.
+                self._work_metered(meter, left, now)
+            left = self._take_left()
+        for packet in left:
             # Its messages wait for the authority, and nobody is left to be told; the farewell is heard.
             if isinstance(packet, packets.Disconnect) and packet.reason != Reason.DISCONNECT_WITH_WILL:
                 self.will = None
+
+    def _take_left(self) -> list[Any]:
+        """Take all that was read and not worked on."""
+        held, self._held = self._held or [], None
+        return held + self._later.take_all() if self._later else held
 
     def block(self, now: float) -> None:
         """The client does not take what was written to it."""
@@ -341,6 +432,7 @@ class Connection(Publisher):
 
     def _finish(self) -> None:
         self.valve.let_go()
+        self._take_left()
         self._handshake = None
         self.engine.roster.forget(self)
         if self.out:
@@ -348,6 +440,9 @@ class Connection(Publisher):
             self.out.clear()
         self.transport.close()
 
+
+_BREACHES = frozenset((Reason.MALFORMED_PACKET, Reason.PROTOCOL_ERROR))
+"""What a correct client never causes, so that its operator should know."""
 
 _ON_ACKS: dict[int, Callable[[Session, list[int], float], None]] = {
     PUBACK: Session.on_puback,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -47,9 +48,10 @@ class DataFolder:
             raise FolderError(
                 f"the folder {path} belongs to another node that is running (process {owner}); each needs its own"
             ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        # On a full disk the folder is taken all the same; only nobody can be told by whom.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock.fileno(), 0)
+            os.write(self._lock.fileno(), f"{os.getpid()}\n".encode())
 
     def close(self) -> None:
         """Let another process have it."""

@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from broker.admission import Admission
+from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
 from broker.flow import Turns
 from broker.joint import Joint
+from broker.limit_log import LimitLog
 from broker.limits import Limits
 from broker.message import Message
 from broker.outlet import Outlet
 from broker.ports import (
+    Action,
     Authority,
-    Credentials,
     Journal,
     Mesh,
     Outbound,
+    Party,
     Pipeline,
     Stage,
     Store,
@@ -59,6 +62,7 @@ class Engine:
         now: float,
         wall: float,
         journal: Journal | None = None,
+        stats: Stats | None = None,
     ) -> None:
         self.limits = limits
         self.authority = authority
@@ -66,7 +70,7 @@ class Engine:
         self.mesh: Mesh | None = None
         self.store: Store | None = None
         self.wall_offset = wall - now
-        self.stats = Stats()
+        self.stats = stats or Stats()
         self.dirty: list[Outlet] = []
         self.rights = Rights(self)
         self.subscriptions = Subscriptions(
@@ -75,9 +79,12 @@ class Engine:
             permits=self.rights.permits if authority.guards_delivery else None,
         )
         self.retained = Retained(limits.retained_max_messages, limits.retained_max_bytes)
-        self.admission = Admission(limits, now)
+        self.admission = Admission(limits)
         self.turns = Turns()
-        self._journal = journal
+        self.audit = Audit(journal, authority)
+        self.limit_log = LimitLog(self.stats, journal)
+        self.is_overloaded = False
+        """Whether the node has more to do than it can; new clients are asked to come later."""
         self.roster = Roster(self, now)
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
@@ -206,7 +213,10 @@ class Engine:
             self._last_stamp = max(self._last_stamp + 1, int(now * 1000) << 16)
             message.stamp = self._last_stamp
         if not self._keep(message, now):
-            self.stats.retained_refused += 1
+            limit = self.retained.bound(message.topic, len(message.payload))
+            if limit:
+                bound = getattr(self.limits, limit)
+                self.limit_log.hit(limit, bound, Party(message.publisher), "delivered, and not retained")
 
     def _keep(self, message: Message, now: float) -> bool:
         """Put a message among the retained ones, here and on disk; False where a newer one is known, or no room."""
@@ -214,10 +224,6 @@ class Engine:
         if kept and self.store is not None and message.topic[0] != "$":
             self.store.retain(message)
         return kept
-
-    def has_room(self, topic: str, size: int) -> bool:
-        """Whether a retained message of so many bytes could be kept."""
-        return self.retained.has_room(topic, size)
 
     def is_refused_by_disk(self, session: Session, packet: Publish, route: Route) -> bool:
         """Whether a message above QoS 0 needs a disk that takes nothing at the moment."""
@@ -250,8 +256,7 @@ class Engine:
         assert session.disk is not None
         for name, held in stored.subscriptions:
             if self.authority.may_subscribe(session.credentials, held.topic_filter, held.qos) is False:
-                ended = f"the subscription to {held.topic_filter!r} has ended"
-                self.note_client("denied", session.credentials, ended)
+                self.rights.ended(session.credentials, held)
                 session.disk.unsubscribe(name)
             else:
                 session.subscriptions[name] = held
@@ -308,10 +313,6 @@ class Engine:
             wanted = asked.retain_handling == 0 or (asked.retain_handling == 1 and fresh)
             if reason <= 2 and wanted and session.subscriptions[asked.topic_filter].group is None:
                 owed.append(session.subscriptions[asked.topic_filter])
-        if Reason.QUOTA_EXCEEDED in reasons:
-            self.note(
-                "limited", connection, f"no more than {connection.limits.max_subscriptions} subscriptions"
-            )
         denied = connection.explains and max(reasons) >= Reason.UNSPECIFIED_ERROR
         answer = encode.suback(session.version, packet.packet_id, reasons, _NOT_ALL if denied else "")
         if denied and session.max_packet and len(answer) > session.max_packet:
@@ -327,20 +328,19 @@ class Engine:
         """(reason code, whether the subscription is a new one)."""
         group, topic_filter = split_share(asked.topic_filter)
         limits = connection.limits
-        if (
-            len(asked.topic_filter.encode()) > limits.max_topic_length
-            or topic_filter.count("/") >= limits.max_topic_levels
-        ):
+        limit = limits.topic_bound(topic_filter, len(asked.topic_filter.encode()))
+        if limit:
+            connection.limited(limit, "SUBSCRIBE is answered by 0x8f")
             return Reason.TOPIC_FILTER_INVALID, False
         most = limits.max_subscriptions
         if most and len(session.subscriptions) >= most and asked.topic_filter not in session.subscriptions:
-            self.stats.subscriptions_limited += 1
+            connection.limited("max_subscriptions", "SUBSCRIBE is answered by 0x97")
             return Reason.QUOTA_EXCEEDED, False
         topic_filter = connection.peer.mount_point + topic_filter
         assert connection.credentials is not None
         if not self.authority.may_subscribe(connection.credentials, topic_filter, asked.qos):
             self.stats.subscribe_denied += 1
-            self.note("denied", connection, f"subscribe to {topic_filter!r}, QoS {asked.qos}")
+            self.audit.denied(connection.credentials, Action.SUBSCRIBE, topic_filter, asked.qos)
             return Reason.NOT_AUTHORIZED, False
         held = Held(topic_filter, asked.qos, asked.no_local, asked.retain_as_published, identifier, group)
         fresh = asked.topic_filter not in session.subscriptions
@@ -367,29 +367,21 @@ class Engine:
 
     def overloaded(self, active: bool, now: float) -> None:
         """The node has more to do than it can, or no longer: new clients wait, those that are here publish slowly."""
-        if active == self.admission.overloaded:
+        if active == self.is_overloaded:
             return
-        self.admission.overloaded = active
+        self.is_overloaded = active
         self.stats.overloads += active
         for connection in self.roster.connections():
             connection.squeeze(_SQUEEZED if active else 0.0, now)
 
     def note(self, event: str, connection: Publisher, detail: str) -> None:
         """Tell operators about a client."""
-        if self._journal is not None:
-            shown = connection.credentials
-            self._journal.note(event, shown.client_id if shown else "", connection.peer.address, detail)
+        self.audit.note(event, connection, detail)
 
-    def refused(self, address: str, why: str) -> None:
+    def refused(self, address: str, listener: str, why: str) -> None:
         """A connection ended before its first packet."""
         self.stats.connections_refused += 1
-        if self._journal is not None:
-            self._journal.note("refused", "", address, why)
-
-    def note_client(self, event: str, credentials: Credentials, detail: str) -> None:
-        """Tell operators about a client that may be away."""
-        if self._journal is not None:
-            self._journal.note(event, credentials.client_id, credentials.address, detail)
+        self.audit.stranger(address, listener, why)
 
     # -- subscribing, the end ----------------------------------------------------------------------------
 
@@ -444,9 +436,12 @@ class Engine:
         self.stats.publish_from_mesh += len(batch)
         route_of = self.subscriptions.route
         for message in batch:
+            route = route_of(message.topic)
             if message.retain:
                 self._keep(message, wall)
-            self._deliver(message, route_of(message.topic), wall)
+            elif not (route.receivers or route.groups or route.undecided):
+                self.stats.publish_unwanted += 1
+            self._deliver(message, route, wall)
         self.flush()
 
     def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:
@@ -480,6 +475,7 @@ class Engine:
         if abs(jump) >= JUMP:
             self._clock_jumped(jump)
         self.roster.tick(now)
+        self.limit_log.tick(now)
         self.retained.expire(wall)
         self.flush()
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker.flow import Pause
+from broker.foreign import instead_of_mqtt
 from broker.ports import Credentials, Decision, Exchange, Step
 from broker.protocol import encode, packets
 from broker.protocol.constants import V5, Prop, Reason
@@ -24,10 +25,11 @@ class Handshake:
     re-authentication.
     """
 
-    __slots__ = ("_backlog", "_connect", "_connection", "_exchange", "_method")
+    __slots__ = ("_backlog", "_connect", "_connection", "_exchange", "_method", "_spoken")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, chunk: bytes) -> None:
         self._connection = connection
+        self._spoken = instead_of_mqtt(chunk)
         self._connect: packets.Connect | None = None
         self._backlog: list[Any] = []
         self._exchange: Exchange | None = None
@@ -55,18 +57,20 @@ class Handshake:
         self._connect = packet
         connection.stats.control_received += 1
         connection.version = packet.version
-        reason = engine.roster.objection(connection, packet, now)
-        will = packet.will if connection.limits.check_payload_format else None
-        if not reason and will is not None and wrong_format(will.properties, will.payload):
-            reason = Reason.PAYLOAD_FORMAT_INVALID
-        if reason:
-            connection.refuse(reason)
-            return
         peer = connection.peer
-        credentials = Credentials(
+        credentials = connection.credentials = Credentials(
             packet.client_id, packet.username, packet.password, peer.address, peer.listener, peer.certificate
         )
-        connection.credentials = credentials
+        reason = engine.roster.objection(connection, packet, now)
+        why = ""
+        will = packet.will if connection.limits.check_payload_format else None
+        if reason == Reason.CLIENT_IDENTIFIER_NOT_VALID:
+            why = "no client identifier, which a client whose session is kept has to have"
+        elif not reason and will is not None and wrong_format(will.properties, will.payload):
+            reason, why = Reason.PAYLOAD_FORMAT_INVALID, "the will's payload is no UTF-8"
+        if reason:
+            connection.refuse(reason, why)
+            return
         method = packet.properties.get(Prop.AUTHENTICATION_METHOD)
         if method is None:
             engine.authority.authenticate(credentials, partial(self._on_decision, packet))
@@ -76,7 +80,7 @@ class Handshake:
             return
         self._exchange = engine.authority.exchange(method, credentials)
         if self._exchange is None:
-            connection.refuse(Reason.BAD_AUTHENTICATION_METHOD)
+            connection.refuse(Reason.BAD_AUTHENTICATION_METHOD, f"there is no method {method[:64]!r} here")
             return
         self._method = method
         self._take(self._exchange.answer(packet.properties.get(Prop.AUTHENTICATION_DATA, b"")), now)
@@ -90,9 +94,7 @@ class Handshake:
             return
         connection.valve.resume(Pause.AUTHENTICATION)
         if decision.reason:
-            engine = connection.engine
-            engine.note("refused", connection, f"CONNECT is answered by 0x{decision.reason:02x}")
-            connection.refuse(decision.reason)
+            connection.refuse(decision.reason, decision.why or "the authority says no")
         else:
             credentials = connection.credentials
             if credentials is not None and (decision.username is not None or decision.context is not None):
@@ -112,7 +114,10 @@ class Handshake:
         """A first packet that is no CONNECT gets no answer; a CONNECT that is wrong may [MQTT-3.1.4-1]."""
         connection = self._connection
         if error.reason == Reason.PACKET_TOO_LARGE:
-            connection.stats.packets_too_large += 1
+            connection.limited("max_connect_size", "closed")
+        else:
+            why = self._spoken or f"0x{error.reason:02x}, {error.detail}"
+            connection.engine.note("refused", connection, why)
         answer = b""
         if isinstance(error, UnsupportedVersion):
             answer = encode.connack(V5 if error.version > V5 else 4, False, error.reason, {})
@@ -134,15 +139,15 @@ class Handshake:
             connection.stats.control_received += 1
             if isinstance(packet, packets.Auth) and packet.reason == Reason.CONTINUE_AUTHENTICATION:
                 if not self._same_method(packet):
-                    connection.refuse(Reason.PROTOCOL_ERROR)
+                    connection.refuse(Reason.PROTOCOL_ERROR, "AUTH names another method than CONNECT")
                     return
                 self._take(self._exchange.answer(packet.properties.get(Prop.AUTHENTICATION_DATA, b"")), now)
             elif isinstance(packet, packets.Disconnect):
                 connection.turn_away(b"")
             elif isinstance(packet, ProtocolError):
-                connection.refuse(packet.reason)
+                connection.refuse(packet.reason, packet.detail)
             else:
-                connection.refuse(Reason.PROTOCOL_ERROR)
+                connection.refuse(Reason.PROTOCOL_ERROR, "another packet than AUTH before CONNACK")
             if connection.is_closed:
                 return
 
@@ -168,6 +173,7 @@ class Handshake:
         stranger = step.done and credentials is not None and credentials.username != step.username
         if step.reason or stranger:
             # A session does not pass from one user to another [MQTT-4.12.1-2].
+            self._note_failure(step)
             connection.fail(step.reason or Reason.NOT_AUTHORIZED, now)
         elif step.done:
             self._exchange = None
@@ -180,8 +186,10 @@ class Handshake:
         connection = self._connection
         assert self._connect is not None
         if step.reason:
-            connection.engine.note("refused", connection, f"{self._method} failed")
-            connection.refuse(step.reason)
+            if connection.credentials is not None and step.username is not None:
+                # Nobody has proven anything: it is whom the refusal is about.
+                connection.credentials = connection.credentials._replace(username=step.username)
+            connection.refuse(step.reason, f"{self._method}: {step.why or 'failed'}")
         elif step.done:
             self._exchange = None
             if connection.credentials is not None:
@@ -189,6 +197,14 @@ class Handshake:
             self._admit(self._connect, self._proof(step), now)
         else:
             self._send_auth(Reason.CONTINUE_AUTHENTICATION, step, now)
+
+    def _note_failure(self, step: Step) -> None:
+        """A client that is open could not authenticate again, or not as the same user."""
+        why = step.why or f"this time as user {(step.username or '')[:64]!r}"
+        reason = step.reason or Reason.NOT_AUTHORIZED
+        self._connection.engine.note(
+            "refused", self._connection, f"0x{reason:02x}, re-authentication by {self._method}: {why}"
+        )
 
     def _send_auth(self, reason: int, step: Step, now: float) -> None:
         connection = self._connection

@@ -40,3 +40,13 @@ class Limits:
     max_topic_length: int = 65_535
     max_topic_levels: int = 128
     slow_consumer_timeout: float = 60.0
+
+    def bounded_expiry(self, asked: int) -> int:
+        """The Session Expiry Interval that is granted, in seconds."""
+        return min(asked, self.session_expiry_max) if self.session_expiry_max else asked
+
+    def topic_bound(self, topic: str, size: int) -> str:
+        """The limit that a topic or filter of so many bytes does not keep; empty where it keeps all."""
+        if size > self.max_topic_length:
+            return "max_topic_length"
+        return "max_topic_levels" if topic.count("/") >= self.max_topic_levels else ""

@@ -10,6 +10,7 @@ from broker.limits import Limits
 from broker.message import Delivery, Message
 
 if TYPE_CHECKING:
+    from broker.admission import Admission
     from broker.protocol.packets import Will
     from broker.subscriptions import Held
 
@@ -153,7 +154,8 @@ class Certificate(NamedTuple):
 class Peer(NamedTuple):
     """What is known of a connection before its first packet.
 
-    ``mount_point`` is put before all topics of the client; ``limits`` are its listener's, None for the node's.
+    ``mount_point`` is put before all topics of the client; ``limits`` and ``admission`` are its listener's, None for
+    the node's.
     """
 
     address: str = ""
@@ -161,6 +163,7 @@ class Peer(NamedTuple):
     mount_point: str = ""
     certificate: Certificate | None = None
     limits: Limits | None = None
+    admission: Admission | None = None
 
 
 class Credentials(NamedTuple):
@@ -173,6 +176,16 @@ class Credentials(NamedTuple):
     listener: str
     certificate: Certificate | None = None
     context: Any = None
+
+
+class Party(NamedTuple):
+    """Whom a line for operators is about, as far as that is known: never what could be a secret."""
+
+    client_id: str = ""
+    username: str | None = None
+    """Who the client is, or who it claims to be."""
+    address: str = ""
+    listener: str = ""
 
 
 class Action(StrEnum):
@@ -200,6 +213,8 @@ class Decision(NamedTuple):
     """The name that the client goes by from now on; None for the one that it claimed."""
     context: Any = None
     """What the authority keeps about the client: the ``context`` of its credentials from now on."""
+    why: str = ""
+    """The refusal in words, for the operator only."""
 
 
 class Step(NamedTuple):
@@ -213,6 +228,9 @@ class Step(NamedTuple):
     done: bool = False
     reason: int = 0
     username: str | None = None
+    """Where it is refused: who the client claimed to be."""
+    why: str = ""
+    """The refusal in words, for the operator only."""
 
 
 class Exchange(Protocol):
@@ -245,6 +263,9 @@ class Authority(Protocol):
 
     def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
         """Whether the client may get what a subscription of it matches; None as for :meth:`may_publish`."""
+
+    def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
+        """For the operator: what denies this, such as the line of an access list. Asked after a denial only."""
 
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """Have a question answered; ``done`` is called once, later, on the event loop. Then the answer is known."""
@@ -382,8 +403,8 @@ class Store(Protocol):
 class Journal(Protocol):
     """What operators should know about clients, in words. Never called for each message."""
 
-    def note(self, event: str, client_id: str, address: str, detail: str) -> None:
-        """Something happened; ``event`` is one of few names, such as `denied` or `slow`."""
+    def note(self, event: str, who: Party | None, detail: str) -> None:
+        """Something happened, None for nobody in particular; ``event`` is one of few names, such as `denied`."""
 
 
 class Transport(Protocol):

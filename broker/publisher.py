@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.acks import AckGroup, AckQueue
+from broker.admission import Admission
 from broker.aliases import InboundAliases
+from broker.audit import party_of, stranger
 from broker.flow import Pause, State, Valve
 from broker.message import Message
 from broker.outlet import Outlet
@@ -17,7 +19,7 @@ from broker.protocol.constants import PUBACK, PUBREC, V5, Reason
 from broker.protocol.errors import ProtocolError
 from broker.protocol.payload import wrong_format
 from broker.refusals import WORDS, refusal
-from broker.resolver import Undecided, resolve
+from broker.resolver import TOO_DEEP, TOO_LONG, Undecided, resolve
 from broker.session import Session
 from broker.subscriptions import Route
 
@@ -75,8 +77,8 @@ class Publisher(Outlet):
         self._aliases: InboundAliases | None = None
         self._batch: list[tuple[Message, Route]] = []
         self._acks: list[bytes] = []
-        self._repeats = False
-        """Whether the chunk repeats QoS 2 messages, which were taken the first time."""
+        self._repeats: tuple[int, ...] = ()
+        """Which of the acknowledgements are for QoS 2 messages that came again."""
         self._waiting: AckQueue | None = None
 
     def fail(self, reason: int, now: float, detail: str = "") -> None:
@@ -86,6 +88,24 @@ class Publisher(Outlet):
     def ask(self, action: Action, topic: str) -> None:
         """Have the authority decide before the packet at hand is worked on."""
         raise NotImplementedError
+
+    def read_on(self, reason: Pause) -> None:
+        """A reason to read nothing is gone; where it was the last, the client's silence counts from now on."""
+        self.valve.resume(reason)
+        if not self.valve.is_shut:
+            self.last_seen = max(self.last_seen, self.engine.roster.now)
+
+    @property
+    def admission(self) -> Admission:
+        """What counts this connection: its listener's own, or the node's."""
+        return self.peer.admission or self.engine.admission
+
+    def limited(self, limit: str, answer: str, count: int = 1) -> None:
+        """The client met a limit (its key in the configuration): count it, and tell operators what was done."""
+        bound = getattr(self.limits, limit, None)
+        # Before CONNECT is accepted a name is a mere claim, and a flood of names is one client.
+        who = stranger(self.peer) if self.state is State.NEW else party_of(self)
+        self.engine.limit_log.hit(limit, bound, who, answer, count)
 
     def forget_rights(self) -> None:
         """What the client may do has changed: ask again."""
@@ -103,7 +123,7 @@ class Publisher(Outlet):
         stats.publish_received += run.count
         stats.payload_received += run.count * (run.size - run.payload_at)
         if route.refusal:
-            stats.publish_denied += run.count
+            self._count_refused(route, run.count)
             return
         if route.simple and not self._batch and not self.peer.mount_point:
             engine.deliver_run(run, route, self)
@@ -142,7 +162,7 @@ class Publisher(Outlet):
         if qos and not self._admit_reliable(packet, session, route, now):
             return
         if route.refusal:
-            stats.publish_denied += 1
+            self._count_refused(route, 1)
             return
         expiry = packet.expiry
         self._batch.append(
@@ -172,15 +192,19 @@ class Publisher(Outlet):
                 if session.disk is not None:
                     # It may still be on its way to the disk.
                     session.remember_incoming(packet_id)
-                self._repeats = True
+                self._repeats = (*self._repeats, len(self._acks))
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
             if len(session.incoming) >= self.limits.receive_maximum and self.version == V5:
+                self.limited("receive_maximum", "DISCONNECT 0x93")
                 self.fail(Reason.RECEIVE_MAXIMUM_EXCEEDED, now)
                 return False
-        if self.version == V5 and not route.refusal and not self._has_room(packet, session, route):
-            self._refuse(packet, Reason.QUOTA_EXCEEDED)
-            return False
+        if self.version == V5 and not route.refusal:
+            limit = self._in_the_way(packet, session, route)
+            if limit:
+                self.limited(limit, "PUBLISH is answered by 0x97")
+                self._refuse(packet, Reason.QUOTA_EXCEEDED)
+                return False
         if self.version == V5 and (route.refusal or route.empty):
             if route.refusal:
                 self._refuse(packet, route.refusal)
@@ -197,18 +221,30 @@ class Publisher(Outlet):
             self._acks.append(b"\x40\x02" + packet_id.to_bytes(2, "big"))
         return True
 
-    def _has_room(self, packet: packets.Publish, session: Session, route: Route) -> bool:
-        """Whether what the message asks for can be kept; those of 3.1.1 cannot be told, and wait."""
+    def _in_the_way(self, packet: packets.Publish, session: Session, route: Route) -> str:
+        """The limit by which the message cannot be kept, or empty. Publishers of 3.1.1 cannot be told, and wait."""
         engine = self.engine
-        if packet.retain and packet.payload and not engine.has_room(route.topic, len(packet.payload)):
-            return False
+        if packet.retain and packet.payload:
+            limit = engine.retained.bound(route.topic, len(packet.payload))
+            if limit:
+                return limit
         if engine.mesh is not None and engine.mesh.refuses(route.nodes, packet.retain):
-            return False
-        return not engine.is_refused_by_disk(session, packet, route)
+            return "outbox_full"
+        return "disk_reserve" if engine.is_refused_by_disk(session, packet, route) else ""
+
+    def _count_refused(self, route: Route, count: int) -> None:
+        """Messages are heard by nobody: the client may not publish there, or their topic is no good."""
+        if route is TOO_LONG:
+            self.limited("max_topic_length", "not delivered, 0x90", count)
+        elif route is TOO_DEEP:
+            self.limited("max_topic_levels", "not delivered, 0x90", count)
+        else:
+            self.stats.publish_denied += count
 
     def _refuse_payload(self, packet: packets.Publish, now: float) -> None:
         """The payload is not what its format indicator says [MQTT5 3.3.2.3.2]."""
         reason = Reason.PAYLOAD_FORMAT_INVALID
+        self.stats.payload_refused += 1
         if packet.qos == 0:
             self.fail(reason, now, WORDS[reason])
         else:
@@ -227,8 +263,8 @@ class Publisher(Outlet):
         if acks or (self.engine.ruling is not None and any(route.stages for _, route in batch)):
             # Without acknowledgements, too: rules that are slow hold the publisher up, whatever its QoS.
             self._acks = []
-            group = AckGroup(acks, None if self._repeats else batch)
-            self._repeats = False
+            group = AckGroup(acks, batch, self._repeats)
+            self._repeats = ()
             on_safe = partial(self._release, group)
         waits = self.engine.publish(batch, now, on_safe)
         if not (acks or waits) or on_safe is None or self.state is not State.OPEN:
@@ -262,7 +298,7 @@ class Publisher(Outlet):
         for ack in waiting.take_ready():
             self.send(ack)
         if waiting.relaxed:
-            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
+            self.read_on(Pause.ACKNOWLEDGEMENTS)
         self.engine.flush()
 
     def refuse_waiting(self) -> None:
@@ -278,7 +314,7 @@ class Publisher(Outlet):
         for ack in waiting.take_ready():
             self.send(ack)
         if waiting.relaxed:
-            self.valve.resume(Pause.ACKNOWLEDGEMENTS)
+            self.read_on(Pause.ACKNOWLEDGEMENTS)
 
     def _withdraw(self, group: AckGroup) -> None:
         session = self.session
@@ -312,6 +348,8 @@ class Publisher(Outlet):
             self._aliases = InboundAliases(self.limits.topic_alias_maximum)
         topic = self._aliases.resolve(packet.alias, packet.topic)
         if isinstance(topic, int):
+            if topic == Reason.TOPIC_ALIAS_INVALID:
+                self.limited("topic_alias_maximum", "DISCONNECT 0x94")
             self.fail(topic, now)
             return None
         return topic

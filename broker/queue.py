@@ -23,7 +23,16 @@ _BYTES_IN_MEMORY = 1 << 20
 class Queue:
     """First in, first out. What is beyond a bound is counted here, and known to the disk alone."""
 
-    __slots__ = ("_asked_for", "_deliveries", "_memory_bytes", "_on_disk", "_stats", "bytes", "first_on_disk")
+    __slots__ = (
+        "_asked_for",
+        "_deliveries",
+        "_memory_bytes",
+        "_on_disk",
+        "_stats",
+        "bytes",
+        "first_on_disk",
+        "told",
+    )
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
@@ -35,6 +44,8 @@ class Queue:
         """Payload bytes of all that waits."""
         self.first_on_disk = 0
         """The number of the first delivery that is on disk only, if any is."""
+        self.told = ""
+        """The limit by which messages are dropped, where somebody was told of it."""
 
     def __len__(self) -> int:
         return len(self._deliveries) + self._on_disk
@@ -60,6 +71,18 @@ class Queue:
             and self.bytes + size <= limits.queue_max_bytes
             and (not total or self._stats.queued_bytes + size <= total)
         )
+
+    def count_dropped(self, size: int, limits: Limits) -> str:
+        """A payload of so many bytes is not within the limits: count it by the limit, whose key is returned."""
+        stats = self._stats
+        if len(self) >= limits.queue_max_messages:
+            stats.limited_queue_max_messages += 1
+            return "queue_max_messages"
+        if self.bytes + size > limits.queue_max_bytes:
+            stats.limited_queue_max_bytes += 1
+            return "queue_max_bytes"
+        stats.limited_queue_total_bytes += 1
+        return "queue_total_bytes"
 
     def put(self, delivery: Delivery, durable: bool) -> None:
         """Append; ``durable`` where the disk has it, too."""

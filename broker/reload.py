@@ -16,10 +16,9 @@ _LIVE = ("node.region", "mqtt.", "limits.", "mesh.", "plugins.", "log.")
 _WAITING = frozenset(
     {
         # Other nodes and what is on disk know these.
-        *("mesh.enabled", "mesh.namespace", "mesh.max_filters"),
+        *("mesh.enabled", "mesh.namespace"),
         # What exists was made with these.
-        *("mqtt.overlapping", "mqtt.queue_qos0", "limits.ban_after", "limits.ban_window", "limits.ban_time"),
-        "limits.disk_reserve",
+        *("mqtt.overlapping", "mqtt.queue_qos0"),
         "plugins.history",
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker.ports import ALL_RIGHTS, right
+from broker.ports import ALL_RIGHTS, Action, right
 from broker.protocol.constants import Reason
 from broker.protocol.topics import decode_topic
 from broker.subscriptions import Route
@@ -18,8 +18,11 @@ _MAX_ROUTES = 256
 DENIED = Route("", (), (), (), 0, refusal=Reason.NOT_AUTHORIZED)
 """The route of a topic that the client may not publish to: nobody hears it."""
 
-NO_TOPIC = Route("", (), (), (), 0, refusal=Reason.TOPIC_NAME_INVALID)
-"""The route of a topic that is longer or deeper than the node allows."""
+TOO_LONG = Route("", (), (), (), 0, refusal=Reason.TOPIC_NAME_INVALID)
+"""The route of a topic that is longer than the client's limits allow."""
+
+TOO_DEEP = Route("", (), (), (), 0, refusal=Reason.TOPIC_NAME_INVALID)
+"""The route of a topic with more levels than the client's limits allow."""
 
 
 class Undecided(Exception):
@@ -33,20 +36,21 @@ def resolve(client: Publisher, raw: bytes, qos: int, retain: bool) -> Route:
     """
     engine = client.engine
     topic = decode_topic(raw)
-    limits = client.limits
-    if len(raw) > limits.max_topic_length or topic.count("/") >= limits.max_topic_levels:
-        return _remember(client, raw, NO_TOPIC)
+    limit = client.limits.topic_bound(topic, len(raw))
+    if limit:
+        return _remember(client, raw, TOO_LONG if limit == "max_topic_length" else TOO_DEEP)
     topic = client.peer.mount_point + topic
-    if topic.split("/", 1)[0] == "$SYS":
-        return _remember(client, raw, DENIED)
     assert client.credentials is not None
+    if topic.split("/", 1)[0] == "$SYS":
+        engine.audit.denied(client.credentials, Action.PUBLISH, topic, qos, retain)
+        return _remember(client, raw, DENIED)
     rights = engine.authority.may_publish(client.credentials, topic)
     if rights is None:
         raise Undecided(topic)
     if rights == ALL_RIGHTS:
         return _remember(client, raw, engine.subscriptions.route(topic))
     if not rights & right(qos, retain):
-        engine.note("denied", client, f"publish to {topic!r}, QoS {qos}, retain {int(retain)}")
+        engine.audit.denied(client.credentials, Action.PUBLISH, topic, qos, retain)
         return DENIED if rights else _remember(client, raw, DENIED)
     # The answer depends on QoS and retain: it is looked up for each message.
     return engine.subscriptions.route(topic)

@@ -11,8 +11,14 @@ TOMBSTONE_LIFETIME = 24 * 3600.0
 """Seconds for which a deletion is remembered, so that a node that was away does not bring the message back."""
 
 
+_OWN = "$SYS/"
+
+
 class Retained:
-    """The retained messages that a node knows, found by topic filter."""
+    """The retained messages that a node knows, found by topic filter.
+
+    What the node tells about itself under `$SYS` is outside all bounds and counts: no client can make it stale.
+    """
 
     def __init__(self, capacity: int = 100_000, max_bytes: int = 0) -> None:
         self._messages: TopicTree[Message] = TopicTree()
@@ -22,11 +28,13 @@ class Retained:
         """In the order of their time."""
         self._capacity = capacity
         self._max_bytes = max_bytes
+        self._own = 0
+        """How many of the messages are the node's own."""
         self.bytes = 0
         """Payload bytes of all retained messages."""
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._messages) - self._own
 
     def change_bounds(self, capacity: int, max_bytes: int) -> None:
         """Hold at most so many messages and payload bytes from now on, 0 bytes for no bound; nothing is removed."""
@@ -48,11 +56,14 @@ class Retained:
                 self._tombstones.pop(topic, None)
                 self._tombstones[topic] = (message, now + TOMBSTONE_LIFETIME)
             return True
-        if not self.has_room(topic, len(message.payload)):
+        if self.bound(topic, len(message.payload)):
             return False
         self._tombstones.pop(topic, None)
         old = self._messages.get(topic)
-        self.bytes += len(message.payload) - (len(old.payload) if old is not None else 0)
+        if topic.startswith(_OWN):
+            self._own += old is None
+        else:
+            self.bytes += len(message.payload) - (len(old.payload) if old is not None else 0)
         self._messages.put(topic, message)
         if message.expires_at:
             self._mortal.add(topic)
@@ -60,13 +71,17 @@ class Retained:
             self._mortal.discard(topic)
         return True
 
-    def has_room(self, topic: str, size: int) -> bool:
-        """Whether a message of so many payload bytes could be kept for the topic."""
+    def bound(self, topic: str, size: int) -> str:
+        """The limit by which a message of so many payload bytes could not be kept; empty where it could."""
+        if topic.startswith(_OWN):
+            return ""
         known = self._messages.get(topic)
-        if known is None and len(self._messages) >= self._capacity:
-            return False
+        if known is None and len(self) >= self._capacity:
+            return "retained_max_messages"
         freed = len(known.payload) if known is not None else 0
-        return not self._max_bytes or self.bytes - freed + size <= self._max_bytes
+        if self._max_bytes and self.bytes - freed + size > self._max_bytes:
+            return "retained_max_bytes"
+        return ""
 
     def get(self, topic: str) -> Message | None:
         """The retained message of exactly this topic."""
@@ -105,5 +120,9 @@ class Retained:
     def _remove(self, topic: str) -> None:
         message = self._messages.pop(topic)
         self._mortal.discard(topic)
-        if message is not None:
+        if message is None:
+            return
+        if topic.startswith(_OWN):
+            self._own -= 1
+        else:
             self.bytes -= len(message.payload)

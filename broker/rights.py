@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.message import Message
-from broker.ports import Action
+from broker.ports import Action, Credentials
 from broker.protocol.packets import Subscribe
 from broker.protocol.topics import split_share
 from broker.session import Session
-from broker.subscriptions import Receiver
+from broker.subscriptions import Held, Receiver
 
 if TYPE_CHECKING:
     from broker.connection import Connection
@@ -81,6 +81,11 @@ class Rights:
         if session.credentials is not None:
             self._engine.authority.decide(session.credentials, Action.RECEIVE, message.topic, answered)
 
+    def ended(self, credentials: Credentials, held: Held) -> None:
+        """Tell operators that a subscription is no longer allowed."""
+        what = "the subscription that it had to"
+        self._engine.audit.denied(credentials, Action.SUBSCRIBE, held.topic_filter, held.qos, what=what)
+
     def changed(self) -> None:
         """The authority answers otherwise than before: forget its answers, and end what is no longer allowed.
 
@@ -100,6 +105,5 @@ class Rights:
                     if session.disk is not None:
                         session.disk.unsubscribe(name)
                     self._engine.release(session, held)
-                    ended = f"the subscription to {held.topic_filter!r} has ended"
-                    self._engine.note_client("denied", session.credentials, ended)
+                    self.ended(session.credentials, held)
         self._engine.subscriptions.invalidate_all()

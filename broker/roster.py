@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from broker.bucket import Meters
 from broker.connection import Connection
 from broker.flow import Pause, State
 from broker.ports import SessionStore, Stored, StoredSession, StoredWill
@@ -14,12 +15,20 @@ from broker.protocol.constants import V5, Prop, Reason
 from broker.protocol.packets import Connect
 from broker.protocol.properties import Properties
 from broker.queue import LOAD
+from broker.ration import Budget
 from broker.session import NEVER, Session, orphans
 from broker.timers import Agenda, Wheel
 from broker.wills import Wills, will_delay
 
 if TYPE_CHECKING:
     from broker.engine import Engine
+
+
+_IN_THE_WAY = {
+    "max_connections_per_address": Reason.QUOTA_EXCEEDED,
+    "connection_rate": Reason.CONNECTION_RATE_EXCEEDED,
+    "connection_rate_per_address": Reason.CONNECTION_RATE_EXCEEDED,
+}
 
 
 class Roster:
@@ -36,7 +45,8 @@ class Roster:
         self._stalled: dict[Connection, float] = {}
         """Clients that take nothing, and since when."""
         self._doomed: dict[Connection, None] = {}
-        self._by_user: dict[str, int] = {}
+        self._meters = Meters()
+        self.budget = Budget()
         self.now = now
         """When the last tick was."""
 
@@ -65,8 +75,8 @@ class Roster:
 
     def greet(self, connection: Connection, now: float) -> None:
         """A network connection was made: it has a while to send CONNECT."""
-        self._engine.admission.arrived(connection, connection.peer.address)
-        connection.slot = self._wheel.schedule(connection, now + self._engine.limits.connect_timeout)
+        connection.admission.arrived(connection, connection.peer.address)
+        connection.slot = self._wheel.schedule(connection, now + connection.limits.connect_timeout)
 
     def forget(self, connection: Connection) -> None:
         """The connection is over: no time is watched for it any more."""
@@ -74,21 +84,27 @@ class Roster:
         self._throttled.cancel(connection)
         self._stalled.pop(connection, None)
         self._doomed.pop(connection, None)
-        self._engine.admission.left(connection, connection.peer.address)
+        connection.admission.left(connection, connection.peer.address)
 
     def objection(self, connection: Connection, packet: Connect, now: float) -> int:
         """Why a CONNECT cannot be accepted, as a reason code, or 0; asked before who the client is."""
-        limits = self._engine.limits
-        reason = self._engine.admission.objection(connection.peer.address, now)
-        if reason:
-            self._engine.stats.connections_limited += 1
-            self._engine.note("refused", connection, f"no room: 0x{reason:02x}")
+        if self._engine.is_overloaded:
+            connection.limited("overload", "CONNECT is answered by 0x89")
+            return Reason.SERVER_BUSY
+        limit = connection.admission.objection(connection.peer.address, now)
+        if limit:
+            reason = _IN_THE_WAY[limit]
+            connection.limited(limit, f"CONNECT is answered by 0x{reason:02x}")
             return reason
-        if limits.max_connections and len(self._connections) >= limits.max_connections:
-            known = packet.client_id in self._connections
-            if not known:
-                self._engine.stats.connections_limited += 1
-                return Reason.QUOTA_EXCEEDED if packet.version == V5 else Reason.SERVER_UNAVAILABLE
+        most = self._engine.limits.max_connections
+        if most and len(self._connections) >= most and packet.client_id not in self._connections:
+            connection.limited("max_connections", "CONNECT is answered by 0x97")
+            return Reason.QUOTA_EXCEEDED
+        if packet.will is not None:
+            limit = connection.limits.topic_bound(packet.will.topic, len(packet.will.topic.encode()))
+            if limit:
+                connection.limited(limit, "CONNECT is answered by 0x90")
+                return Reason.TOPIC_NAME_INVALID
         if not packet.client_id and packet.version < V5 and (packet.version == 3 or not packet.clean_start):
             # Only a client of 3.1.1 that keeps nothing may leave the name to us [MQTT-3.1.3-8].
             return Reason.CLIENT_IDENTIFIER_NOT_VALID
@@ -100,28 +116,29 @@ class Roster:
         ``proof`` are the properties with which an enhanced authentication ends.
         """
         if not self._has_room_for(connection):
-            self._engine.stats.connections_limited += 1
-            self._engine.note("refused", connection, "this user has too many connections")
+            connection.limited("max_connections_per_user", "CONNECT is answered by 0x97")
             connection.state = State.NEW
             connection.refuse(Reason.QUOTA_EXCEEDED)
             return
         client_id = packet.client_id or f"geomq-{secrets.token_hex(12)}"
         self._take_over(client_id, packet.clean_start, now)
+        left = self._meters.take(client_id)
+        if left is not None and connection.meter is not None:
+            connection.meter.inherit(left, now)
         session = self._sessions.get(client_id)
         if session is not None and packet.clean_start:
             self._end(session, now)
             session = None
         present = session is not None
         if session is None:
-            session = self._sessions[client_id] = Session(client_id, self._engine.stats, self._engine.limits)
-            session.guard = self._engine.subscriptions.permits
+            session = self._sessions[client_id] = self._new_session(client_id)
         self._expiring.cancel(client_id)
         self._agree(session, connection, packet)
         self._keep(session, 0.0)
         self._wills.given(client_id, connection.will, connection)
         self._connections[client_id] = connection
         self._count_user(connection, 1)
-        self._engine.admission.accepted(connection)
+        connection.admission.half_open.discard(connection)
         stats = self._engine.stats
         stats.connections_accepted += 1
         stats.clients_maximum = max(stats.clients_maximum, len(self._connections))
@@ -142,17 +159,20 @@ class Roster:
                 self._engine.subscriptions.invalidate(held.topic_filter)
             session.resume(now + self._engine.wall_offset)
 
+    def _new_session(self, client_id: str) -> Session:
+        session = Session(client_id, self._engine.stats, self._engine.limits)
+        session.guard = self._engine.subscriptions.permits
+        session.alarm = self._engine.limit_log.queue_is_full
+        return session
+
     def _has_room_for(self, connection: Connection) -> bool:
-        most = self._engine.limits.max_connections_per_user
         user = connection.credentials.username if connection.credentials is not None else None
-        return not most or user is None or self._by_user.get(user, 0) < most
+        return user is None or connection.admission.per_user.has_room(user)
 
     def _count_user(self, connection: Connection, change: int) -> None:
         user = connection.credentials.username if connection.credentials is not None else None
         if user is not None:
-            count = self._by_user[user] = self._by_user.get(user, 0) + change
-            if not count:
-                del self._by_user[user]
+            connection.admission.per_user.add(user, change)
 
     def _turn_away(self, session: Session, connection: Connection, now: float) -> None:
         """The client takes no packet as large as its own CONNACK [MQTT-3.1.2-24]."""
@@ -169,9 +189,9 @@ class Roster:
         session.max_packet = properties.get(Prop.MAXIMUM_PACKET_SIZE, 0)
         session.alias_maximum = min(properties.get(Prop.TOPIC_ALIAS_MAXIMUM, 0), limits.topic_alias_maximum)
         if packet.version == V5:
-            session.expiry = self.bounded_expiry(properties.get(Prop.SESSION_EXPIRY_INTERVAL, 0))
+            session.expiry = limits.bounded_expiry(properties.get(Prop.SESSION_EXPIRY_INTERVAL, 0))
         else:
-            session.expiry = 0 if packet.clean_start else self.bounded_expiry(NEVER)
+            session.expiry = 0 if packet.clean_start else limits.bounded_expiry(NEVER)
         connection.keep_alive = packet.keep_alive
         longest = limits.keep_alive_max
         if packet.version == V5 and longest and not 0 < packet.keep_alive <= longest:
@@ -210,15 +230,13 @@ class Roster:
         text = self._engine.limits.response_information
         return text.replace("%u", username or "").replace("%c", client_id)
 
-    def bounded_expiry(self, asked: int) -> int:
-        """The Session Expiry Interval that is granted."""
-        longest = self._engine.limits.session_expiry_max
-        return min(asked, longest) if longest else asked
-
     def _take_over(self, client_id: str, clean_start: bool, now: float) -> None:
         """Another connection has the identifier: it must go [MQTT-3.1.4-3]."""
         old = self._connections.get(client_id)
         if old is None or old.session is None:
+            return
+        old.finish_reading(now)
+        if old.is_closed:
             return
         if old.will is not None and not clean_start and will_delay(old.will, old.session.expiry):
             # The session goes on before the delay is over, so the will is not due [MQTT-3.1.3-9].
@@ -233,6 +251,8 @@ class Roster:
         if session is None or session.connection is not connection:
             return
         session.detach()
+        if connection.meter is not None:
+            self._meters.keep(session.client_id, connection.meter, now)
         self._connections.pop(session.client_id, None)
         self._count_user(connection, -1)
         self._keep(session, now + self._engine.wall_offset)
@@ -258,8 +278,7 @@ class Roster:
         if (terms.expiry != NEVER and left <= 0) or terms.client_id in self._sessions:
             disk.end()
             return None
-        session = Session(terms.client_id, self._engine.stats, self._engine.limits)
-        session.guard = self._engine.subscriptions.permits
+        session = self._new_session(terms.client_id)
         session.restore(stored, disk)
         self._sessions[terms.client_id] = session
         if terms.expiry != NEVER:
@@ -308,11 +327,12 @@ class Roster:
         """End what is overdue: silent connections, delayed wills, sessions past their expiry."""
         self.now = now
         for connection in self._throttled.due(now):
-            connection.valve.resume(Pause.RATE)
+            connection.read_on(Pause.RATE)
             self._engine.turns.put(connection)
         self._cut_off(now)
         for connection in self._wheel.due(now):
             if not connection.is_open:
+                connection.limited("connect_timeout", "closed, as no CONNECT was accepted in time")
                 connection.cut_off(now)
                 continue
             due = connection.last_seen + 1.5 * connection.keep_alive
@@ -333,15 +353,14 @@ class Roster:
 
     def _cut_off(self, now: float) -> None:
         """End clients that take nothing for too long, and those whose queue is full where that is the policy."""
-        longest = self._engine.limits.slow_consumer_timeout
-        if longest:
-            for connection, since in list(self._stalled.items()):
-                if now - since >= longest:
-                    self._engine.stats.slow_consumers += 1
-                    self._engine.note("slow", connection, f"took nothing for {longest:g} s")
-                    connection.cut_off(now)
+        for connection, since in list(self._stalled.items()):
+            longest = connection.limits.slow_consumer_timeout
+            if longest and now - since >= longest:
+                self._engine.stats.limited_slow_consumer_timeout += 1
+                self._engine.note("slow", connection, f"took nothing for {longest:g} s")
+                connection.cut_off(now)
         for connection in list(self._doomed):
-            self._engine.note("limited", connection, "its queue is full")
+            connection.limited("queue_full", "its queue is full, DISCONNECT 0x97")
             connection.fail(Reason.QUOTA_EXCEEDED, now)
 
     def wake_later(self, connection: Connection, due: float) -> None:

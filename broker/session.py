@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from broker.aliases import OutboundAliases
 from broker.limits import Limits
@@ -49,6 +49,7 @@ class Session:
         "_last_id",
         "_number",
         "_safe",
+        "alarm",
         "alias_maximum",
         "client_id",
         "connection",
@@ -98,6 +99,8 @@ class Session:
         self.disk: SessionStore | None = None
         self.guard: Permits | None = None
         """Asked again for what waited, as rights and users may have changed meanwhile; None where all may have all."""
+        self.alarm: Callable[[Session, str], None] | None = None
+        """Told by which limit messages are dropped: once, until the client comes or goes."""
         self._number = 0
         """That of the next delivery, where they have numbers."""
         self._safe = -1
@@ -194,7 +197,7 @@ class Session:
             self.queue = Queue(self.stats)
         size = len(message.payload)
         if not self.queue.has_room(size, self.limits) and not self._make_room(size):
-            self.stats.dropped_queue_full += 1
+            self._note_dropped(size)
             return
         delivery = (message, qos, retain, extra, self._number)
         self._number += 1
@@ -211,11 +214,18 @@ class Session:
             return False
         queue = self.queue
         while not queue.has_room(size, self.limits) and queue.head() is not None:
+            self._note_dropped(size)
             self._give_up(queue.take())
-            self.stats.dropped_queue_full += 1
         self._ask_for_more()
         # Where the oldest are on disk they are given up when they have been read: until then there is room.
         return bool(queue.on_disk) or queue.has_room(size, self.limits)
+
+    def _note_dropped(self, size: int) -> None:
+        queue = self.queue
+        limit = queue.count_dropped(size, self.limits)
+        if queue.told != limit and self.alarm is not None:
+            queue.told = limit
+            self.alarm(self, limit)
 
     def _give_up(self, delivery: Delivery) -> None:
         if self.disk is not None:
@@ -313,8 +323,8 @@ class Session:
                     self.resend = deque()
                 self.resend.append(packet_id)
         while self.limits.queue_full == "drop_oldest" and not queue.has_room(0, self.limits) and queue.head():
+            self._note_dropped(0)
             self._give_up(queue.take())
-            self.stats.dropped_queue_full += 1
         self.drain(stored.now)
         self._ask_for_more()
 
@@ -369,6 +379,7 @@ class Session:
     def attach(self, connection: Outlet) -> None:
         """The client is connected through this outlet."""
         self.connection = connection
+        self.queue.told = ""
         # Aliases live as long as the network connection [MQTT-3.3.2-7].
         self._aliases = OutboundAliases(self.alias_maximum) if self.alias_maximum else None
         self.rewrites = bool(self.alias_maximum or self.mount_point)
@@ -381,6 +392,7 @@ class Session:
 
     def detach(self) -> None:
         """The connection is gone; what was not acknowledged stays."""
+        self.queue.told = ""
         self.connection = None
         self.resend = _NO_IDENTIFIERS
 

@@ -105,7 +105,9 @@ class Wills:
         if rights & right(will.qos, will.retain):
             self._engine.publish_one(will_message(stored, now + self._engine.wall_offset), now)
         else:
-            self._engine.note_client("denied", credentials, f"the will on {will.topic!r}")
+            self._engine.audit.denied(
+                credentials, Action.PUBLISH, will.topic, will.qos, will.retain, "the will on"
+            )
 
     def _publish_if_allowed(self, client_id: str, stored: StoredWill) -> None:
         self._publish(client_id, stored, self._engine.roster.now)

@@ -76,6 +76,8 @@ class ZenohMesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._running = False
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called each time that the disk does not take what waits for other nodes; to be set before the start."""
         self._outbox: Outbox
         self._watch: OutboxWatch
         self._room: Room
@@ -122,6 +124,7 @@ class ZenohMesh:
             boundary=self._boundary,
             wall=time.time,
             clock=self._clock,
+            sends_to=self._peers.__contains__,
         )
         self._arrivals = Arrivals(self._stand, self._retained.observe, lambda: self.refused)
         self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)
@@ -158,6 +161,7 @@ class ZenohMesh:
             )
         except OutboxError as error:
             raise MeshError(str(error)) from None
+        self._outbox.on_failure = self.on_failure
         self._outbox.start(self._loop)
         self._watch = OutboxWatch(self._outbox)
         self._room = Room(self._outbox, self._peers, settings)
@@ -230,6 +234,8 @@ class ZenohMesh:
         self._endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
         self._ways.rebuild(settings.region)
         self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
+        if settings.max_filters != old.max_filters and self._interest.set_bound(settings.max_filters):
+            self._announce_soon()
 
     def have_rules(self, pipeline: Pipeline) -> None:
         """From now on there are egress rules, where there were none."""
@@ -362,6 +368,7 @@ class ZenohMesh:
                 self._link.declare_token(
                     self._keys.token(self._settings.region, self._name, self._incarnation)
                 )
+                self._announce_soon()
                 for peer in self._peers.values():
                     if peer.alive:
                         self._meet(peer)

@@ -50,7 +50,8 @@ class Outbox:
 
     ``retention`` (seconds) and ``capacity`` (bytes of records) bound what waits. ``linger`` (seconds) lets
     acknowledgements come before the store is touched: what everybody has acknowledged is never written.
-    OutboxError where the file cannot be opened.
+    ``on_failure`` is called on the event loop each time that the disk does not take a group. OutboxError where the
+    file cannot be opened.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Outbox:
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = OutboxStore(path)
+        self._store = OutboxStore(path, lambda: int(wall() * 1e9))
         self._where = str(path) if path else "memory"
         self._retention = retention
         self._capacity = capacity
@@ -71,12 +72,14 @@ class Outbox:
         self._steady = steady
         self._offset = wall() - steady()
         self.epoch = self._store.epoch
+        self._epochs = dict(self._store.epochs)
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
         self._forgotten_at: dict[str, int] = {}
         self.known_peers = self._store.known_peers
         self.failing = False
         """Whether the disk did not take the last group; it is tried again."""
+        self.on_failure: Callable[[], None] = _nothing
         self._ledgers = self._store.ledgers()
         self._oldest = self._store.oldest()
         self.bytes = self._store.bytes
@@ -223,6 +226,15 @@ class Outbox:
         """Where a new lane begins to count: a node that was forgotten and comes back remembers the old numbers."""
         return self._forgotten_at.get(name, self.first_sequence)
 
+    def epoch_for(self, name: str) -> int:
+        """The epoch in which the sequences for a destination count: its own, where it was given one."""
+        return self._epochs.get(name, self.epoch)
+
+    def keep_epoch(self, name: str, epoch: int) -> None:
+        """A destination has an epoch of its own from now on."""
+        self._epochs[name] = epoch
+        self._commands.put(lambda: self._store.keep_epoch(name, epoch))
+
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
         """A node's interest changed."""
         added, removed = tuple(added), tuple(removed)
@@ -304,6 +316,7 @@ class Outbox:
                     failed = True
                 if self._stopping:
                     return False
+                self._on_loop(self.on_failure)
                 time.sleep(_RETRY_SECONDS)
         self.failing = False
         if failed:
@@ -312,11 +325,19 @@ class Outbox:
         self.bytes = self._store.bytes
         self._committed += self._group_added
         after, self._after = self._after, []
-        if after and self._loop is not None:
+        if after:
+            self._on_loop(lambda: _call_all(after))
+        return None not in group
+
+    def _on_loop(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
             # A loop that is closed has nobody left who waits.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_call_all, after)
-        return None not in group
+                self._loop.call_soon_threadsafe(callback)
+
+
+def _nothing() -> None:
+    """Nobody has to know."""
 
 
 def _call_all(callbacks: list[Callable[[], None]]) -> None:

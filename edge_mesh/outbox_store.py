@@ -11,14 +11,14 @@ import heapq
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from broker.salvage import check, finish, is_damage, last_written, replace_damaged
+from broker.salvage import check, check_tables, last_written, open_sound
 from edge_mesh.ledger import REASONS, Ledger
 
 logger = logging.getLogger("geomq.mesh.outbox")
@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS interest (
 """
 
 _FORMAT = 1
+_EPOCH_OF = "epoch of "
 _COUNTERS_SECONDS = 1.0
 _SET_BACK = 5.0
 """Seconds by which the clock has to be behind the last write to count as set back."""
@@ -91,9 +92,13 @@ class SharedRow(NamedTuple):
 
 
 class OutboxStore:
-    """``path`` is the database's file, None for memory only. OutboxError where it cannot be opened."""
+    """``path`` is the database's file, None for memory only. OutboxError where it cannot be opened.
 
-    def __init__(self, path: Path | None) -> None:
+    ``new_epoch`` names the epoch of a file that is new; later ones have to be greater.
+    """
+
+    def __init__(self, path: Path | None, new_epoch: Callable[[], int] = time.time_ns) -> None:
+        self._new_epoch = new_epoch
         self._peers: dict[str, int] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._touched: set[str] = set()
@@ -105,19 +110,14 @@ class OutboxStore:
         """As of the opening."""
         self._db: sqlite3.Connection
         try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                finish(path)
-                self._written = last_written(path)
-            try:
+            if path is None:
                 self._open(path)
-            except sqlite3.Error as error:
-                if path is None or not is_damage(error):
-                    raise
-                self._db.close()
-                aside = replace_damaged(path, error, _prepare, _fit)
-                self._open(path)
-                count = self._db.execute("SELECT COUNT(*) FROM message").fetchone()[0]
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._written = last_written(path)
+            _, aside = open_sound(path, lambda: self._open(path), prepare, _fit)
+            if aside is not None:
+                (count,) = self._db.execute("SELECT COUNT(*) FROM message").fetchone()
                 logger.error(
                     "the outbox %s was damaged: it is kept as %s; %d messages could be read",
                     path,
@@ -128,9 +128,17 @@ class OutboxStore:
             raise OutboxError(f"the outbox {path} cannot be opened: {error}") from error
 
     def _open(self, path: Path | None) -> None:
-        self._db = db = sqlite3.connect(
+        self._db = sqlite3.connect(
             str(path) if path else ":memory:", isolation_level=None, check_same_thread=False
         )
+        try:
+            self._set_up(path)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _set_up(self, path: Path | None) -> None:
+        db = self._db
         if path is not None:
             if not path.exists() or not path.stat().st_size:
                 # Before the first table: only then it takes effect without rewriting the file.
@@ -139,6 +147,7 @@ class OutboxStore:
             db.execute("PRAGMA synchronous=FULL")
             db.execute("PRAGMA journal_size_limit=4194304")
             check(db)
+            check_tables(db, prepare)
             if not db.execute("PRAGMA auto_vacuum").fetchone()[0]:
                 db.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 db.execute("VACUUM")
@@ -161,14 +170,19 @@ class OutboxStore:
             db.execute(statement)
         db.execute(f"PRAGMA user_version={_FORMAT}")
         # A new file is a new epoch: receivers' marks of a lost one must not swallow what is sent now.
-        db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (time.time_ns(),))
+        db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (self._new_epoch(),))
         db.execute("INSERT INTO meta VALUES ('run', 1) ON CONFLICT DO UPDATE SET value = value + 1")
         meta = dict(db.execute("SELECT name, value FROM meta"))
         self.epoch: int = meta["epoch"]
         self.run: int = meta["run"]
+        self.epochs: dict[str, int] = {
+            name.removeprefix(_EPOCH_OF): value for name, value in meta.items() if name.startswith(_EPOCH_OF)
+        }
+        """Those of destinations that have one of their own."""
 
     def _load(self) -> None:
         db = self._db
+        self.known_peers = []
         filters: dict[str, list[str]] = {}
         for peer, topic_filter in db.execute("SELECT peer, topic_filter FROM interest"):
             filters.setdefault(peer, []).append(topic_filter)
@@ -431,6 +445,10 @@ class OutboxStore:
                 self._touch(name, 0.0).drop(count, "forgotten")
         self._db.execute("DELETE FROM interest WHERE peer = ?", (name,))
 
+    def keep_epoch(self, name: str, epoch: int) -> None:
+        """A destination has an epoch of its own."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_EPOCH_OF + name, epoch))
+
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
         """A node's interest changed."""
         self._db.executemany(
@@ -442,8 +460,9 @@ class OutboxStore:
         )
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new outbox."""
+    connection.executescript(f"PRAGMA auto_vacuum=INCREMENTAL; {_SCHEMA} PRAGMA user_version={_FORMAT};")
 
 
 def _fit(connection: sqlite3.Connection) -> None:

@@ -23,12 +23,17 @@ logger = logging.getLogger("geomq.mesh.retained")
 
 _CHUNK = 500
 _TIMEOUT = 30.0
-_ATTEMPTS = 5
 _RETRY_PAUSE = 0.3
+_LONGEST_PAUSE = 60.0
+_MANY_ATTEMPTS = 5
+"""After so many that failed it is worth a line in the log."""
 
 
 class RetainedSync:
-    """``wall()`` is the wall clock; ``clock`` is the node's hybrid one, which follows the stamps of others."""
+    """``wall()`` is the wall clock; ``clock`` is the node's hybrid one, which follows the stamps of others.
+
+    ``sends_to(node)`` says whether what is published here is sent to a node.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class RetainedSync:
         boundary: Boundary,
         wall: Callable[[], float],
         clock: HybridClock,
+        sends_to: Callable[[str], bool],
     ) -> None:
         self._name = name
         self._keys = keys
@@ -48,6 +54,7 @@ class RetainedSync:
         self._boundary = boundary
         self._wall = wall
         self._clock = clock
+        self._sends_to = sends_to
         self._refused: set[str] = set()
         """Nodes whose clock is too far ahead, once that was told."""
 
@@ -65,8 +72,15 @@ class RetainedSync:
         return False
 
     async def answer(self, query: Query) -> None:
-        """Give another node all retained messages known here; own ones as the egress rules leave them."""
+        """Give another node all retained messages known here; own ones as the egress rules leave them.
+
+        One that is not known here yet has to ask again: what is published between an answer now and the day on which
+        it is known would never come to it.
+        """
         try:
+            asker = query.payload.decode(errors="replace")
+            if asker and not self._sends_to(asker):
+                return
             records: list[bytes] = []
             known = list(self._node.retained_messages())
             for start in range(0, len(known), _CHUNK):
@@ -90,15 +104,17 @@ class RetainedSync:
 
     async def fetch(self, peer: Peer, incarnation: int) -> None:
         """Ask a node for its snapshot, as long as it lives this life, and keep what is newer."""
-        for _ in range(_ATTEMPTS):
-            if not peer.alive or peer.incarnation != incarnation or await self._fetch(peer.name):
-                return
-            await asyncio.sleep(_RETRY_PAUSE)
-        logger.warning("the retained messages of node %s did not come whole", peer.name)
+        attempts, pause = 0, _RETRY_PAUSE
+        while peer.alive and peer.incarnation == incarnation and not await self._fetch(peer.name):
+            attempts += 1
+            if attempts == _MANY_ATTEMPTS:
+                logger.warning("the retained messages of node %s did not come whole, trying again", peer.name)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _fetch(self, peer: str) -> bool:
         """False where the snapshot did not come whole."""
-        replies = self._link.ask(self._keys.query(peer, "retained"), b"", _TIMEOUT)
+        replies = self._link.ask(self._keys.query(peer, "retained"), self._name.encode(), _TIMEOUT)
         await replies.finished
         headers: list[envelope.Header] = []
         for _, payload in replies.answers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -33,6 +32,7 @@ class Workers:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule")
+        self._stopped = False
 
     def start(self, work: Callable[[], Callable[[], None]]) -> None:
         """Do something on a thread; what it returns is called on the event loop."""
@@ -40,12 +40,16 @@ class Workers:
 
     def _run(self, work: Callable[[], Callable[[], None]]) -> None:
         finish = work()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the node has stopped
-            self.loop.call_soon_threadsafe(finish)
+        self.loop.call_soon_threadsafe(self._finish, finish)
+
+    def _finish(self, finish: Callable[[], None]) -> None:
+        if not self._stopped:
+            finish()
 
     async def stop(self) -> None:
-        """Wait for what is being worked on."""
-        await asyncio.to_thread(self.pool.shutdown)
+        """Wait for the threads; what they have done does not count any more, nor does what waits for them."""
+        self._stopped = True
+        await asyncio.to_thread(self.pool.shutdown, cancel_futures=True)
 
 
 class Piece(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ PURE = [
     "broker.session",
     "broker.queue",
     "broker.rights",
+    "broker.salvage.log",
+    "broker.salvage.pages",
     "broker.store.group",
     "broker.store.gathering",
     "broker.subscriptions",
@@ -29,20 +32,24 @@ PURE = [
     "broker.roster",
     "broker.acks",
     "broker.admission",
+    "broker.audit",
     "broker.aliases",
     "broker.bucket",
     "broker.connection",
     "broker.flow",
+    "broker.foreign",
     "broker.overload",
     "broker.publisher",
     "broker.joint",
     "broker.ruling",
+    "broker.ration",
     "broker.refusals",
     "broker.resolver",
     "broker.access.acl",
     "broker.access.bans",
     "broker.handshake",
     "broker.engine",
+    "broker.limit_log",
     "broker.limits",
     "broker.new_limits",
     "broker.observe.mesh_topics",
@@ -174,11 +181,20 @@ def test_plugin_host_knows_no_mqtt() -> None:
             assert not any(is_in(found, "broker") for found in imports(path)), name
 
 
+def test_plain_node_does_not_pay_for_what_it_does_not_use() -> None:
+    script = "import sys, broker.app; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout.split()
+    for library in ("zenoh", "wasmtime", "amqtt", "argon2", "scramp", "asn1crypto", "cryptography"):
+        assert library not in loaded, library
+
+
 def test_parts_are_put_together_in_one_place() -> None:
     for name, path in MODULES.items():
         if (
             is_in(name, "broker")
-            and name != "broker.app"
+            and name not in ("broker.app", "broker.parts")
             and not is_in(name, "broker.cli")
             and not is_in(name, "broker.demo")
         ):

@@ -58,6 +58,38 @@ def test_bad_configuration_does_not_start() -> None:
     assert result.stderr.startswith("GEOMQ_MESH__MODE: mesh.mode: 'hub'")
 
 
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (
+            "access: {amqtt: {amqtt.plugins.authentication.FileAuthPlugin: {password_file: /gone}}}",
+            "access.amqtt: amqtt.plugins.authentication.FileAuthPlugin: [Errno 2] No such file or directory: '/gone'",
+        ),
+        (
+            "listeners: [{bind: '127.0.0.1:0'}, {name: b, bind: '127.0.0.1:0', access: {amqtt: "
+            "{amqtt.contrib.jwt.UserAuthJwtPlugin: {secret_key: hunter2}}}}]",
+            "listeners[1].access.amqtt: amqtt.contrib.jwt.UserAuthJwtPlugin: user_claim is required; allowed keys:",
+        ),
+        (
+            "listeners: [{bind: '127.0.0.1:0'}, {name: b, bind: '127.0.0.1:0', access: {acl: gone}}]",
+            "listeners[1].access.acl: ",
+        ),
+        (
+            "listeners: [{name: front, type: tls, bind: '127.0.0.1:0', tls: {certificate: c.pem, key: k.pem}}]",
+            "listener front: tls.certificate: ",
+        ),
+    ],
+)
+def test_mistakes_at_the_start_say_where(tmp_path: Path, sections: str, told: str) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text(sections)
+    result = geomq("run", "--config", str(file))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"geomq: {told}")
+    assert "hunter2" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     node = NodeProcess(tmp_path, "n", "cli", mesh={"enabled": False})

@@ -27,15 +27,23 @@ def test_what_can_hold_at_once_is_told_from_what_cannot() -> None:
     new = load_text("""
 node: {name: b, region: s}
 listeners: [{bind: "127.0.0.1:1884"}]
-mesh: {enabled: true, connect: [tcp/127.0.0.1:2], retention: 1d, namespace: other}
+mesh: {enabled: true, connect: [tcp/127.0.0.1:2], retention: 1d, namespace: other, max_filters: 7}
 mqtt: {queue_qos0: true, keep_alive_max: 60}
-limits: {ban_after: 3, message_rate: 5}
+limits: {ban_after: 3, message_rate: 5, disk_reserve: 1MiB}
 durability: memory
 """)
     change = compare(load_text(OLD), new)
-    assert change.live == ["node.region", "mqtt.keep_alive_max", "limits.message_rate", "mesh.connect"]
+    assert change.live == [
+        "node.region",
+        "mqtt.keep_alive_max",
+        "limits.message_rate",
+        "limits.ban_after",
+        "limits.disk_reserve",
+        "mesh.connect",
+        "mesh.max_filters",
+    ]
     assert change.waiting == [
-        *("node.name", "listeners", "mqtt.queue_qos0", "limits.ban_after", "durability", "mesh.namespace"),
+        *("node.name", "listeners", "mqtt.queue_qos0", "durability", "mesh.namespace"),
     ]
     config = change.config
     assert (config.node.name, config.node.region) == ("a", "s")
@@ -67,14 +75,14 @@ def test_queues_of_sessions_and_new_connections_keep_to_new_limits() -> None:
     absent.drop()
     publisher = broker.client("publisher")
     old = engine.limits
-    change_limits(engine, [(old, replace(old, queue_max_messages=2, connection_rate=1.0))], broker.now)
+    change_limits(engine, [(old, replace(old, queue_max_messages=2, connection_rate=1.0))])
     for number in range(4):
         publisher.publish("t", b"%d" % number, 1, number + 1)
     assert engine.stats.dropped_queue_full == 2
     answers = [broker.peer().ask(wire.connect(f"c{number}", 5)).reason for number in range(3)]
     assert answers[0] == 0
     assert answers[-1] == 0x9F
-    change_limits(engine, [(engine.limits, old)], broker.now)
+    change_limits(engine, [(engine.limits, old)])
     assert broker.peer().ask(wire.connect("late", 5)).reason == 0
 
 
@@ -85,7 +93,7 @@ def test_sessions_of_a_listener_keep_to_its_own_limits() -> None:
     (session,) = engine.roster
     own = session.limits = replace(engine.limits, queue_max_messages=7)
     new = replace(engine.limits, max_inflight=5)
-    change_limits(engine, [(engine.limits, new), (own, replace(new, queue_max_messages=7))], broker.now)
+    change_limits(engine, [(engine.limits, new), (own, replace(new, queue_max_messages=7))])
     assert (session.limits.queue_max_messages, session.limits.max_inflight) == (7, 5)
     assert engine.limits is new
     assert client.subscribe(("t", 1)) == [1]
@@ -97,7 +105,7 @@ def test_retained_messages_beyond_a_smaller_bound_stay() -> None:
     for topic in ("a", "b"):
         publisher.publish(topic, b"kept", retain=True)
     old = broker.engine.limits
-    change_limits(broker.engine, [(old, replace(old, retained_max_messages=1))], broker.now)
+    change_limits(broker.engine, [(old, replace(old, retained_max_messages=1))])
     publisher.publish("c", b"none", retain=True)
     publisher.publish("a", b"newer", retain=True)
     watcher = broker.client("watcher")

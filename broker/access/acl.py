@@ -92,10 +92,11 @@ class Verdict(NamedTuple):
 
 
 class Acl:
-    """An access list that was read. All questions are answered at once."""
+    """An access list that was read. All questions are answered at once. ``name`` is its file's."""
 
-    def __init__(self, rules: list[Rule]) -> None:
+    def __init__(self, rules: list[Rule], name: str = "acl") -> None:
         self.rules = rules
+        self._name = name
         self._about: dict[Credentials, list[tuple[Rule, str]]] = {}
 
     def verdict(
@@ -111,6 +112,13 @@ class Acl:
             ):
                 return Verdict(rule.allow, rule)
         return Verdict(False, None)
+
+    def told(self, verdict: Verdict) -> str:
+        """What decides, for people: `file:line: the line`."""
+        rule = verdict.rule
+        return (
+            f"{self._name}:{rule.line}: {rule.text}" if rule is not None else f"no line of {self._name} fits"
+        )
 
     def rights(self, who: Credentials, topic: str) -> int:
         """The rights to publish to a topic (see :func:`broker.ports.right`)."""
@@ -159,7 +167,7 @@ def parse_acl(text: str, name: str = "acl") -> Acl:
                 mistakes.append(f"{name}:{number}: {error}")
     if mistakes:
         raise AclError("\n".join(mistakes))
-    return Acl(rules)
+    return Acl(rules, name)
 
 
 def _parse_line(number: int, line: str) -> Rule:

@@ -1,4 +1,4 @@
-"""amqtt's authentication and topic plugins, unchanged: loaded by amqtt's own manager, asked as amqtt's broker asks."""
+"""amqtt's authentication and topic plugins, unchanged: each loaded by amqtt's own manager, asked as its broker asks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from amqtt.contexts import Action as AmqttAction
 from amqtt.contexts import BaseContext
@@ -15,15 +16,20 @@ from amqtt.events import BrokerEvents
 from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session
 
+from broker.access.amqtt_loading import PluginsError, check_plugin, reason_of
+from broker.access.amqtt_special import JWT, LDAP, expired_token, unfit_for_ldap
 from broker.ports import Action, Certificate, Credentials
 
 logger = logging.getLogger("geomq.access")
 
 T = TypeVar("T")
+Combine = Literal["all", "any"]
+Ask = Callable[["_Plugin"], Awaitable[bool | None]]
 
 _LOGGER = "geomq.amqtt"
 _TIMEOUT = 10.0
 """Seconds for which a plugin is waited for; then its answer is no."""
+_GRACE = 1.0
 
 _ACTIONS = {
     Action.PUBLISH: AmqttAction.PUBLISH,
@@ -32,58 +38,121 @@ _ACTIONS = {
 }
 
 
-class PluginsError(Exception):
-    """Why plugins cannot be used, in words for the operator."""
+class Login(NamedTuple):
+    """What the plugins say about a client: None where none has a say. ``why`` tells the operator of a no."""
+
+    answer: bool | None
+    session: Session
+    """What topic plugins are asked with later."""
+    why: str = ""
+
+
+class _Plugin:
+    """One plugin, and whether it works."""
+
+    def __init__(self, name: str, manager: PluginManager[BaseContext]) -> None:
+        self.name = name
+        self.manager = manager
+        (loaded,) = manager.plugins
+        modules = {kind.__module__ for kind in type(loaded).__mro__}
+        self.is_ldap = LDAP in modules
+        self.is_jwt = JWT in modules
+        self._failure = ""
+
+    async def authenticate(self, session: Session) -> bool | None:
+        (answer,) = (await self.manager.map_plugin_auth(session=session)).values()
+        return None if answer is None else bool(answer)
+
+    async def allows(self, session: Session, topic: str, action: AmqttAction) -> bool | None:
+        question = self.manager.map_plugin_topic(session=session, topic=topic, action=action)
+        (answer,) = (await question).values()
+        return bool(answer)
+
+    def failed(self, failure: str) -> None:
+        """Tell when it begins to fail, and when it is over: not at each question."""
+        if failure != self._failure:
+            self._failure = failure
+            if failure:
+                logger.error("the plugin %s fails, which is a no: %s", self.name, failure)
+            else:
+                logger.warning("the plugin %s answers again", self.name)
 
 
 class AmqttPlugins:
     """The plugins named in a configuration: class by its full name -> that class's own configuration.
 
+    ``logins`` and ``topics`` say whether all authentication or topic plugins have to agree, or any is enough: then
+    they are asked in their order until one says yes.
+
     They live on a thread and an event loop of their own: what a plugin does without awaiting it (hashing a
     password, asking a directory) holds up other logins, and no message.
     """
 
-    def __init__(self, plugins: dict[str, dict[str, Any] | None]) -> None:
-        self._plugins = plugins
+    def __init__(
+        self,
+        plugins: Mapping[str, dict[str, Any] | None],
+        logins: Combine = "all",
+        topics: Combine = "all",
+    ) -> None:
+        self._configured = plugins
+        self._logins_need = logins
+        self._topics_need = topics
+        self._plugins: list[_Plugin] = []
+        self._for_logins: list[_Plugin] = []
+        self._for_topics: list[_Plugin] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="amqtt-plugins", daemon=True)
-        self._manager: PluginManager[BaseContext]
-        self.authenticates = False
-        self.authorizes = False
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether any of them is asked who a client is."""
+        return bool(self._for_logins)
+
+    @property
+    def authorizes(self) -> bool:
+        """Whether any of them is asked what a client may do."""
+        return bool(self._for_topics)
 
     async def start(self) -> None:
-        """Load the plugins and let them prepare themselves; PluginsError where one cannot be used."""
+        """Load the plugins and let them prepare themselves; PluginsError names the one that cannot be used."""
         # They write down lines of password files, and what was wrong with a password.
         logging.getLogger(_LOGGER).setLevel(logging.ERROR)
-        logging.getLogger("amqtt").setLevel(logging.WARNING)
+        logging.getLogger("amqtt").setLevel(logging.ERROR)
         self._thread.start()
         try:
-            await self._call(self._load())
+            for name, config in self._configured.items():
+                check_plugin(name, config)
+                try:
+                    await self._call(self._load(name, config), _TIMEOUT)
+                except Exception as error:
+                    # Whatever a plugin raises while it starts, the operator should read it in one line.
+                    raise PluginsError(f"{name}: {reason_of(error, config)}") from None
         except PluginsError:
             self._stop_thread()
             raise
-        self.authenticates = bool(self._manager._auth_plugins)
-        self.authorizes = bool(self._manager._topic_plugins)
 
-    async def _load(self) -> None:
+    async def _load(self, name: str, config: dict[str, Any] | None) -> None:
         context = BaseContext()
-        context.config = {"plugins": {name: config or {} for name, config in self._plugins.items()}}
-        try:
-            self._manager = PluginManager(_LOGGER, context)
-            await self._manager.fire_event(BrokerEvents.PRE_START, wait=True)
-        except Exception as error:
-            # Whatever a plugin raises while it starts, the operator should read it in one line.
-            raise PluginsError(_reasons(error)) from None
+        context.config = {"plugins": {name: config or {}}}
+        plugin = _Plugin(name, PluginManager(_LOGGER, context))
+        await plugin.manager.fire_event(BrokerEvents.PRE_START, wait=True)
+        self._plugins.append(plugin)
+        if plugin.manager._auth_plugins:
+            self._for_logins.append(plugin)
+        if plugin.manager._topic_plugins:
+            self._for_topics.append(plugin)
 
     async def close(self) -> None:
         """Let the plugins clean up."""
         with contextlib.suppress(Exception):
-            await self._call(self._unload())
+            await self._call(self._unload(), _TIMEOUT)
         self._stop_thread()
 
     async def _unload(self) -> None:
-        await self._manager.fire_event(BrokerEvents.PRE_SHUTDOWN, wait=True)
-        await self._manager.close()
+        for plugin in self._plugins:
+            with contextlib.suppress(Exception):
+                await plugin.manager.fire_event(BrokerEvents.PRE_SHUTDOWN, wait=True)
+                await plugin.manager.close()
 
     def _stop_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -91,34 +160,94 @@ class AmqttPlugins:
         if not self._thread.is_alive():
             self._loop.close()
 
-    async def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something on the plugins' loop; TimeoutError where that takes too long."""
+    async def _call(self, work: Coroutine[Any, Any, T], patience: float) -> T:
+        """Run something on the plugins' loop; TimeoutError where that takes longer than ``patience`` seconds."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return await asyncio.wait_for(asyncio.wrap_future(future), _TIMEOUT)
+        return await asyncio.wait_for(asyncio.wrap_future(future), patience)
 
-    async def authenticate(self, credentials: Credentials) -> tuple[bool | None, Session]:
-        """(True, False, or None where no plugin has a say; what topic plugins are asked with later)."""
+    # -- asking ------------------------------------------------------------------------------------------
+
+    async def authenticate(self, credentials: Credentials) -> Login:
+        """Ask who a client is."""
         session = _session(credentials)
-        try:
-            answers = await self._call(self._manager.map_plugin_auth(session=session))
-        except Exception as error:
-            # A plugin may fail in any way; whatever it is, it did not say yes.
-            logger.error("an authentication plugin failed: %s", type(error).__name__)
-            return False, session
-        said = [answer for answer in answers.values() if answer is not None]
-        return (all(said) if said else None), session
 
-    async def allows(self, credentials: Credentials, action: Action, topic: str) -> bool:
-        """Whether all topic plugins say yes."""
+        async def ask(plugin: _Plugin) -> bool | None:
+            return await plugin.authenticate(session)
+
+        answer, why = await self._combined(self._for_logins, self._logins_need, session, ask, login=True)
+        return Login(answer, session, why)
+
+    async def objection(self, credentials: Credentials, action: Action, topic: str) -> str:
+        """Why a client may not do something, in words for the operator; empty where it may."""
         session = credentials.context if isinstance(credentials.context, Session) else _session(credentials)
-        question = self._manager.map_plugin_topic(session=session, topic=topic, action=_ACTIONS[action])
+
+        async def ask(plugin: _Plugin) -> bool | None:
+            return await plugin.allows(session, topic, _ACTIONS[action])
+
+        answer, why = await self._combined(self._for_topics, self._topics_need, session, ask, login=False)
+        return "" if answer else why
+
+    async def _combined(
+        self, asked: list[_Plugin], need: Combine, session: Session, ask: Ask, login: bool
+    ) -> tuple[bool | None, str]:
+        """(what they say together, what speaks against it)."""
+        questions = (self._answer(plugin, session, ask, login) for plugin in asked)
+        # One after the other may take each of them its time; a bit more, so that the one that is late is named.
+        patience = _TIMEOUT * (len(asked) if need == "any" else 1) + _GRACE
         try:
-            answers = await self._call(question)
+            answers = await self._call(
+                _until_yes(questions) if need == "any" else _every(questions), patience
+            )
+        except TimeoutError:
+            # Only one that does not await what it waits for comes to this.
+            return False, f"no answer of {_names(asked)} within {patience:g} s"
+        said = {
+            plugin: answer for plugin, answer in zip(asked, answers, strict=False) if answer[0] is not None
+        }
+        if not said:
+            return None, f"no plugin knows the client: {_names(asked)}"
+        verdict = (any if need == "any" else all)(answer for answer, _ in said.values())
+        return verdict, "; ".join(why for answer, why in said.values() if not answer)
+
+    @staticmethod
+    async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> tuple[bool | None, str]:
+        """One plugin's answer, and the words for a no."""
+        if plugin.is_ldap:
+            unfit = unfit_for_ldap(session, login)
+            if unfit:
+                return False, f"{plugin.name} is not asked: {unfit}"
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                answer = await ask(plugin)
         except Exception as error:
-            # As for authentication: an answer that did not come is a no.
-            logger.error("a topic plugin failed: %s", type(error).__name__)
-            return False
-        return all(answers.values())
+            # A plugin may fail in any way; whatever it is, it did not say yes. Its text may tell a secret.
+            plugin.failed(type(error).__name__)
+            return False, f"{plugin.name} failed: {type(error).__name__}"
+        plugin.failed("")
+        return answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login)
+
+
+async def _every(questions: Any) -> list[tuple[bool | None, str]]:
+    return list(await asyncio.gather(*questions))
+
+
+async def _until_yes(questions: Any) -> list[tuple[bool | None, str]]:
+    """The answers up to the first yes; who comes behind is not asked."""
+    answers: list[tuple[bool | None, str]] = []
+    for question in questions:
+        answers.append(await question)
+        if answers[-1][0]:
+            break
+    return answers
+
+
+def _more(plugin: _Plugin, session: Session, login: bool) -> str:
+    expired = expired_token(session.password or "", time.time()) if plugin.is_jwt and login else ""
+    return expired and f": {expired}"
+
+
+def _names(plugins: list[_Plugin]) -> str:
+    return ", ".join(plugin.name for plugin in plugins)
 
 
 class _ShownCertificate:
@@ -143,12 +272,3 @@ def _session(credentials: Credentials) -> Session:
     if credentials.certificate is not None:
         session.ssl_object = _ShownCertificate(credentials.certificate)  # type: ignore[assignment]
     return session
-
-
-def _reasons(error: BaseException) -> str:
-    """What an error says, and what caused it: amqtt's own says the class only."""
-    parts = [str(error) or type(error).__name__]
-    cause = error.__cause__
-    if cause is not None:
-        parts.append(str(cause) or type(cause).__name__)
-    return ": ".join(parts)

@@ -36,6 +36,10 @@ class Anonymous:
         """Any topic."""
         return True
 
+    def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
+        """Nothing is ever denied."""
+        return "nothing denies this"
+
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """Nothing is ever undecided."""
         done()

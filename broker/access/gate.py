@@ -13,7 +13,7 @@ from pathlib import Path
 
 from broker.access.acl import Acl, AclError, read_acl
 from broker.access.amqtt_plugins import AmqttPlugins
-from broker.access.bans import Bans
+from broker.access.bans import NO_BANS, Bans
 from broker.access.files import Watched
 from broker.access.scram import ScramExchange
 from broker.access.users import SCRAM, User, UsersError, read_users, verify
@@ -29,6 +29,7 @@ _NICE = 10
 """By how much messages come before passwords."""
 
 _MANY_ANSWERS = 100_000
+_LOCKED = "locked out after too many failed logins"
 
 Question = tuple[str, str | None, Action, str]
 """Client identifier, user name, action, topic."""
@@ -40,7 +41,8 @@ class Gate:
     ``anonymous`` are the listeners that ask for no credentials. A certificate's name, where the listener reads
     one, is who the client is. Else a user of the users file is known by its password; anybody else is up to
     amqtt's plugins. Files that are wrong raise UsersError or AclError at the start; later they are told in the
-    log, and everything stays as it was.
+    log, and everything stays as it was. ``bans`` may be shared with other gates; ``scope`` tells this one's users
+    from theirs, in lock-outs.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class Gate:
         anonymous: Collection[str] = (),
         bans: Bans | None = None,
         plugin_cache: float = 60.0,
+        scope: str = "",
     ) -> None:
         self._anonymous = anonymous
         self._plugins = plugins
-        self._bans = bans or Bans(0, 0.0, 0.0)
+        self._bans = bans or Bans(NO_BANS)
+        self._scope = scope
         self._users: dict[str, User] = read_users(users) if users is not None else {}
         self._users_file = Watched(users) if users is not None else None
         self._acl: Acl | None = read_acl(acl) if acl is not None else None
@@ -62,7 +66,8 @@ class Gate:
         self._workers = ThreadPoolExecutor(_WORKERS, "password", initializer=_yield_to_messages)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answers: dict[Question, bool] = {}
+        self._objections: dict[Question, str] = {}
+        """What plugins have been asked -> what speaks against it, empty for nothing."""
         self._cache = plugin_cache
         self._forget_at = self._loop.time() + plugin_cache
         self._asks_plugins = plugins is not None and plugins.authorizes
@@ -79,8 +84,8 @@ class Gate:
             changed = self._read_acl(self._acl_file.path)
         if self._asks_plugins and self._loop.time() >= self._forget_at:
             self._forget_at = self._loop.time() + self._cache
-            changed = changed or bool(self._answers)
-            self._answers.clear()
+            changed = changed or bool(self._objections)
+            self._objections.clear()
         return changed
 
     def _read_users(self, path: Path) -> None:
@@ -116,11 +121,10 @@ class Gate:
         if certificate is not None and certificate.name is not None:
             done(Decision(0, certificate.name))
             return
-        if self._bans.banned(_keys(credentials), self._loop.time()):
-            done(Decision(Reason.BANNED))
+        if self._bans.banned(self._keys(credentials), credentials.listener, self._loop.time()):
+            done(Decision(Reason.BANNED, why=_LOCKED))
             return
-        asks = self._plugins is not None and self._plugins.authenticates
-        if credentials.username is None and not asks:
+        if credentials.username is None and not self._asks_plugins_for_logins():
             done(self._as_anonymous(credentials))
             return
         task = self._loop.create_task(self._authenticate(credentials, done))
@@ -132,35 +136,49 @@ class Gate:
 
     async def _verdict(self, credentials: Credentials) -> Decision:
         name = credentials.username
-        if name is not None and (name in self._users or not self._asks_for(credentials)):
+        if name is not None and (name in self._users or not self._asks_plugins_for_logins()):
             user = self._users.get(name)
             password = credentials.password or b""
             if await self._loop.run_in_executor(self._workers, verify, user, password):
                 return Decision(0)
-            return Decision(Reason.BAD_USER_NAME_OR_PASSWORD)
+            # The client cannot tell these apart, neither by the answer nor by the time it takes.
+            why = "unknown user" if user is None else "wrong password"
+            return Decision(Reason.BAD_USER_NAME_OR_PASSWORD, why=why)
         assert self._plugins is not None
-        answer, context = await self._plugins.authenticate(credentials)
-        if answer:
-            return Decision(0, context=context)
-        if name is None and answer is None:
+        login = await self._plugins.authenticate(credentials)
+        if login.answer:
+            return Decision(0, context=login.session)
+        if name is None and login.answer is None:
             return self._as_anonymous(credentials)
-        return Decision(Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD)
+        reason = Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD
+        return Decision(reason, why=login.why)
 
-    def _asks_for(self, credentials: Credentials) -> bool:
+    def _asks_plugins_for_logins(self) -> bool:
         return self._plugins is not None and self._plugins.authenticates
 
     def _as_anonymous(self, credentials: Credentials) -> Decision:
-        return Decision(0 if credentials.listener in self._anonymous else Reason.NOT_AUTHORIZED)
+        if credentials.listener in self._anonymous:
+            return Decision(0)
+        unread = " (the client's certificate has none that is read here)" if credentials.certificate else ""
+        return Decision(Reason.NOT_AUTHORIZED, why=f"no user name, and this listener asks for one{unread}")
 
     def _noted(self, credentials: Credentials, decision: Decision) -> Decision:
         """Remember how a login ended."""
-        keys = _keys(credentials)
+        keys = self._keys(credentials)
         if decision.reason == 0:
             self._bans.succeeded(keys)
         else:
-            for key in self._bans.failed(keys, self._loop.time()):
+            for key in self._bans.failed(keys, credentials.listener, self._loop.time()):
                 logger.warning("too many failed logins: %s is locked out", key)
         return decision
+
+    def _keys(self, credentials: Credentials) -> list[str]:
+        """What failed logins are counted by: the address for all gates together, the user for this one's."""
+        # All clients of a Unix socket have the same address: none of them should be locked out by another.
+        keys = [] if credentials.address == LOCAL else [f"address {credentials.address}"]
+        if credentials.username is not None:
+            keys.append(f"user {credentials.username!r}{self._scope}")
+        return keys
 
     def exchange(self, method: str, credentials: Credentials) -> Exchange | None:
         """SCRAM-SHA-256, where any user has a verifier for it and the address is not locked out."""
@@ -170,9 +188,9 @@ class Gate:
 
     def exchanged(self, credentials: Credentials, step: Step) -> Step:
         """An exchange ended, rightly or not."""
-        keys = _keys(credentials._replace(username=step.username))
-        if self._bans.banned(keys, self._loop.time()):
-            return Step(b"", reason=Reason.BANNED)
+        keys = self._keys(credentials._replace(username=step.username))
+        if self._bans.banned(keys, credentials.listener, self._loop.time()):
+            return Step(b"", reason=Reason.BANNED, username=step.username, why=_LOCKED)
         self._noted(credentials._replace(username=step.username), Decision(step.reason))
         return step
 
@@ -187,8 +205,8 @@ class Gate:
         """See :class:`broker.ports.Authority`."""
         rights = self._acl.rights(credentials, topic) if self._acl is not None else ALL_RIGHTS
         if rights and self._asks_plugins:
-            answer = self._answers.get(_question(credentials, Action.PUBLISH, topic))
-            return None if answer is None else rights if answer else 0
+            objection = self._objections.get(_question(credentials, Action.PUBLISH, topic))
+            return None if objection is None else 0 if objection else rights
         return rights
 
     def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
@@ -202,7 +220,18 @@ class Gate:
     def _may(self, credentials: Credentials, action: Action, topic: str, qos: int) -> bool | None:
         if self._acl is not None and not self._acl.verdict(credentials, action, topic, qos).allowed:
             return False
-        return self._answers.get(_question(credentials, action, topic)) if self._asks_plugins else True
+        if not self._asks_plugins:
+            return True
+        objection = self._objections.get(_question(credentials, action, topic))
+        return None if objection is None else not objection
+
+    def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
+        """See :class:`broker.ports.Authority`."""
+        if self._acl is not None:
+            verdict = self._acl.verdict(credentials, action, topic, qos, retain)
+            if not verdict.allowed:
+                return self._acl.told(verdict)
+        return self._objections.get(_question(credentials, action, topic)) or "no longer denied"
 
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """Ask amqtt's topic plugins."""
@@ -214,10 +243,10 @@ class Gate:
         self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]
     ) -> None:
         assert self._plugins is not None
-        answer = await self._plugins.allows(credentials, action, topic)
-        if len(self._answers) >= _MANY_ANSWERS:
-            del self._answers[next(iter(self._answers))]
-        self._answers[_question(credentials, action, topic)] = answer
+        objection = await self._plugins.objection(credentials, action, topic)
+        if len(self._objections) >= _MANY_ANSWERS:
+            del self._objections[next(iter(self._objections))]
+        self._objections[_question(credentials, action, topic)] = objection
         done()
 
 
@@ -239,15 +268,6 @@ def _yield_to_messages() -> None:
     """Let a thread run where the event loop needs no core; where threads have no priority, nothing."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def _keys(credentials: Credentials) -> list[str]:
-    """What failed logins are counted by."""
-    # All clients of a Unix socket have the same address: none of them should be locked out by another.
-    keys = [] if credentials.address == LOCAL else [f"address {credentials.address}"]
-    if credentials.username is not None:
-        keys.append(f"user {credentials.username!r}")
-    return keys
 
 
 def _question(credentials: Credentials, action: Action, topic: str) -> Question:

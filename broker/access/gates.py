@@ -34,6 +34,10 @@ class Gates:
         """See :class:`broker.ports.Authority`."""
         return self._by_listener[credentials.listener].may_receive(credentials, topic)
 
+    def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
+        """See :class:`broker.ports.Authority`."""
+        return self._by_listener[credentials.listener].why_not(credentials, action, topic, qos, retain)
+
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """See :class:`broker.ports.Authority`."""
         self._by_listener[credentials.listener].decide(credentials, action, topic, done)

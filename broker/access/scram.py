@@ -27,6 +27,7 @@ class ScramExchange:
         self._server = _MECHANISM.make_server(self._verifier_of)
         self._username = ""
         self._challenged = False
+        self._failure = "not a message of SCRAM-SHA-256"
 
     def answer(self, data: bytes) -> Step:
         """See :class:`broker.ports.Exchange`."""
@@ -36,7 +37,7 @@ class ScramExchange:
             return self._final(data.decode()) if self._challenged else self._first(data.decode())
         except (ScramException, UnicodeDecodeError, ValueError):
             # What a stranger sends may break the library's parsing in more ways than it names.
-            return Step(b"", reason=Reason.NOT_AUTHORIZED)
+            return Step(b"", reason=Reason.NOT_AUTHORIZED, username=self._username or None, why=self._failure)
 
     def _first(self, text: str) -> Step:
         self._challenged = True
@@ -44,6 +45,7 @@ class ScramExchange:
         return Step(self._server.get_server_first().encode())
 
     def _final(self, text: str) -> Step:
+        self._failure = "wrong password, or a user without a SCRAM verifier"
         self._server.set_client_final(text)
         return Step(self._server.get_server_final().encode(), True, username=self._username)
 

@@ -34,7 +34,7 @@ def way_in(
     config: Path | None, connect: str | None, namespace: str | None
 ) -> tuple[tuple[str, ...], str, MeshTls | None]:
     """(endpoints, namespace, certificates) through which the mesh is asked."""
-    from broker.app import mesh_tls
+    from broker.parts import mesh_tls
 
     settings = load_config(config)
     mesh = settings.mesh
@@ -55,6 +55,22 @@ def ask(question: Coroutine[Any, Any, Answer]) -> Answer:
         return asyncio.run(question)
     except (MeshError, ValueError) as error:
         fail(str(error))
+
+
+def ask_local(folder: Path, timeout: float) -> dict[str, dict[str, Any]]:
+    """What the node of this machine that has the folder says about itself, by its name; ends the command else."""
+    from broker.datafolder import FolderError, owner
+    from broker.observe.local_status import read_status
+
+    try:
+        owner(folder)
+        status = read_status(folder, timeout)
+    except FolderError as error:
+        fail(f"{error}: name the node's file with --config, or any node of a mesh with --connect")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        fail(f"the node with the folder {folder} cannot be asked: {reason}")
+    return {status["node"]: status}
 
 
 def ask_status(

@@ -22,10 +22,12 @@ from broker.cli.asking import (
     NamespaceOption,
     TimeoutOption,
     ask,
+    ask_local,
     ask_status,
     way_in,
 )
 from broker.cli.common import fail, load_config, read_config
+from broker.config import ConfigError, read
 from broker.config.schema import schema
 from broker.datafolder import FolderError, owner
 
@@ -62,6 +64,10 @@ def run(config: ConfigOption = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if settings.mesh.enabled:
+        from edge_mesh.zenoh_log import follow_zenoh_log
+
+        follow_zenoh_log()
     try:
         run_app(settings, lambda: read_config(config))
     except StartError as error:
@@ -96,8 +102,21 @@ def demo(nodes: Annotated[int, typer.Option(help="Three regions, or one broker."
 
 @config_app.command("check")
 def config_check(file: Path) -> None:
-    """Tell every mistake in FILE, or what it makes of a node."""
-    settings = load_config(file)
+    """Tell every mistake in FILE and in the files that it names, or what it makes of a node."""
+    from broker.cli.config_files import file_mistakes
+
+    try:
+        reading = read(file, os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    settings = reading.config
+    problems = list(reading.problems)
+    if settings is not None:
+        problems += [reading.problem(key, text) for key, text in file_mistakes(settings)]
+    if problems or settings is None:
+        print(*problems, sep="\n", file=sys.stderr)
+        raise SystemExit(1)
     addresses = ", ".join(listener.bind for listener in settings.listeners)
     mesh = f"mesh {settings.mesh.namespace!r}" if settings.mesh.enabled else "no mesh"
     print(f"{file}: node {settings.node.name}, region {settings.node.region}, MQTT on {addresses}, {mesh}")
@@ -162,8 +181,12 @@ def status(
     config: ConfigOption = None,
     timeout: TimeoutOption = 5.0,
 ) -> None:
-    """Print what every node of the mesh says about itself, as JSON."""
-    print(json.dumps(ask_status(config, connect, namespace, timeout), indent=2))
+    """Print what the node says about itself, as JSON; every node of the mesh where it is in one."""
+    if connect is None and namespace is None and not load_config(config).mesh.enabled:
+        nodes = ask_local(load_config(config).node.data, timeout)
+    else:
+        nodes = ask_status(config, connect, namespace, timeout)
+    print(json.dumps(nodes, indent=2))
 
 
 def _moment(text: str | None, now: float) -> float | None:

@@ -23,6 +23,8 @@ from broker.store.transfer import (
     problems,
     reading,
 )
+from edge_mesh import outbox_store
+from plugins.store import history, rule_state
 
 app = typer.Typer(help="What a node keeps on disk.", no_args_is_help=True)
 
@@ -34,7 +36,11 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="The node's folder. Default: the configuration's `node.data`.")
 ]
 DATABASE = "broker.db"
-_OTHERS = ("outbox.db", "history.db", "rules.db")
+_OTHERS = {
+    "outbox.db": outbox_store.prepare,
+    "history.db": history.prepare,
+    "rules.db": rule_state.prepare,
+}
 _TOLD = {
     "session": "sessions",
     "subscription": "subscriptions",
@@ -68,12 +74,23 @@ def _summary(rows: dict[str, int]) -> str:
 def check(config: ConfigOption = None, data: DataOption = None) -> None:
     """Tell what the databases hold, and whether they are sound: exit code 1 where one is not. The node may run."""
     folder = _folder(config, data)
+    # The history's commits are not waited for: its log may have a torn end of any length.
+    is_synced = {DATABASE: data is not None or load_config(config).synchronous == "full", "outbox.db": True}
+    found: dict[Path, list[str]] = {}
     damaged: list[str] = []
+    summary = ""
+    for name in (DATABASE, *_OTHERS):
+        if lines := salvage.file_problems(folder / name, is_synced.get(name, False)):
+            found[folder / name] = lines
     with _told():
-        with reading(folder / DATABASE) as connection:
-            found = {folder / DATABASE: problems(connection)}
-            summary = "" if found[folder / DATABASE] else _summary(counts(connection))
-        found |= {path: salvage.problems_of(path) for name in _OTHERS if (path := folder / name).is_file()}
+        if folder / DATABASE not in found:
+            with reading(folder / DATABASE) as connection:
+                found[folder / DATABASE] = problems(connection)
+                summary = "" if found[folder / DATABASE] else _summary(counts(connection))
+        for name, prepare in _OTHERS.items():
+            path = folder / name
+            if path not in found and path.is_file():
+                found[path] = salvage.problems_of(path, prepare)
     for path, lines in found.items():
         if lines:
             damaged += [

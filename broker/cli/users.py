@@ -85,6 +85,8 @@ def remove(name: NameArgument, file: FileOption) -> None:
 @app.command("list")
 def list_users(file: FileOption) -> None:
     """Print the users and by what they authenticate."""
+    if not file.exists():
+        fail(f"--file {file}: there is no such file; `geomq user add` makes one")
     for name, user in sorted(_known(file).items()):
         ways = [way for way, has in (("password", user.argon2), ("SCRAM-SHA-256", user.scram)) if has]
         print(f"{name}\t{', '.join(ways)}")

@@ -2,6 +2,6 @@
 
 from broker.config.listeners import Listener
 from broker.config.model import NodeConfig, Rule
-from broker.config.read import ConfigError, Problem, load, load_text
+from broker.config.read import ConfigError, Problem, Reading, load, load_text, read
 
-__all__ = ["ConfigError", "Listener", "NodeConfig", "Problem", "Rule", "load", "load_text"]
+__all__ = ["ConfigError", "Listener", "NodeConfig", "Problem", "Reading", "Rule", "load", "load_text", "read"]

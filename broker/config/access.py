@@ -28,7 +28,15 @@ class AccessSection(Section):
     amqtt: dict[str, dict[str, Any] | None] = Field(
         default_factory=dict,
         description="amqtt's authentication and topic plugins by their full name, with their own configuration "
-        "beneath; all have to agree.",
+        "beneath.",
+    )
+    amqtt_logins: Literal["all", "any"] = Field(
+        "all",
+        description="Which authentication plugins have to let a client in: all that have a say, or any: they are then "
+        "asked in their order until one says yes.",
+    )
+    amqtt_topics: Literal["all", "any"] = Field(
+        "all", description="Which topic plugins have to allow a topic: all, or any, as for `amqtt_logins`."
     )
     plugin_cache: Duration = Field(
         60.0, description="How long the decisions of topic plugins are kept for a client and topic."

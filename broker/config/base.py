@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
@@ -71,6 +71,21 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong: the key's place in the file, and the words for it."""
+
+    key: tuple[str | int, ...]
+    text: str
+
+
+class Mistakes(ValueError):
+    """Several mistakes that were found together; the keys count from the file's top."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        super().__init__("; ".join(mistake.text for mistake in mistakes))
+        self.mistakes = mistakes
 
 
 class Section(BaseModel):

@@ -106,7 +106,12 @@ class Listener(Section):
     mount_point: Annotated[str, AfterValidator(_check_mount_point)] = Field(
         "", description="Put before all topics of this listener's clients, such as plant1/."
     )
-    max_connections: int = Field(0, ge=0, description="Connections at a time; 0: no limit.")
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="Connections at a time; 0: no limit. Answer: closed at once. "
+        "Counter: `limited_listener_max_connections`.",
+    )
     limits: ListenerLimits | None = Field(None, description="What is otherwise for this listener's clients.")
     access: AccessSection | None = Field(
         None, description="Who may connect here, and do what, instead of the node's `access`."
@@ -136,6 +141,10 @@ class Listener(Section):
             )
         if self.origins and self.type not in ("ws", "wss"):
             raise ValueError("origins are about WebSocket listeners: type ws or wss")
+        if "path" in self.model_fields_set and self.type not in ("ws", "wss"):
+            raise ValueError(f"path is about WebSocket listeners: type ws or wss, not {self.type}")
+        if "mode" in self.model_fields_set and not self.is_unix:
+            raise ValueError(f"mode is about Unix sockets: bind unix:PATH, not {self.bind}")
         if self.is_unix and self.proxies:
             raise ValueError("proxies reach a listener by TCP, not by a Unix socket")
         return self

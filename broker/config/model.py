@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from broker.config.access import AccessSection
-from broker.config.base import FilePath, Name, Section, TopicFilter, TopicName, absolute, split_address
+from broker.config.base import (
+    FilePath,
+    Mistakes,
+    Name,
+    Section,
+    TopicFilter,
+    TopicName,
+    absolute,
+    split_address,
+)
+from broker.config.doors import door_mistakes
 from broker.config.limits import LimitsSection
 from broker.config.listeners import Listener
 from broker.config.units import Duration, Size, WholeSeconds
@@ -70,40 +80,82 @@ class MqttSection(Section):
     """The bounds of the broker; 0 means no limit where the text says so."""
 
     max_packet_size: Size = Field(
-        10 << 20, ge=64, le=268_435_460, description="The largest packet that is accepted."
+        10 << 20,
+        ge=64,
+        le=268_435_460,
+        description="The largest packet that is accepted. Answer: DISCONNECT 0x95, closed below MQTT 5. "
+        "Counter: `limited_max_packet_size`.",
     )
-    max_connections: int = Field(0, ge=0, description="Clients at a time; 0: no limit.")
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="Clients at a time; 0: no limit. Answer: CONNACK 0x97, 3 below MQTT 5. "
+        "Counter: `limited_max_connections`.",
+    )
     connect_timeout: Duration = Field(
-        10.0, gt=0, description="How long a new connection may take to send CONNECT."
+        10.0,
+        gt=0,
+        description="How long a new connection may take until it is let in. Answer: closed. "
+        "Counter: `limited_connect_timeout`.",
     )
     keep_alive_max: WholeSeconds = Field(
-        0, le=65535, description="The longest keep-alive granted to MQTT 5 clients; 0: what they ask for."
+        0,
+        le=65535,
+        description="The longest keep-alive granted to MQTT 5 clients; 0: what they ask for. Answer: CONNACK tells "
+        "what is granted.",
     )
     receive_maximum: int = Field(
         1024,
         ge=1,
         le=65535,
-        description="Unreleased QoS 2 messages (QoS 1 are acknowledged at once) of a client.",
+        description="Unreleased QoS 2 messages (QoS 1 are acknowledged at once) of a client. Answer: DISCONNECT 0x93 "
+        "to MQTT 5 clients; those below are not bound. Counter: `limited_receive_maximum`.",
     )
-    max_inflight: int = Field(1024, ge=1, le=65535, description="Unacknowledged messages towards a client.")
+    max_inflight: int = Field(
+        1024,
+        ge=1,
+        le=65535,
+        description="Unacknowledged messages towards a client. Answer: further ones wait in its queue.",
+    )
     topic_alias_maximum: int = Field(
         64,
         ge=0,
         le=65535,
-        description="Topic aliases that a client may set, and at most those set towards a client that allows it.",
+        description="Topic aliases that a client may set, and at most those set towards a client that allows it. "
+        "Answer: DISCONNECT 0x94. Counter: `limited_topic_alias_maximum`.",
     )
     session_expiry_max: WholeSeconds = Field(
-        7 * 24 * 3600, description="How long the session of an absent client is kept; 0: for ever."
+        7 * 24 * 3600,
+        description="How long the session of an absent client is kept; 0: for ever. Answer: CONNACK tells what is "
+        "granted. Counter: `sessions_expired`.",
     )
-    queue_max_messages: int = Field(10_000, ge=0, description="Messages that wait for one client.")
-    queue_max_bytes: Size = Field(16 << 20, description="Payload bytes that wait for one client.")
+    queue_max_messages: int = Field(
+        10_000,
+        ge=0,
+        description="Messages that wait for one client. Answer: as `limits.queue_full` says. "
+        "Counter: `limited_queue_max_messages`, the messages dropped.",
+    )
+    queue_max_bytes: Size = Field(
+        16 << 20,
+        description="Payload bytes that wait for one client. Answer: as `limits.queue_full` says. "
+        "Counter: `limited_queue_max_bytes`, the messages dropped.",
+    )
     queue_qos0: bool = Field(False, description="Whether QoS 0 messages wait for absent clients, too.")
-    retained_max_messages: int = Field(100_000, ge=0, description="Retained messages on this node.")
+    retained_max_messages: int = Field(
+        100_000,
+        ge=0,
+        description="Retained messages on this node, but for `$SYS`. Answer: as for `limits.retained_max_bytes`. "
+        "Counter: `limited_retained_max_messages`.",
+    )
     write_buffer: Size = Field(
-        1 << 20, description="Bytes that a client does not take before it counts as slow."
+        1 << 20,
+        description="Bytes that a client does not take before it counts as slow. Answer: QoS 0 is dropped, QoS 1 and 2 "
+        "wait in its queue; after `limits.slow_consumer_timeout` it is cut off. Counter: `dropped_slow_consumer`.",
     )
     check_payload_format: bool = Field(
-        False, description="Whether payloads that are said to be text have to be well-formed UTF-8 (0x99)."
+        False,
+        description="Whether payloads that are said to be text have to be well-formed UTF-8. "
+        "Answer: 0x99, in DISCONNECT at QoS 0. Counter: `payload_refused`.",
     )
     overlapping: Literal["merged", "each"] = Field(
         "merged",
@@ -158,7 +210,8 @@ class MeshSection(Section):
         "drop_oldest",
         description="What happens at the bound. drop_oldest: the oldest messages of the longest queue are dropped. "
         "refuse: from 90 % on, publishers above QoS 0 whose message would wait for a node that is away get 0x97 in "
-        "MQTT 5, and are not acknowledged below until there is room; the rest is dropped as with drop_oldest.",
+        "MQTT 5, and are not acknowledged below until there is room; the rest is dropped as with drop_oldest. Counter: "
+        "`limited_outbox_full`.",
     )
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
     compression: bool = Field(True, description="Whether links compress.")
@@ -324,29 +377,22 @@ class NodeConfig(Section):
     log: LogSection = Field(default_factory=LogSection, description="What is logged.")
 
     @model_validator(mode="after")
-    def _check_exposure(self) -> NodeConfig:
-        for at, listener in enumerate(self.listeners):
-            access = self.access_of(listener)
-            if self.is_open(listener) or access.asks_for_credentials or proves(listener):
-                continue
-            if access.anonymous == "nowhere" or listener.anonymous is False:
-                raise ValueError(
-                    f"listeners[{at}].bind: {listener.bind} lets nobody in: name the file of `access.users`"
-                )
-            raise ValueError(
-                f"listeners[{at}].bind: {listener.bind} is reached by other machines, and there are no "
-                "credentials; name the file of `access.users`, or say `access: {anonymous: everywhere}` "
-                "if that is meant"
-            )
-        labels = [listener.label for listener in self.listeners]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"two listeners are called {label!r}")
+    def _check_doors(self) -> NodeConfig:
+        found = door_mistakes(self)
+        if found:
+            raise Mistakes(found)
         return self
 
     def access_of(self, listener: Listener) -> AccessSection:
         """Who may connect at a listener, and do what: its own section, or the node's."""
         return listener.access if listener.access is not None else self.access
+
+    def section_of(self, access: AccessSection) -> str:
+        """Where an access section stands, for messages: `access`, `listeners[2].access`."""
+        for at, listener in enumerate(self.listeners):
+            if listener.access is access:
+                return f"listeners[{at}].access"
+        return "access"
 
     def is_open(self, listener: Listener) -> bool:
         """Whether clients without credentials are let in at a listener."""
@@ -354,8 +400,3 @@ class NodeConfig(Section):
             return listener.anonymous
         anonymous = self.access_of(listener).anonymous
         return anonymous == "everywhere" or (anonymous == "loopback" and listener.is_local)
-
-
-def proves(listener: Listener) -> bool:
-    """Whether clients are known by their certificates at a listener."""
-    return listener.tls is not None and listener.tls.identity != "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from broker.config import rules
+from broker.config.base import Mistakes
 from broker.config.model import NodeConfig
 
 PREFIX = "GEOMQ_"
@@ -21,6 +23,7 @@ _NOT_KEYS = ("GEOMQ_CONFIG", "GEOMQ_DEMO_")
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 KeyPath = tuple[str | int, ...]
+Places = dict[KeyPath, str]
 
 
 class Problem(NamedTuple):
@@ -42,12 +45,32 @@ class ConfigError(ValueError):
         self.problems = problems
 
 
+class Reading(NamedTuple):
+    """What a file came to: its mistakes, and as much of the configuration as has none."""
+
+    name: str
+    """How the file is called in messages."""
+    config: NodeConfig | None
+    """Without the sections that are wrong, where it is worth anything without them."""
+    places: Places
+    problems: list[Problem]
+
+    def problem(self, key: KeyPath, text: str) -> Problem:
+        """A mistake in the value of a key, found by who knows more about it."""
+        return Problem(_where(key, self.places, self.name), dotted(key), text)
+
+
 def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:
     """The configuration of a file (None for the defaults), with the environment's changes.
 
     A relative `node.data` is resolved against the file's folder, or the current one without a file.
     ConfigError tells every mistake.
     """
+    return _whole(read(path, environment))
+
+
+def read(path: Path | None, environment: Mapping[str, str]) -> Reading:
+    """As :func:`load`, with the mistakes in what it returns; ConfigError where the file is no YAML at all."""
     text = ""
     folder = Path.cwd()
     if path is not None:
@@ -57,7 +80,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
-    return load_text(text, str(path or "defaults"), environment, folder)
+    return _read_text(text, str(path or "defaults"), environment, folder)
 
 
 def load_text(
@@ -67,20 +90,41 @@ def load_text(
     folder: Path | None = None,
 ) -> NodeConfig:
     """The configuration in a text; ``name`` stands for the file in messages."""
+    return _whole(_read_text(text, name, environment or {}, folder or Path.cwd()))
+
+
+def _whole(reading: Reading) -> NodeConfig:
+    if reading.problems or reading.config is None:
+        raise ConfigError(reading.problems)
+    return reading.config
+
+
+def _read_text(text: str, name: str, environment: Mapping[str, str], folder: Path) -> Reading:
     document, places = _parse(text, name)
-    _override(document, environment or {}, places)
+    _override(document, environment, places)
     # A section whose keys are all commented out is one that keeps its defaults.
     document = {key: value for key, value in document.items() if value is not None}
+    context = {"folder": folder}
     try:
-        config = NodeConfig.model_validate(document, context={"folder": folder or Path.cwd()})
+        config = NodeConfig.model_validate(document, context=context)
+        return Reading(name, config, places, _rule_problems(config, places, name))
     except ValidationError as error:
-        raise ConfigError([_problem(dict(one), places, name) for one in error.errors()]) from None
-    if problems := _rule_problems(config, places, name):
-        raise ConfigError(problems)
-    return config
+        problems = [problem for one in error.errors() for problem in _problems(dict(one), places, name)]
+        wrong = {one["loc"][0] for one in error.errors() if one["loc"]}
+        rest = _rest({key: value for key, value in document.items() if key not in wrong}, context)
+        if rest is not None:
+            problems += _rule_problems(rest, places, name)
+        return Reading(name, rest, places, problems)
 
 
-def _rule_problems(config: NodeConfig, places: dict[KeyPath, str], name: str) -> list[Problem]:
+def _rest(document: dict[str, Any], context: dict[str, Any]) -> NodeConfig | None:
+    """What is right in a configuration that is wrong elsewhere; None where it makes no sense by itself."""
+    with contextlib.suppress(ValidationError):
+        return NodeConfig.model_validate(document, context=context)
+    return None
+
+
+def _rule_problems(config: NodeConfig, places: Places, name: str) -> list[Problem]:
     """What is wrong with the built-in rules, whose configuration the node only hands on."""
     problems: list[Problem] = []
     for stage in ("ingress", "egress", "store"):
@@ -94,14 +138,14 @@ def _rule_problems(config: NodeConfig, places: dict[KeyPath, str], name: str) ->
 # -- YAML ------------------------------------------------------------------------------------------------
 
 
-def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+def _parse(text: str, name: str) -> tuple[dict[str, Any], Places]:
     """(the document, where each key stands)."""
     loader = _LOADER(text)
     try:
         root = loader.get_single_node()
         if root is None:
             return {}, {}
-        places: dict[KeyPath, str] = {}
+        places: Places = {}
         problems: list[Problem] = []
         _walk(root, (), name, places, problems)
         if problems:
@@ -116,7 +160,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
     return document, places
 
 
-def _walk(node: Any, at: KeyPath, name: str, places: dict[KeyPath, str], problems: list[Problem]) -> None:
+def _walk(node: Any, at: KeyPath, name: str, places: Places, problems: list[Problem]) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -143,7 +187,7 @@ def _yaml_problem(error: yaml.YAMLError, name: str) -> Problem:
 # -- the environment -------------------------------------------------------------------------------------
 
 
-def _override(document: dict[str, Any], environment: Mapping[str, str], places: dict[KeyPath, str]) -> None:
+def _override(document: dict[str, Any], environment: Mapping[str, str], places: Places) -> None:
     """Lay `GEOMQ_SECTION__KEY` variables, whose values are YAML, over the document."""
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable.startswith(_NOT_KEYS):
@@ -187,9 +231,23 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
+def _where(path: KeyPath, places: Places, name: str) -> str:
+    """Where a key stands, or what is nearest above it."""
+    return next(
+        (places[path[:length]] for length in range(len(path), 0, -1) if path[:length] in places), name
+    )
+
+
+def _problems(error: dict[str, Any], places: Places, name: str) -> list[Problem]:
+    mistakes = error.get("ctx", {}).get("error")
+    if isinstance(mistakes, Mistakes):
+        return [Problem(_where(key, places, name), dotted(key), text) for key, text in mistakes.mistakes]
+    return [_problem(error, places, name)]
+
+
 def _problem(
     error: dict[str, Any],
-    places: dict[KeyPath, str],
+    places: Places,
     name: str,
     above: KeyPath = (),
     root: type[BaseModel] = NodeConfig,
@@ -199,9 +257,7 @@ def _problem(
     path: KeyPath = above + tuple(part for part in error["loc"] if not _is_note(part))
     if kind == "union_tag_invalid":
         path = (*path, "action")
-    where = next(
-        (places[path[:length]] for length in range(len(path), 0, -1) if path[:length] in places), name
-    )
+    where = _where(path, places, name)
     if kind == "extra_forbidden":
         return Problem(where, dotted(path), _unknown(str(path[-1]), _allowed_keys(error["loc"][:-1], root)))
     if kind == "missing":

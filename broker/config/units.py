@@ -18,6 +18,7 @@ _SIZES = {
     "MiB": 1 << 20,
     "GiB": 1 << 30,
 }
+_UNITS = ", ".join(unit for unit in _SIZES if unit)
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -46,10 +47,10 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, str):
         found = _QUANTITY.fullmatch(value)
         if found is None or found[2] not in _SIZES:
-            raise ValueError("not a size such as 64KiB, 10MiB, 1GiB, 10MB")
+            raise ValueError(f"not a size such as 64KiB, 10MB; allowed units: {_UNITS}")
         return int(float(found[1]) * _SIZES[found[2]])
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("not a size such as 64KiB, 10MiB, 1GiB, 10MB, or a number of bytes")
+        raise ValueError(f"not a size such as 64KiB, 10MB, or a number of bytes; allowed units: {_UNITS}")
     return value
 
 

@@ -20,7 +20,7 @@ from broker.net.protocol import MqttProtocol
 from broker.net.proxy import ProxyError, read_header
 from broker.net.tls import TlsListener
 from broker.net.websocket import WebSocketProtocol
-from broker.ports import LOCAL
+from broker.ports import LOCAL, Party
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HEADER_TIMEOUT = 5.0
@@ -28,6 +28,11 @@ _BACKLOG = 1024
 _ACCEPTED = 16
 """Connections that are taken at a time."""
 _REST = 1.0
+_TLS_WORDS = {
+    "HTTP_REQUEST": "HTTP was spoken to a listener with TLS",
+    "WRONG_VERSION_NUMBER": "what came is no TLS",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate, and this listener asks for one",
+}
 
 
 class Listener:
@@ -147,7 +152,7 @@ class Listener:
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """There is no descriptor for another connection: try again when some are free."""
-        self._engine.refused("", f"{self.door.name}: {error.strerror or error}")
+        self._engine.refused("", self.door.name, str(error.strerror or error))
         self._loop.remove_reader(listening)
 
         def resume() -> None:
@@ -158,9 +163,11 @@ class Listener:
 
     def _begin(self, sock: socket.socket, address: str) -> None:
         """A connection on a plain socket of our own: the proxy's header comes first, TLS after it."""
-        most = self._engine.limits.max_half_open
+        most = (self.door.admission or self._engine.admission).half_open.most
         if most and len(self._arriving) >= most:
-            self._engine.stats.connections_limited += 1
+            self._engine.stats.connections_refused += 1
+            who = Party(address=address, listener=self.door.name)
+            self._engine.limit_log.hit("max_half_open", most, who, "closed")
             sock.close()
             return
         task = self._loop.create_task(self._arrive(sock, address))
@@ -172,14 +179,15 @@ class Listener:
             if self._trusted:
                 address = await self._behind_proxy(sock, address)
             context = self.tls.context if self.tls is not None else None
+            limits = self.door.limits or self._engine.limits
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(address),
                 sock,
                 ssl=context,
-                ssl_handshake_timeout=self._engine.limits.connect_timeout if context is not None else None,
+                ssl_handshake_timeout=limits.connect_timeout if context is not None else None,
             )
         except (ProxyError, OSError, TimeoutError) as error:
-            self._engine.refused(address, f"{self.door.name}: {_why(error)}")
+            self._engine.refused(address, self.door.name, _why(error))
             sock.close()
         except BaseException:
             sock.close()
@@ -188,18 +196,25 @@ class Listener:
     async def _behind_proxy(self, sock: socket.socket, proxy: str) -> str:
         """The client's address, as a trusted proxy tells it."""
         if not any(ipaddress.ip_address(proxy) in network for network in self._trusted):
-            raise ProxyError("not a trusted proxy")
-        async with asyncio.timeout(_HEADER_TIMEOUT):
-            address = await read_header(self._loop, sock)
+            raise ProxyError("the connection comes from none of `proxies`")
+        try:
+            async with asyncio.timeout(_HEADER_TIMEOUT):
+                address = await read_header(self._loop, sock)
+        except TimeoutError:
+            raise ProxyError(f"none within {_HEADER_TIMEOUT:g} s") from None
         return address if address is not None else proxy
 
 
 def _why(error: Exception) -> str:
     """What went wrong before the first packet, in a line."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: the client's certificate is refused: {error.verify_message}"
+        about = "; ".join(getattr(error, "__notes__", ()))
+        return f"TLS: the client's certificate is refused: {error.verify_message}{about and f' ({about})'}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+        reason = error.reason or str(error)
+        return f"TLS: {_TLS_WORDS.get(reason) or reason.replace('_', ' ').lower()}"
+    if isinstance(error, ProxyError):
+        return f"PROXY header: {error}"
     return str(error) or type(error).__name__
 
 
@@ -216,7 +231,7 @@ def _remove_stale(path: Path) -> None:
     path.unlink()
 
 
-def why_not(bind: str, error: OSError) -> str:
+def why_not_open(bind: str, error: OSError) -> str:
     """Why an address cannot be listened on."""
     if error.errno == errno.EADDRINUSE:
         return f"cannot listen on {bind}: another program has this port; choose one with `listeners`"

@@ -8,7 +8,7 @@ from typing import Any, cast
 from broker.connection import Connection
 from broker.engine import Engine
 from broker.net.door import Door
-from broker.ports import LOCAL, Certificate, Peer
+from broker.ports import LOCAL, Certificate, Party, Peer
 
 
 class MqttProtocol(asyncio.Protocol):
@@ -35,16 +35,38 @@ class MqttProtocol(asyncio.Protocol):
         door.open += 1
         address = self._address if self._address is not None else _address_of(transport)
         now = self._loop.time()
-        full = door.max_connections and door.open > door.max_connections
-        if full or not self._engine.admission.has_room():
+        if not self._has_room(address):
             self._engine.stats.connections_refused += 1
-            self._engine.stats.connections_limited += 1
             stream.abort()
             return
-        stream.set_write_buffer_limits(high=self._engine.limits.write_buffer)
-        peer = Peer(address, door.name, door.mount_point, _certificate(transport, door.identity), door.limits)
+        stream.set_write_buffer_limits(high=(door.limits or self._engine.limits).write_buffer)
+        certificate = _certificate(transport, door.identity)
+        peer = Peer(address, door.name, door.mount_point, certificate, door.limits, door.admission)
         self._connection = Connection(self._engine, stream, now, peer)
         self._engine.roster.greet(self._connection, now)
+
+    def _has_room(self, address: str) -> bool:
+        """Whether the listener and the node have room for a connection that has said nothing yet."""
+        door, engine = self._door, self._engine
+        if door.max_connections and door.open > door.max_connections:
+            limit, bound = "listener_max_connections", door.max_connections
+        else:
+            waiting = (door.admission or engine.admission).half_open
+            if waiting.has_room:
+                return True
+            limit, bound = "max_half_open", waiting.most
+        engine.limit_log.hit(limit, bound, Party(address=address, listener=door.name), "closed")
+        return False
+
+    def refused(self, why: str) -> None:
+        """The connection is refused by what comes before MQTT; the caller ends it."""
+        if self._connection is not None:
+            self._engine.refused(self._connection.peer.address, self._door.name, why)
+
+    def ended(self, why: str) -> None:
+        """The client breaks the rules of what carries MQTT, and the connection ends; the caller ends it."""
+        if self._connection is not None:
+            self._engine.note("ended", self._connection, why)
 
     def data_received(self, data: bytes) -> None:
         """Handle a chunk: every packet in it, then one write per connection touched."""

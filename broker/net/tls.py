@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,11 @@ Stamp = tuple[int, int]
 
 
 class TlsError(Exception):
-    """What is wrong with a certificate or key, in words for the operator."""
+    """What is wrong with a certificate or key, in words for the operator; ``key`` is the setting that names it."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
 
 
 @dataclass(frozen=True)
@@ -41,35 +46,68 @@ class TlsFiles:
         return [path for pair in pairs for path in pair] + extra
 
 
-class TlsListener:
-    """The context that a listener is opened with, which hands each new connection on to the newest one.
+def tls_problems(files: TlsFiles, now: datetime) -> list[tuple[tuple[str, ...], str]]:
+    """Everything that is wrong with files, each with the setting's place below `tls`; they are only read.
 
-    TlsError where the files cannot be used at the start; later the old ones stay in use, and the log says why.
+    Here it is also told what a node would start with, to no avail: what has expired by ``now``, a time with its zone.
+    """
+    from broker.net.validity import certificate_misfit, list_misfit
+
+    found: list[tuple[tuple[str, ...], str]] = []
+    pairs: dict[tuple[str, ...], tuple[Path, Path]] = {(): (files.certificate, files.key)}
+    pairs |= {("names", name): pair for name, pair in files.names.items()}
+    for where, pair in pairs.items():
+        try:
+            _load(_empty(), *pair)
+        except TlsError as error:
+            found.append(((*where, error.key), str(error)))
+            if error.key == "certificate":
+                found.append(((*where, "key"), _unreadable(pair[1])))
+        else:
+            found.append(((*where, "certificate"), certificate_misfit(pair[0], now)))
+    for key, path in (("ca", files.ca), ("crl", files.crl)):
+        if path is not None:
+            try:
+                _trust(_empty(), key, path)
+            except TlsError as error:
+                found.append(((key,), str(error)))
+            else:
+                found.append(((key,), list_misfit(path, now) if key == "crl" else ""))
+    return [(place, text) for place, text in found if text]
+
+
+class TlsListener:
+    """A listener's TLS: :attr:`context` is for the next connection. ``name`` is the listener's.
+    TlsError where the files cannot be used at the start; later the old ones stay in use,
+    and the log says why.
     """
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, name: str = "") -> None:
         self._files = files
+        self._name = name
         self._stamps = self._look()
-        self._contexts = _contexts(files)
-        self.context = _context(files, files.certificate, files.key)
-        self.context.sni_callback = self._choose
+        self.context = _context_by_name(files)
+        """Another one when files have changed: sessions of the one before cannot be resumed, so that every client is
+        checked by the new lists."""
 
     def refresh(self) -> None:
         """Read the files again where one has changed. Called about once a second."""
         stamps = self._look()
         if stamps == self._stamps:
             return
+        changed = ", ".join(str(path) for path, stamp in stamps.items() if stamp != self._stamps[path])
         self._stamps = stamps
         try:
-            self._contexts = _contexts(self._files)
+            self.context = _context_by_name(self._files)
         except TlsError as error:
-            logger.error("the certificates stay as they were: %s", error)
+            logger.error(
+                "listener %s: certificates and lists stay as they were: tls.%s: %s",
+                self._name,
+                error.key,
+                error,
+            )
         else:
-            logger.info("certificates were read again: %s", self._files.certificate)
-
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        contexts = self._contexts
-        connection.context = contexts.get((name or "").lower(), contexts[""])
+            logger.info("listener %s: read again, for new connections: %s", self._name, changed)
 
     def _look(self) -> dict[Path, Stamp]:
         return {path: _stamp(path) for path in self._files.all()}
@@ -83,12 +121,19 @@ def _stamp(path: Path) -> Stamp:
     return (status.st_mtime_ns, status.st_size)
 
 
-def _contexts(files: TlsFiles) -> dict[str, ssl.SSLContext]:
-    """Server name -> context; the empty name for all others."""
-    found = {"": _context(files, files.certificate, files.key)}
-    for name, (certificate, key) in files.names.items():
-        found[name.lower()] = _context(files, certificate, key)
-    return found
+def _context_by_name(files: TlsFiles) -> ssl.SSLContext:
+    """A context that has the certificate for the server name that a client asks for."""
+    named = {name.lower(): _context(files, *pair) for name, pair in files.names.items()}
+    context = _context(files, files.certificate, files.key)
+
+    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        found = named.get((name or "").lower())
+        if found is not None:
+            connection.context = found
+
+    if named:
+        context.sni_callback = choose
+    return context
 
 
 def _context(files: TlsFiles, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -101,36 +146,73 @@ def _context(files: TlsFiles, certificate: Path, key: Path) -> ssl.SSLContext:
     if files.client_certificate != "none":
         required = files.client_certificate == "required"
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-        for path, what in ((files.ca, "authorities"), (files.crl, "revocation list")):
+        for part, path in (("ca", files.ca), ("crl", files.crl)):
             if path is not None:
-                _trust(context, path, what)
+                _trust(context, part, path)
         if files.crl is not None:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+        # Only listeners that ask for certificates pay for reading them.
+        from broker.net.shown import remember
+
+        remember(context)
     return context
 
 
+def _empty() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
 def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    for path in (certificate, key):
-        _check_readable(path)
+    _check_readable("certificate", certificate)
+    if not _holds(certificate, "x509"):
+        raise TlsError(
+            "certificate", f"{certificate}: holds no certificate: allowed: PEM, with the chain behind it"
+        )
+    _check_readable("key", key)
     try:
         # A password would be asked for on the terminal: a key that needs one is refused.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except ssl.SSLError as error:
-        raise TlsError(
-            f"{certificate} and {key}: {error.reason or error}: a PEM certificate and its own, unencrypted key"
-        ) from None
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise TlsError("key", f"{key}: is not the private key of {certificate}") from None
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        text = f"{key}: {reason}: allowed: the private key of {certificate}, PEM, not encrypted"
+        raise TlsError("key", text) from None
 
 
-def _trust(context: ssl.SSLContext, path: Path, what: str) -> None:
-    _check_readable(path)
+_KINDS = {
+    "ca": ("x509", "certificate", "PEM with the certificates of the authorities"),
+    "crl": ("crl", "revocation list", "PEM with the lists (X509 CRL) of the authorities in `ca`"),
+}
+
+
+def _trust(context: ssl.SSLContext, part: str, path: Path) -> None:
+    _check_readable(part, path)
+    kind, name, allowed = _KINDS[part]
+    if not _holds(path, kind):
+        raise TlsError(part, f"{path}: holds no {name}: allowed: {allowed}")
+    context.load_verify_locations(path)
+
+
+def _holds(path: Path, kind: str) -> bool:
+    """Whether a PEM file has something of a kind, as :meth:`ssl.SSLContext.cert_store_stats` calls it."""
+    probe = _empty()
     try:
-        context.load_verify_locations(path)
-    except ssl.SSLError as error:
-        raise TlsError(f"{path}: {error.reason or error}: a PEM file with the {what} is needed") from None
+        probe.load_verify_locations(path)
+    except ssl.SSLError:
+        return False
+    return probe.cert_store_stats()[kind] > 0
 
 
-def _check_readable(path: Path) -> None:
+def _check_readable(key: str, path: Path) -> None:
+    text = _unreadable(path)
+    if text:
+        raise TlsError(key, text)
+
+
+def _unreadable(path: Path) -> str:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise TlsError(f"{path}: {error.strerror}") from None
+        return f"{path}: {error.strerror}: a file that can be read is needed"
+    return ""

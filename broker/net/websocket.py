@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import cast
 
 from websockets.exceptions import NegotiationError
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
 from broker.engine import Engine
+from broker.foreign import is_mqtt, is_tls
 from broker.net.door import Door
 from broker.net.protocol import MqttProtocol
 
@@ -21,6 +23,10 @@ _SUBPROTOCOL = Subprotocol("mqtt")
 _OLD = Subprotocol("mqttv3.1")
 """What clients of MQTT 3.1 offer."""
 _FRAME_OVERHEAD = 1 << 16
+_TLS = "spoke TLS to a WebSocket listener without TLS: type ws, not wss"
+_MQTT = "spoke MQTT without WebSocket to a WebSocket listener"
+_SHOWN = 100
+"""Characters of what a client sent that the log shows."""
 
 _quiet = logging.getLogger("geomq.net.websocket")
 # The library tells of each handshake; what matters about clients is in the audit log, which no flood can fill.
@@ -45,6 +51,8 @@ class WebSocketProtocol(asyncio.Protocol):
             max_size=engine.limits.max_packet_size + _FRAME_OVERHEAD,
         )
         self._transport: _FramedTransport | None = None
+        self._begun = False
+        self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; MQTT's time to send CONNECT includes the WebSocket handshake."""
@@ -54,6 +62,13 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Unpack frames and hand their payload on, all of a chunk's at once."""
         assert self._transport is not None
+        if not self._begun:
+            self._begun = True
+            if is_tls(data) or is_mqtt(data):
+                # There is no line end in it that the library would stop waiting at.
+                self._refuse(_TLS if is_tls(data) else _MQTT)
+                self._transport.finish()
+                return
         self._socket.receive_data(data)
         payload: list[bytes] = []
         for event in self._socket.events_received():
@@ -64,6 +79,10 @@ class WebSocketProtocol(asyncio.Protocol):
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 # Any other kind of data ends the connection [MQTT-6.0.0-1].
                 self._socket.fail(CloseCode.UNSUPPORTED_DATA, "MQTT is binary")
+                self._inner.ended("WebSocket: a text frame, and MQTT is binary")
+        if not self._answered and self._socket.handshake_exc is not None:
+            # The library's words would show the path, in which clients put tokens.
+            self._refuse("WebSocket: no HTTP request")
         self._transport.flush()
         if payload:
             self._inner.data_received(b"".join(payload))
@@ -71,11 +90,28 @@ class WebSocketProtocol(asyncio.Protocol):
             self._transport.finish()
 
     def _answer(self, request: Request) -> None:
-        if request.path.partition("?")[0] != self._door.path:
+        self._answered = True
+        path = request.path.partition("?")[0]
+        if path != self._door.path:
+            self._refuse(f"WebSocket: 404, {path[:_SHOWN]!r} is not {self._door.path!r}")
             response = self._socket.reject(404, f"MQTT is at {self._door.path}\n")
         else:
-            response = self._socket.accept(request)
+            response = self._accept(request)
+            if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+                why = str(self._socket.handshake_exc).encode("unicode_escape").decode()
+                self._refuse(f"WebSocket: {response.status_code}, {why[:_SHOWN]}")
         self._socket.send_response(response)
+
+    def _accept(self, request: Request) -> Response:
+        try:
+            return self._socket.accept(request)
+        except UnicodeEncodeError:
+            # The library answers with the header that it refuses, and cannot when that is not ASCII.
+            return self._socket.reject(HTTPStatus.BAD_REQUEST, "a header is not ASCII\n")
+
+    def _refuse(self, why: str) -> None:
+        self._answered = True
+        self._inner.refused(why)
 
     def eof_received(self) -> None:
         """The client sends no more."""

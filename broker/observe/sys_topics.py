@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from broker import __version__
 from broker.engine import Engine
 from broker.message import Message
 from broker.observe.load import Load
+from broker.observe.memory import most_memory, resident_memory
 from broker.observe.mesh_topics import mesh_gauges
 
 STATUS_TOPIC = "$SYS/broker/geomq/status"
@@ -38,7 +36,7 @@ def gauges(engine: Engine, uptime: float) -> dict[str, object]:
         "clients/maximum": stats.clients_maximum,
         "clients/total": total,
         "heap/current": resident_memory(),
-        "heap/maximum": _most_memory(),
+        "heap/maximum": most_memory(),
         "messages/stored": stored,
         "store/messages/count": stored,
         "store/messages/bytes": retained.bytes + stats.queued_bytes,
@@ -116,15 +114,3 @@ class SysTopics:
         for name, load in self._loads.items():
             load.update(values[name], uptime - self._uptime)
         self._uptime = uptime
-
-
-def resident_memory() -> int:
-    """Bytes of memory that the process holds now; where the system does not tell, the most so far."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except (OSError, ValueError, IndexError):
-        return _most_memory()
-
-
-def _most_memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -11,10 +11,9 @@ from typing import Any
 
 from broker.message import Delivery, Message
 from broker.ports import Stored, StoredSession, StoredWill
-from broker.salvage import check, check_text, finish, is_damage, last_written
-from broker.store import records
+from broker.salvage import check, check_tables, check_text, is_damage, last_written
+from broker.store import records, salvaged
 from broker.store.group import LOAD_BYTES, Group, Load
-from broker.store.salvage import replace_damaged
 from broker.store.schema import COLUMNS, TABLES, SchemaError, insert, migrate
 
 logger = logging.getLogger("geomq.store")
@@ -40,18 +39,13 @@ class Database:
 
     def __init__(self, path: Path, synchronous: str = "full") -> None:
         self.path = path
-        if path.is_file() and not path.stat().st_size:
-            logger.error("%s was there, and is empty: what it held is lost", path)
         self._last_written = last_written(path)
         try:
-            finish(path)
-            self._connection = _opened(path, synchronous)
-        except SchemaError as error:
+            self._connection = salvaged.opened(
+                path, lambda: _opened(path, synchronous), is_synced=synchronous == "full"
+            )
+        except (SchemaError, OSError, sqlite3.Error) as error:
             raise StoreError(f"{path}: {error}") from None
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise StoreError(f"{path}: {error}") from None
-            self._connection = _salvaged(path, synchronous, error)
         self._next_message = self._highest("message", "key") + 1
         self._has_ended = True
         """Whether there may be sessions that are over, and not yet removed."""
@@ -357,17 +351,6 @@ def _free(connection: sqlite3.Connection, messages: Iterable[int]) -> None:
     )
 
 
-def _salvaged(path: Path, synchronous: str, error: sqlite3.Error) -> sqlite3.Connection:
-    try:
-        replace_damaged(path, error)
-        return _opened(path, synchronous)
-    except (OSError, sqlite3.Error) as why:
-        raise StoreError(
-            f"{path} is damaged ({error}), and a new one with what can be read from it cannot be made: {why}; "
-            "nothing was changed"
-        ) from None
-
-
 def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -379,6 +362,7 @@ def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_size_limit = 4194304")
         check(connection)
         migrate(connection)
+        check_tables(connection, migrate)
         # All but the messages, which may be many, and are read one by one.
         check_text(connection, *(table for table in TABLES if table != "message"))
         (vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()

@@ -132,7 +132,16 @@ class GatheringStore:
         """What was refused after all is not written; the group is not at the disk while this is called."""
         for name in [name for name, delivery in group.adds.items() if delivery[0].is_withdrawn]:
             del group.adds[name]
-            self._tickets.pop(name, None)
+            self._over(name)
+
+    def drop_refused(self) -> None:
+        """Something else refused messages that may be here as well: they are not written, or removed again."""
+        self._drop_withdrawn(self.group)
+        if self._at_disk is not None:
+            for name, delivery in self._at_disk.adds.items():
+                if delivery[0].is_withdrawn:
+                    self.group.dones[name] = delivery[0]
+                    self.due(LEISURELY)
 
     def _release(self) -> None:
         """Tell those who need not wait for the disk."""
@@ -163,6 +172,10 @@ class GatheringStore:
             self.group.dones[name] = delivery[0]
             self.due(LEISURELY)
             return
+        self._over(name)
+
+    def _over(self, name: _Name) -> None:
+        """A delivery need not be written: nobody waits for it any more."""
         ticket = self._tickets.pop(name, None)
         if ticket is not None:
             ticket.left -= 1

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
-
-from broker.store.database import StoreError
 
 logger = logging.getLogger("geomq.store")
 
@@ -18,8 +15,6 @@ T = TypeVar("T")
 
 _PART = 20
 _RELIEF = 1.25
-
-
 _RETRY = 1.0
 _NOTHING = 256 << 10
 
@@ -33,17 +28,16 @@ def is_full(folder: Path) -> bool:
     return found.f_bavail * found.f_frsize < _NOTHING
 
 
-async def with_room(folder: Path, work: Callable[[], T]) -> T:
-    """Do what needs room on disk, on a thread; where there is none, wait for it.
+async def with_room(folder: Path, work: Callable[[], Awaitable[T]], *errors: type[Exception]) -> T:
+    """Do what needs room on disk; where one of these errors says that there is none, wait for it, and do it again.
 
-    Clients are not let in meanwhile: their sessions are not known yet. StoreError and sqlite3.Error for any other
-    reason.
+    Clients are not let in meanwhile: their sessions are not known yet. The error where it has another reason.
     """
     told = False
     while True:
         try:
-            return await asyncio.to_thread(work)
-        except (StoreError, sqlite3.Error) as error:
+            return await work()
+        except errors as error:
             if not is_full(folder):
                 raise
             if not told:
@@ -59,7 +53,7 @@ class DiskRoom:
 
     def __init__(self, folder: Path, reserve: int) -> None:
         self._folder = folder
-        self._reserve = reserve
+        self.reserve = reserve
         self.short = False
         """Whether there was less than the reserve at the last look, and not clearly more since."""
 
@@ -69,7 +63,7 @@ class DiskRoom:
             found = os.statvfs(self._folder)
         except OSError:
             return False
-        reserve = min(self._reserve, found.f_blocks * found.f_frsize // _PART)
+        reserve = min(self.reserve, found.f_blocks * found.f_frsize // _PART)
         free = found.f_bavail * found.f_frsize
         before = self.short
         self.short = free < (reserve * _RELIEF if before else reserve)

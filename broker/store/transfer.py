@@ -12,7 +12,7 @@ from typing import Any
 
 from broker import salvage
 from broker.store.database import Database
-from broker.store.schema import COLUMNS, TABLES, VERSION, insert
+from broker.store.schema import COLUMNS, TABLES, VERSION, insert, migrate
 
 FORMAT = "geomq-export-1"
 
@@ -59,7 +59,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def problems(connection: sqlite3.Connection) -> list[str]:
     """What does not fit together, one line each; none where all is well."""
-    found = salvage.problems(connection)
+    found = salvage.problems(connection, migrate)
     if found:
         return found
     for what, rows in _PROBLEMS.items():

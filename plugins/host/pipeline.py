@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from plugins.host import frame
@@ -21,6 +21,8 @@ logger = logging.getLogger("geomq.plugins")
 
 _SEARCH_SECONDS = 0.2
 """For how long a failed batch is searched for the messages that make it fail: what is behind it waits meanwhile."""
+_LITTLE_FUEL = 200_000
+"""What takes a small part of a millisecond on any machine."""
 _MAX_METRICS = 1000
 _LEVELS = {
     b"debug": logging.DEBUG,
@@ -81,12 +83,15 @@ class Rule:
         if self._breaker.allows(clock) and self._ready(clock):
             self.counts["runs"] += 1
             self._search_until = clock + _SEARCH_SECONDS
-            # What the thread itself took: how long it waited for others says nothing about the module.
-            started = time.thread_time()
-            self._attempt(batch, range(len(batch)), outcome, now)
-            took = time.thread_time() - started
+            fuel = self.counts["fuel"]
+            for where in self._portions(len(batch)):
+                if self._breaker.allows(time.monotonic()):
+                    self._attempt(batch, where, outcome, now)
+                else:
+                    self._give_up(batch, where, outcome, self.last_error)
+            took = time.monotonic() - clock
             self.counts["microseconds"] += round(took * 1e6)
-            self.pace.ran(len(batch), took, clock)
+            self.pace.ran(len(batch), took, self.counts["fuel"] - fuel, clock)
         else:
             self._give_up(batch, range(len(batch)), outcome, self.last_error)
         return outcome
@@ -114,7 +119,6 @@ class Rule:
             return outcome
         instance = self._instance
         assert instance is not None
-        started = time.thread_time()
         try:
             found = instance.tick(int(now * 1e9))
             result = None if found is None else self._decoded(found, ())
@@ -126,7 +130,7 @@ class Rule:
             self.counts["fuel"] += instance.fuel_used()
             if result is not None:
                 self._apply((), 0, result, outcome)
-        self.counts["microseconds"] += round((time.thread_time() - started) * 1e6)
+        self.counts["microseconds"] += round((time.monotonic() - clock) * 1e6)
         return outcome
 
     # -- other modules and settings ----------------------------------------------------------------------
@@ -239,6 +243,12 @@ class Rule:
 
     # -- a batch -----------------------------------------------------------------------------------------
 
+    def _portions(self, count: int) -> Iterator[range]:
+        """A batch in parts each of which should take no more than a quarter of the deadline."""
+        size = self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+        for start in range(0, count, size):
+            yield range(start, min(start + size, count))
+
     def _attempt(self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float) -> None:
         """Work on the part ``where`` of the batch; where that fails, on its halves."""
         part = batch[where.start : where.stop]
@@ -264,7 +274,6 @@ class Rule:
         if instance is None:
             raise PluginError(self.last_error)
         self._batch_id += 1
-        started = time.thread_time()
         request = frame.encode_request(
             part, int(now * 1e9), self._batch_id, self.entry.stage, self._place_at(now)
         )
@@ -272,8 +281,7 @@ class Rule:
             found = instance.process(request, len(part))
         except Overdue:
             # The clock on the wall went on while the thread did not: that is no fault of the module's.
-            took = time.thread_time() - started
-            if again or took * 2000 > self.entry.limits.deadline_ms:
+            if again or instance.fuel_used() > self.entry.limits.deadline_ms * _LITTLE_FUEL:
                 raise
             self._discard()
             return self._call(part, now, again=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from broker.message import Message
 from broker.protocol.topics import matches
-from broker.salvage import check, finish, is_damage, replace_damaged
+from broker.salvage import check, check_tables, open_sound
 
 logger = logging.getLogger("geomq.history")
 
@@ -76,10 +76,6 @@ class History:
         )
         try:
             self._db = self._open()
-            self._count, self._bytes = self._db.execute(
-                "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM message"
-            ).fetchone()
-            self._topics: dict[str, int] = dict(self._db.execute("SELECT name, id FROM topic"))
         except (OSError, sqlite3.Error) as error:
             raise HistoryError(f"the history {path} cannot be opened: {error}") from None
         self._oldest: float | None = self._find_oldest()
@@ -88,22 +84,15 @@ class History:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            finish(self._path)
-            return self._opened()
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            aside = replace_damaged(self._path, error, _prepare, _fit)
-            db = self._opened()
-            (count,) = db.execute("SELECT COUNT(*) FROM message").fetchone()
+        db, aside = open_sound(self._path, self._opened, prepare, _fit, is_synced=False)
+        if aside is not None:
             logger.error(
                 "the history %s was damaged: it is kept as %s; %d messages could be read",
                 self._path,
                 aside,
-                count,
+                self._count,
             )
-            return db
+        return db
 
     def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -118,8 +107,13 @@ class History:
             check(db)
             if version == 1:
                 db.execute("ALTER TABLE message ADD COLUMN user TEXT NOT NULL DEFAULT ''")
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version={_FORMAT}")
+                db.execute(f"PRAGMA user_version={_FORMAT}")
+            check_tables(db, prepare)
+            prepare(db)
+            self._count, self._bytes = db.execute(
+                "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM message"
+            ).fetchone()
+            self._topics: dict[str, int] = dict(db.execute("SELECT name, id FROM topic"))
         except BaseException:
             db.close()
             raise
@@ -171,6 +165,8 @@ class History:
         self.flush()
         try:
             with contextlib.closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as db:
+                # One text that is none should hide no other message.
+                db.text_factory = _text
                 return _query(db, topic_filter, last, since, until)
         except sqlite3.Error as error:
             raise HistoryError(f"the history cannot be read: {error}") from None
@@ -295,6 +291,10 @@ class History:
         return None if oldest is None else float(oldest)
 
 
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
 def _query(
     db: sqlite3.Connection, topic_filter: str, last: int | None, since: float | None, until: float | None
 ) -> list[Stored]:
@@ -331,8 +331,10 @@ def _topics_like(db: sqlite3.Connection, topic_filter: str) -> Iterator[tuple[st
         )
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    db.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the tables that are not there."""
+    # At once: whoever is killed here leaves no half of them, which would count as damage.
+    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
 
 
 def _fit(db: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from broker.salvage import check, finish, is_damage, replace_damaged
+from broker.salvage import check, check_tables, open_sound
 from plugins.host.state import State, StateChange
 
 logger = logging.getLogger("geomq.plugins")
@@ -118,19 +118,14 @@ class StateStore:
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            finish(self._path)
-            return self._opened()
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise
-            aside = replace_damaged(self._path, error, _prepare, _fit)
+        db, aside = open_sound(self._path, self._opened, prepare, _fit, is_synced=False)
+        if aside is not None:
             logger.error(
                 "what modules remember, %s, was damaged: it is kept as %s, what could be read goes on",
                 self._path,
                 aside,
             )
-            return self._opened()
+        return db
 
     def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -141,15 +136,17 @@ class StateStore:
             if version not in (0, _FORMAT):
                 raise StateError(f"{self._path} has format {version}, this version knows {_FORMAT}")
             check(db)
-            _prepare(db)
+            check_tables(db, prepare)
+            prepare(db)
         except BaseException:
             db.close()
             raise
         return db
 
 
-def _prepare(db: sqlite3.Connection) -> None:
-    db.executescript(f"{_SCHEMA} PRAGMA user_version={_FORMAT};")
+def prepare(db: sqlite3.Connection) -> None:
+    """Make the table where it is not there."""
+    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
 
 
 def _fit(db: sqlite3.Connection) -> None:

@@ -140,10 +140,47 @@ def test_command_explains(tmp_path: Path) -> None:
     )
     code, output = check(file, *joe, "--action", "subscribe", "--topic", "secret/#")
     assert (code, output.split(":")[0]) == (2, "denied by " + str(file))
-    assert check(file, *joe, "--topic", "log/joe", "--qos", "2") == (2, "denied: no line fits")
-    assert check(file, *joe, "--topic", "log/joe", "--retain") == (2, "denied: no line fits")
+    assert check(file, *joe, "--topic", "log/joe", "--qos", "2") == (2, f"denied: no line of {file} fits")
+    assert check(file, *joe, "--topic", "log/joe", "--retain") == (2, f"denied: no line of {file} fits")
     assert check(file, *joe, "--topic", "log/+")[0] == 1, "no topic name"
     assert check(tmp_path / "missing", "--topic", "a")[0] == 1
+    code, output = check(file, "--topic", "a", "--address", "nonsense")
+    assert (code, output) == (
+        1,
+        "geomq: --address 'nonsense': allowed are an IP address such as 192.0.2.7, and `local` for a Unix socket",
+    )
+    assert check(file, "--topic", "a", "--address", "local")[0] == 2
+
+
+def test_command_finds_the_list_of_the_listener(tmp_path: Path) -> None:
+    (tmp_path / "acl.txt").write_text("allow all #\n")
+    (tmp_path / "guests.txt").write_text("allow subscribe open/#\n")
+    config = tmp_path / "node.yaml"
+    config.write_text("""
+listeners:
+  - {name: front}
+  - {name: guests, bind: "127.0.0.1:1884", access: {acl: guests.txt}}
+  - {name: open, bind: "127.0.0.1:1885", access: {}}
+access: {acl: acl.txt}
+""")
+
+    def asked(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["acl", "check", "--config", str(config), *arguments])
+        return result.exit_code, result.output.strip()
+
+    assert asked("--topic", "a") == (0, f"allowed by {tmp_path}/acl.txt:1: allow all #")
+    assert asked("--topic", "a", "--listener", "front")[0] == 0
+    assert asked("--topic", "a", "--listener", "guests") == (
+        2,
+        f"denied: no line of {tmp_path}/guests.txt fits",
+    )
+    assert asked("--topic", "$SYS/x") == (2, "denied: topics below $SYS are the node's own")
+    code, output = asked("--topic", "a", "--listener", "open")
+    assert (code, output.startswith("geomq: listeners[2].access.acl names no access list")) == (1, True)
+    assert asked("--topic", "a", "--listener", "back") == (
+        1,
+        "geomq: --listener 'back': allowed are front, guests, open",
+    )
 
 
 # -- in a broker -------------------------------------------------------------------------------------------

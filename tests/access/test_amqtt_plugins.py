@@ -37,7 +37,7 @@ TIMEOUT = 10
 @asynccontextmanager
 async def guarded(plugins: dict[str, Any], **gate: Any) -> AsyncIterator[Broker]:
     """A broker whose gate asks these plugins."""
-    loaded = AmqttPlugins(plugins)
+    loaded = AmqttPlugins(plugins, logins=gate.pop("logins", "all"))
     await loaded.start()
     found = Gate(plugins=loaded, **gate)
     yield Broker(found)
@@ -230,6 +230,16 @@ async def test_ldap(tmp_path: Path, unused_tcp_port: int) -> None:
             assert await login(broker, "joe", b"secret") == 0
             assert await login(broker, "joe", b"wrong") == 0x86
             assert await login(broker, "ann", b"secret") == 0x86
+            assert await login(broker, "*", b"secret") == 0x86, "would find joe"
+            assert await login(broker, "joe)(cn=*", b"secret") == 0x86
+            assert await login(broker, "joe", b"") == 0x86
+        file = tmp_path / "passwords"
+        file.write_text(f"ann:{PasswordHasher().hash('hers')}\n")
+        first = {"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(file)}}
+        async with guarded(first | plugins, logins="any") as broker:
+            assert await login(broker, "ann", b"hers") == 0, "the file knows her"
+            assert await login(broker, "joe", b"secret") == 0, "else the directory is asked"
+            assert await login(broker, "joe", b"hers") == 0x86
     finally:
         server.terminate()
         server.wait(10)
@@ -272,6 +282,20 @@ class Broken(Open):
 
     async def authenticate(self, *, session: Any) -> bool | None:
         raise RuntimeError(f"cannot check {session.password}")
+
+
+class Telltale(Open):
+    """Does not start, and says why."""
+
+    @dataclass
+    class Config:
+        """With a secret."""
+
+        api_token: str
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        raise RuntimeError(f"the token {self.config.api_token!r} is refused")
 
 
 HERE = "tests.access.test_amqtt_plugins"
@@ -354,19 +378,34 @@ async def test_retained_messages_wait_for_the_answer_too() -> None:
 async def test_plugin_that_fails_says_no(caplog: pytest.LogCaptureFixture) -> None:
     async with guarded({f"{HERE}.Broken": {}}) as broker:
         assert await login(broker, "joe", b"hunter2") == 0x86
-        assert "an authentication plugin failed: RuntimeError" in caplog.text
-        assert "hunter2" not in caplog.text
+        assert await login(broker, "joe", b"hunter2") == 0x86
+    assert caplog.text.count(f"the plugin {HERE}.Broken fails, which is a no: RuntimeError") == 1, (
+        "not each time"
+    )
+    assert "hunter2" not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("plugins", "complaint"),
     [
         ({"nowhere.Plugin": {}}, "nowhere.Plugin"),
-        ({"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret": "x"}}, 'can not match "secret"'),
+        (
+            {"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret": "hunter2"}},
+            "secret is not a key; allowed keys: secret_key, user_claim",
+        ),
+        ({"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": "hunter2"}}, "user_claim is required"),
+        (
+            {"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": ["hunter2"], "user_claim": "sub"}},
+            "secret_key is a list: allowed: str",
+        ),
         ({"amqtt.plugins.authentication.FileAuthPlugin": {"password_file": "/missing"}}, "/missing"),
+        ({f"{HERE}.Telltale": {"api_token": "hunter2"}}, "'***' is refused"),
+        ({"amqtt.session.Session": {}}, "is no plugin"),
     ],
 )
 async def test_plugin_that_cannot_be_used(plugins: dict[str, Any], complaint: str) -> None:
     with pytest.raises(PluginsError) as caught:
-        await AmqttPlugins(plugins).start()
+        await AmqttPlugins({f"{HERE}.Open": {}, **plugins}).start()
+    assert str(caught.value).startswith(f"{next(iter(plugins))}: "), "it is named"
     assert complaint in str(caught.value)
+    assert "hunter2" not in str(caught.value)

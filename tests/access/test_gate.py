@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from scramp import ScramClient
 
-from broker.access.bans import Bans
+from broker.access.bans import NO_BANS, Bans, BanTerms
 from broker.access.gate import Gate
+from broker.access.gates import Gates
 from broker.access.users import SCRAM, UsersError, make_user, write_users
 from broker.ports import Peer as Origin
+from broker.stats import Stats
 from tests.engine.harness import Broker, Peer
 from tests.protocol import wire
 
@@ -123,7 +125,7 @@ async def test_file_that_is_wrong_at_the_start(tmp_path: Path) -> None:
 
 
 async def test_guessing_locks_out(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    gate = Gate(file, anonymous=["open"], bans=Bans(3, 60.0, 0.5))
+    gate = Gate(file, anonymous=["open"], bans=Bans(BanTerms(3, 60.0, 0.5)))
     broker = Broker(gate)
 
     async def login(password: bytes, address: str = "192.0.2.1", name: str = "joe") -> int:
@@ -143,10 +145,10 @@ async def test_guessing_locks_out(file: Path, caplog: pytest.LogCaptureFixture) 
     await gate.close()
 
 
-async def test_scram_counts_as_a_login(tmp_path: Path) -> None:
+async def test_scram_counts_as_a_login(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "users"
     write_users(file, {"joe": make_user("secret", scram=True)})
-    gate = Gate(file, bans=Bans(2, 60.0, 60.0))
+    gate = Gate(file, bans=Bans(BanTerms(2, 60.0, 60.0)))
     broker = Broker(gate)
 
     def login(password: str) -> int:
@@ -159,19 +161,62 @@ async def test_scram_counts_as_a_login(tmp_path: Path) -> None:
         return peer.ask(wire.auth(0x18, proof)).reason
 
     assert [login("secret"), login("wrong"), login("wrong"), login("secret")] == [0, 0x87, 0x87, 0x8A]
+    assert "user 'joe' is locked out" in caplog.text
+    assert "address 192.0.2.1 is locked out" in caplog.text
     await gate.close()
 
 
 def test_failures_are_forgiven_forgotten_and_bounded() -> None:
-    bans = Bans(2, 10.0, 5.0)
-    assert bans.failed(["a"], 0.0) == []
+    bans = Bans(BanTerms(2, 10.0, 5.0))
+    assert bans.failed(["a"], "l", 0.0) == []
     bans.succeeded(["a"])
-    assert bans.failed(["a"], 1.0) == []
-    assert bans.failed(["a"], 20.0) == [], "the first was too long ago"
-    assert bans.failed(["a"], 21.0) == ["a"]
-    assert bans.banned(["b", "a"], 25.0)
-    assert not bans.banned(["a"], 26.5)
+    assert bans.failed(["a"], "l", 1.0) == []
+    assert bans.failed(["a"], "l", 20.0) == [], "the first was too long ago"
+    assert bans.failed(["a"], "l", 21.0) == ["a"]
+    assert bans.banned(["b", "a"], "l", 25.0)
+    assert not bans.banned(["a"], "l", 26.5)
     for number in range(30_000):
-        bans.failed([f"user {number}"], 30.0)
+        bans.failed([f"user {number}"], "l", 30.0)
     assert len(bans._failures) <= 10_000
-    assert Bans(0, 1.0, 1.0).failed(["a"], 0.0) == []
+    assert Bans(NO_BANS).failed(["a"], "l", 0.0) == []
+
+
+async def test_address_is_locked_out_at_all_listeners_and_a_user_where_its_access_section_holds(
+    file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = tmp_path / "others"
+    write_users(others, {"joe": make_user("hers")})
+    stats = Stats()
+    bans = Bans(BanTerms(2, 60.0, 60.0), {"strict": BanTerms(1, 60.0, 60.0), "lax": NO_BANS}, stats)
+    gate, other = Gate(file, bans=bans), Gate(others, bans=bans, scope=" of listener strict")
+    broker = Broker(Gates({"plain": gate, "lax": gate, "strict": other}))
+    broker.engine.stats = stats
+
+    async def login(listener: str, password: bytes, address: str) -> int:
+        peer = broker.peer(Origin(address, listener))
+        peer.send(wire.connect("c", 5, username="joe", password=password))
+        return await answered(peer)
+
+    assert await login("plain", b"wrong", "192.0.2.1") == 0x86
+    assert await login("strict", b"wrong", "192.0.2.1") == 0x86
+    assert await login("plain", b"secret", "192.0.2.1") == 0x8A, "the address is locked out everywhere"
+    assert await login("plain", b"secret", "192.0.2.2") == 0, "the user failed here once only"
+    assert await login("strict", b"hers", "192.0.2.3") == 0x8A, "and there often enough"
+    assert await login("lax", b"secret", "192.0.2.1") == 0, "nobody is locked out here"
+    assert [await login("lax", b"wrong", "192.0.2.4") for _ in range(3)] == [0x86] * 3
+    assert await login("plain", b"secret", "192.0.2.4") == 0
+    assert "user 'joe' of listener strict is locked out" in caplog.text
+    assert (stats.lockouts, stats.limited_bans) == (2, 2)
+    for each in (gate, other):
+        await each.close()
+
+
+def test_terms_change_while_lock_outs_last() -> None:
+    bans = Bans(BanTerms(3, 60.0, 60.0))
+    assert [bans.failed(["a"], "l", at) for at in (0.0, 1.0)] == [[], []]
+    bans.change(BanTerms(5, 60.0, 10.0), {})
+    assert [bans.failed(["a"], "l", at) for at in (2.0, 3.0, 4.0)] == [[], [], ["a"]]
+    bans.change(BanTerms(1, 60.0, 99.0), {})
+    assert bans.banned(["a"], "l", 13.0)
+    assert not bans.banned(["a"], "l", 15.0)
+    assert bans.failed(["b"], "l", 20.0) == ["b"]

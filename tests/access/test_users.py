@@ -72,6 +72,8 @@ def test_any_text_is_users_or_an_error(tmp_path_factory: pytest.TempPathFactory,
 
 def test_command(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "users"
+    code, output = user(file, "list")
+    assert (code, "there is no such file" in output, str(file) in output) == (1, True, True)
     assert user(file, "add", "joe", password="first") == (0, "")
     assert user(file, "add", "ann", "--scram", password="annas") == (0, "")
     assert user(file, "list") == (0, "ann\tpassword, SCRAM-SHA-256\njoe\tpassword\n")

@@ -33,7 +33,10 @@ TLS = "tls: {certificate: c.pem, key: k.pem"
         ("listeners: [{anonymous: false}]", "lets nobody in: name the file of `access.users`"),
         ("access: {anonymous: nowhere}", "lets nobody in: name the file of `access.users`"),
         ("listeners: [{bind: '0.0.0.0:1883'}]", "there are no credentials; name the file of `access.users`"),
-        ("listeners: [{proxies: [127.0.0.1]}]", "is reached by other machines"),
+        (
+            "listeners: [{proxies: [127.0.0.1]}]",
+            "is reached by other machines, through its `proxies` (127.0.0.1)",
+        ),
         (
             "listeners: [{bind: '0.0.0.0:1'}]\n"
             "access: {amqtt: {amqtt.plugins.authentication.AnonymousAuthPlugin: , "
@@ -41,7 +44,20 @@ TLS = "tls: {certificate: c.pem, key: k.pem"
             "there are no credentials",
         ),
         ("mqtt: {connect_timeout: 0}", "mqtt.connect_timeout: 0"),
-        ("listeners: [{}, {}]", "two listeners are called '127.0.0.1:1883'"),
+        (
+            "listeners: [{name: a}, {name: a, bind: '127.0.0.1:1'}]",
+            "listeners[1].name: two listeners are called 'a': listeners[0], too",
+        ),
+        (
+            "listeners: [{}, {}]",
+            "listeners[1].bind: 127.0.0.1:1883 is taken by listeners[0] (127.0.0.1:1883)",
+        ),
+        ("listeners: [{}, {bind: 'localhost:1883'}]", "localhost:1883 is taken by listeners[0]"),
+        ("listeners: [{}, {bind: '0.0.0.0:1883', anonymous: true}]", "is taken by listeners[0]"),
+        ("listeners: [{bind: 'unix:/x'}, {bind: 'unix:/x', name: b}]", "unix:/x is taken by listeners[0]"),
+        ("listeners: [{path: /mqtt}]", "path is about WebSocket listeners: type ws or wss, not tcp"),
+        ("listeners: [{mode: '0600'}]", "mode is about Unix sockets: bind unix:PATH, not 127.0.0.1:1883"),
+        ("limits: {disk_reserve: 1XB}", "allowed units: B, kB, MB, GB, KiB, MiB, GiB"),
         ("listeners: [{limits: {message_rate: -1}}]", "listeners[0].limits.message_rate: -1"),
         ("listeners: [{access: {anonymous: nowhere}}]", "lets nobody in"),
         ("limits: {ban_after: -1}", "limits.ban_after: -1"),
@@ -53,9 +69,35 @@ def test_mistakes(text: str, expected: str) -> None:
     assert expected in problem
 
 
+def test_every_door_that_is_open_to_strangers_is_named() -> None:
+    text = """
+listeners:
+  - bind: 0.0.0.0:1883
+  - bind: 127.0.0.1:1884
+  - bind: 127.0.0.1:1885
+    proxies: [10.0.0.0/8, 127.0.0.1]
+  - name: shut
+    bind: 127.0.0.1:1886
+    anonymous: false
+"""
+    first, second, third = mistakes(text)
+    assert first.startswith(
+        "node.yaml:3: listeners[0].bind: 0.0.0.0:1883 is reached by other machines, and there"
+    )
+    assert second.startswith(
+        "node.yaml:5: listeners[2].bind: 127.0.0.1:1885 is reached by other machines, through its `proxies` "
+        "(10.0.0.0/8, 127.0.0.1), and there are no credentials"
+    )
+    assert third.startswith("node.yaml:8: listeners[3].bind: 127.0.0.1:1886 lets nobody in")
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "listeners: [{bind: '127.0.0.1:0'}, {bind: '127.0.0.1:0', name: b}]",
+        "listeners: [{bind: '127.0.0.1:1883'}, {bind: '[::1]:1883'}, {bind: '127.0.0.2:1883'}]",
+        "listeners: [{bind: '0.0.0.0:1883'}, {bind: '[::]:1883'}]\naccess: {users: u}",
+        "listeners: [{type: ws, path: /x}, {bind: 'unix:/x', mode: '0600'}]",
         "listeners: [{bind: '0.0.0.0:1883'}]\naccess: {users: u}",
         "listeners: [{bind: '0.0.0.0:1883', anonymous: true}]",
         "listeners: [{bind: '0.0.0.0:1883'}]\naccess: {anonymous: everywhere}",

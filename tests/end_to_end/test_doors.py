@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import ssl
 import subprocess
+import urllib.request
 import uuid
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.access.users import make_user, write_users
+from broker.observe.local_status import read_status
 from tests.end_to_end.nodes import NodeProcess, free_port, wait_for
 from tests.net.certificates import LOCALHOST, Authority
 
@@ -74,8 +78,11 @@ class Setup:
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     found = Setup(tmp_path_factory.mktemp("doors"))
     yield found
+    status = json.dumps(read_status(found.node.folder / "data", 10.0))
     assert found.node.stop() == 0
-    assert PASSWORD not in found.node.log.read_text(), "no secret is in a log"
+    for secret in (PASSWORD, "wrong", "hunter2"):
+        assert secret not in found.node.log.read_text().replace("wrong password", ""), "no secret is in a log"
+        assert secret not in status
 
 
 class Party:
@@ -166,22 +173,79 @@ def test_door_for_devices_asks_for_a_certificate(setup: Setup) -> None:
     client.tls_set_context(context)
     ended: list[int] = []
     client.on_disconnect = lambda *_: ended.append(1)
+    lines = Lines(setup)
     client.connect("localhost", setup.ports["devices"])
     client.loop_start()
     wait_for(lambda: ended, "the handshake fails")
     client.disconnect()
     client.loop_stop()
+    words = "TLS: the client showed no certificate, and this listener asks for one"
+    wait_for(lines, "a line in the log")
+    assert lines()[0] == f"refused: client='' user=- address=127.0.0.1 listener='devices': {words}"
+
+
+class Lines:
+    """What the node has written to its audit log since this was made."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._log = setup.node.log
+        self._before = len(self._log.read_text())
+
+    def __call__(self) -> list[str]:
+        since = self._log.read_text()[self._before :]
+        return [line.partition("geomq.audit: ")[2] for line in since.splitlines() if " geomq.audit: " in line]
 
 
 @pytest.mark.parametrize(
-    ("username", "password", "reason"),
-    [("joe", "wrong", 0x86), ("nobody", PASSWORD, 0x86), (None, "", 0x87)],
+    ("username", "password", "reason", "why"),
+    [
+        ("joe", "wrong", 0x86, "0x86, wrong password"),
+        ("nobody", PASSWORD, 0x86, "0x86, unknown user"),
+        (None, "", 0x87, "0x87, no user name, and this listener asks for one"),
+    ],
 )
-def test_who_is_not_known_is_told_so(setup: Setup, username: str | None, password: str, reason: int) -> None:
-    lines = setup.node.log.read_text().count("refused: ")
+def test_who_is_not_known_is_told_so(
+    setup: Setup, username: str | None, password: str, reason: int, why: str
+) -> None:
+    lines = Lines(setup)
     with Party(setup, "tls", username, password) as stranger:
         assert stranger.reason == reason
-    wait_for(lambda: setup.node.log.read_text().count("refused: ") == lines + 1, "one line in the log")
+    wait_for(lines, "a line in the log")
+    (line,) = lines()
+    who = "-" if username is None else repr(username)
+    assert line.startswith("refused: client='tls-")
+    assert line.endswith(f"' user={who} address=127.0.0.1 listener='tls': {why}")
+
+
+def test_denial_names_the_line_of_the_list(setup: Setup) -> None:
+    with Party(setup, "tls") as client:
+        lines = Lines(setup)
+        assert client.publish("secret/x", b"hunter2") == 0x87
+        wait_for(lines, "a line in the log")
+        (line,) = lines()
+    assert line.startswith("denied: client='tls-")
+    assert line.endswith(
+        "' user='joe' address=127.0.0.1 listener='tls': publish to 'secret/x', QoS 1, retain 0: "
+        f"{setup.acl}:2: deny                  all        secret/#"
+    )
+
+
+def test_wrong_protocol_at_a_port_is_named(setup: Setup) -> None:
+    for door, spoken, words in (
+        ("plain", "https", "spoke TLS to a listener without TLS"),
+        ("plain", "http", "spoke HTTP to a listener without WebSocket"),
+        ("tls", "http", "TLS: HTTP was spoken to a listener with TLS"),
+        ("ws", "https", "spoke TLS to a WebSocket listener without TLS: type ws, not wss"),
+        ("ws", "http", "WebSocket: 404, '/' is not '/ws'"),
+    ):
+        lines = Lines(setup)
+        port = setup.ports.get(door, setup.node.mqtt_port)
+        with pytest.raises((OSError, HTTPException)):
+            urllib.request.urlopen(f"{spoken}://127.0.0.1:{port}/?token=hunter2", timeout=10)
+        wait_for(lines, "a line in the log")
+        (line,) = lines()
+        name = f"127.0.0.1:{port}" if door == "plain" else door
+        assert line == f"refused: client='' user=- address=127.0.0.1 listener='{name}': {words}"
 
 
 def test_mounted_clients_see_their_own_part_only(setup: Setup) -> None:

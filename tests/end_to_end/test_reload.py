@@ -15,6 +15,7 @@ import paho.mqtt.client as paho
 import pytest
 import yaml
 
+from broker.access.users import make_user, write_users
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, free_port, wait_for
 
 MESSAGES = 2000
@@ -137,6 +138,33 @@ def node(tmp_path: Path) -> Iterator[NodeProcess]:
     node.start()
     yield node
     node.stop()
+
+
+def test_lock_outs_begin_by_new_terms(node: NodeProcess) -> None:
+    users = node.folder / "users"
+    write_users(users, {"joe": make_user("secret")})
+    node.stop()
+    node.config.update(access={"users": str(users)}, limits={"ban_after": 0})
+    node.start()
+
+    def login(password: str) -> int:
+        reasons: list[int] = []
+        client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, reconnect_on_failure=False
+        )
+        client.username_pw_set("joe", password)
+        client.on_connect = lambda _c, _d, _f, reason, _p: reasons.append(reason.value)
+        client.connect("127.0.0.1", node.mqtt_port)
+        client.loop_start()
+        wait_for(lambda: reasons, "CONNACK")
+        client.disconnect()
+        client.loop_stop()
+        return reasons[0]
+
+    assert [login("wrong"), login("wrong"), login("secret")] == [0x86, 0x86, 0]
+    rewrite(node, lambda config: config["limits"].update(ban_after=1, disk_reserve="1MiB"))
+    reread(node, "changed: limits.ban_after, limits.disk_reserve")
+    assert [login("wrong"), login("secret")] == [0x86, 0x8A]
 
 
 def test_limits_hold_for_those_that_come_and_the_rest_is_named(node: NodeProcess) -> None:

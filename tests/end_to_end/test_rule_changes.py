@@ -152,6 +152,37 @@ def test_dead_letters_are_heard_here_and_nowhere_else(
         client.close()
 
 
+def test_first_egress_rule_of_a_node_that_runs(make: Callable[..., NodeProcess], tmp_path: Path) -> None:
+    path = tmp_path / "drops.wasm"
+    path.write_bytes(modules.module(modules.DROPS_ALL))
+    near = make(mesh={"enabled": True})
+    far = make(
+        mesh={
+            "enabled": True,
+            "namespace": near.config["mesh"]["namespace"],
+            "connect": [f"tcp/127.0.0.1:{near.mesh_port}"],
+        }
+    )
+    there, device = Client(far, "there"), Client(near, "device")
+    there.subscribe("#", 1)
+
+    def crosses(topic: str) -> bool:
+        device.publish(topic, b"x", 1)
+        time.sleep(0.05)
+        return any(name == topic for name, _ in there.received)
+
+    wait_for(lambda: crosses("t/before"), "the nodes have met")
+    reread(near, {"egress": [rule(path)]}, "changed: plugins.egress")
+    for number in range(20):
+        device.publish(f"t/{number}", b"secret", number % 2)
+    wait_for(lambda: crosses("free"), "the others cross")
+    assert not [payload for _, payload in there.received if payload == b"secret"]
+    reread(near, {}, "changed: plugins.egress")
+    wait_for(lambda: crosses("t/after"), "and these again")
+    there.close()
+    device.close()
+
+
 NO_LIBRARY = 'raise ImportError("no library for this processor")\n'
 
 

@@ -8,7 +8,7 @@ from broker.access.anonymous import Anonymous
 from broker.connection import Connection
 from broker.engine import Engine
 from broker.limits import Limits
-from broker.ports import Authority
+from broker.ports import Authority, Party
 from broker.ports import Peer as Origin
 from tests.protocol import wire
 from tests.protocol.wire import Answer
@@ -44,13 +44,27 @@ class FakeTransport:
         self.paused = False
 
 
+class Notes:
+    """A journal that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str]] = []
+        """Event, client, detail."""
+
+    def note(self, event: str, who: Party | None, detail: str) -> None:
+        self.lines.append((event, who.client_id if who is not None else "", detail))
+
+
 class Broker:
     """An engine and its clock, in seconds."""
 
     def __init__(self, authority: Authority | None = None, pipeline: Any = None, **limits: Any) -> None:
         self.now = 100.0
         self.jumped = 0.0
-        self.engine = Engine(Limits(**limits), authority or Anonymous(), pipeline, self.now, WALL)
+        self.notes = Notes()
+        self.engine = Engine(
+            Limits(**limits), authority or Anonymous(), pipeline, self.now, WALL, journal=self.notes
+        )
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with a tick each second."""

@@ -80,19 +80,6 @@ def test_client_that_closes_behind_much_that_it_sent(farewell: bool) -> None:
     busy.turn()
 
 
-def test_rate_counts_for_each_turn() -> None:
-    busy = Busy(message_rate=100.0)
-    client = busy.broker.client()
-    client.send(many(2000))
-    assert len(client.take_kind(wire.PUBACK)) == 496, "512 packets, the first of which costs as much as 17"
-    assert not busy.turn(), "nothing more as long as the debt is not paid"
-    for _ in range(25):
-        busy.broker.advance(1)
-        busy.turn()
-    assert len(client.take_kind(wire.PUBACK)) == 2000 - 496
-    assert busy.broker.engine.stats.throttled > 1
-
-
 def test_error_behind_much_that_was_sent() -> None:
     busy = Busy()
     client = busy.broker.client()

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from broker.net.proxy import V2_SIGNATURE, ProxyError, parse_v1, parse_v2
 from broker.net.tls import TlsFiles, TlsListener
+from broker.ports import Party
 from tests.engine.harness import Broker
 from tests.net.certificates import LOCALHOST, Authority
-from tests.net.doors import TIMEOUT, Doors, Stream, until
+from tests.net.doors import TIMEOUT, Doors, Notes, Stream, until
 from tests.net.test_tls import trusting
 from tests.protocol import wire
 
@@ -137,32 +138,65 @@ async def test_tls_behind_a_proxy(doors: Doors, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "words"),
     [
-        wire.connect("c", 5),
-        b"PROXY TCP4 203.0.113.7\r\n",
-        b"PROXY TCP4 203.0.113.7 x 1 2\r\n",
-        b"PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n",
-        b"PROXY TCP4 203.0.113.7 192.0.2.1 1 99999\r\n",
-        b"PROXY " + b"x" * 200,
-        v2(command=2),
-        v2(body=b"short"),
-        V2_SIGNATURE + b"\x31\x11\x00\x0c" + bytes(12),
+        (wire.connect("c", 5), "no header of the PROXY protocol"),
+        (b"\x16\x03\x01" + bytes(20), "no header of the PROXY protocol"),
+        (b"PROXY TCP4 203.0.113.7\r\n", "not PROXY TCP4|TCP6 source destination port port"),
+        (b"PROXY TCP4 203.0.113.7 x 1 2\r\n", "not an address"),
+        (b"PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n", "addresses and ports do not fit the protocol"),
+        (b"PROXY TCP4 203.0.113.7 192.0.2.1 1 99999\r\n", "addresses and ports do not fit the protocol"),
+        (b"PROXY " + b"x" * 200, "a header of version 1 without an end"),
+        (v2(command=2), "not version 2, LOCAL or PROXY"),
+        (v2(body=b"short"), "the addresses are cut"),
+        (V2_SIGNATURE + b"\x31\x11\x00\x0c" + bytes(12), "not version 2, LOCAL or PROXY"),
     ],
 )
-async def test_headers_that_are_none(doors: Doors, data: bytes) -> None:
+async def test_headers_that_are_none(doors: Doors, data: bytes, words: str) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
     listener = await doors.open(trusted=[ipaddress.ip_network("127.0.0.1")])
     stream = await Stream.to(listener)
     stream.writer.write(data)
     assert await stream.ended()
     assert doors.broker.engine.roster.connected == 0
+    assert notes.notes == [("refused", f"PROXY header: {words}")]
+    assert notes.parties == [Party(address="127.0.0.1", listener="test")]
 
 
 async def test_proxy_that_is_not_trusted(doors: Doors) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
     listener = await doors.open(trusted=[ipaddress.ip_network("192.0.2.0/24")])
     stream = await Stream.to(listener)
     stream.writer.write(HEADERS[0][0] + wire.connect("c", 5))
     assert await stream.ended()
+    assert notes.notes == [("refused", "PROXY header: the connection comes from none of `proxies`")]
+
+
+async def test_proxy_that_says_nothing(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.net.listener._HEADER_TIMEOUT", 0.05)
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open(trusted=[ipaddress.ip_network("127.0.0.1")])
+    stream = await Stream.to(listener)
+    assert await stream.ended()
+    assert notes.notes == [("refused", "PROXY header: none within 0.05 s")]
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (b"\x16\x03\x01\x00\xf8" + bytes(0xF8), "spoke TLS to a listener without TLS"),
+        (b"GET /mqtt HTTP/1.1\r\n\r\n", "spoke HTTP to a listener without WebSocket"),
+    ],
+)
+async def test_other_protocols_at_a_plain_port(doors: Doors, first: bytes, words: str) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open()
+    stream = await Stream.to(listener)
+    stream.writer.write(first)
+    assert await stream.ended()
+    assert notes.notes == [("refused", words)]
+    assert notes.parties == [Party(address="127.0.0.1", listener="test")]
+    assert doors.broker.engine.stats.connections_refused == 1
 
 
 @given(st.binary(max_size=120))

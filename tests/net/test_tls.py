@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 
 from broker.access.gate import Gate
-from broker.net.tls import TlsError, TlsFiles, TlsListener
+from broker.net.tls import TlsError, TlsFiles, TlsListener, tls_problems
+from broker.ports import Party
 from tests.engine.harness import Broker
-from tests.net.certificates import LOCALHOST, Authority, Pair
+from tests.net.certificates import LOCALHOST, NOW, Authority, Pair
 from tests.net.doors import Doors, Notes, Stream
 from tests.protocol import wire
 
@@ -114,22 +120,35 @@ async def refused(listener: object, context: ssl.SSLContext) -> bool:
     return False
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_missing_foreign_expired_and_revoked_certificates(
-    authority: Authority, doors: Doors, tmp_path: Path
+    authority: Authority, doors: Doors, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     good, revoked = authority.issue("good"), authority.issue("revoked")
     crl = authority.revoke(revoked)
     files = server(authority, ca=authority.certificate, crl=crl, client_certificate="required")
     tls = TlsListener(files)
-    notes = doors.broker.engine._journal = Notes()
+    notes = doors.broker.engine.audit.journal = Notes()
     listener = await doors.open(tls=tls, identity="common_name")
     (tmp_path / "foreign").mkdir()
-    foreign = Authority(tmp_path / "foreign").issue("good")
-    for device in (None, foreign, authority.issue("expired", days=-5), revoked):
-        assert await refused(listener, trusting(authority, device))
-    told = [(event, detail.rpartition(": ")[2]) for event, detail in notes.notes]
-    assert [event for event, _ in told] == ["refused"] * 4, "one line each"
-    assert [detail for _, detail in told][2:] == ["certificate has expired", "certificate revoked"]
+    foreign = Authority(tmp_path / "foreign", "foreign").issue("good")
+    expired = authority.issue("old", days=-5)
+    for device in (None, foreign, expired, revoked):
+        context = trusting(authority, device)
+        context.maximum_version = version
+        assert await refused(listener, context)
+    refusal = "TLS: the client's certificate is refused"
+    assert notes.notes == [
+        ("refused", words)
+        for words in (
+            "TLS: the client showed no certificate, and this listener asks for one",
+            f"{refusal}: unable to get local issuer certificate "
+            f"(subject 'CN=good', issuer 'CN=foreign', serial {foreign.serial:x})",
+            f"{refusal}: certificate has expired (subject 'CN=old', issuer 'CN=authority', serial {expired.serial:x})",
+            f"{refusal}: certificate revoked (subject 'CN=revoked', issuer 'CN=authority', serial {revoked.serial:x})",
+        )
+    ], "one line each"
+    assert set(notes.parties) == {Party(address="127.0.0.1", listener="test")}
     assert not await refused(listener, trusting(authority, good))
     authority.revoke(revoked, good)
     tls.refresh()
@@ -137,11 +156,61 @@ async def test_missing_foreign_expired_and_revoked_certificates(
     assert doors.broker.engine.roster.connected == 0
 
 
+async def test_revoked_client_does_not_come_back_by_resuming_its_session(
+    authority: Authority, doors: Doors
+) -> None:
+    device = authority.issue("device")
+    files = server(authority, ca=authority.certificate, crl=authority.revoke(), client_certificate="required")
+    tls = TlsListener(files)
+    listener = await doors.open(tls=tls, identity="common_name")
+    host, port = listener.addresses[0]
+
+    def converse(
+        context: ssl.SSLContext, session: ssl.SSLSession | None
+    ) -> tuple[ssl.SSLSession | None, bool]:
+        with (
+            socket.create_connection((host, int(port)), 10) as sock,
+            context.wrap_socket(sock, server_hostname="localhost", session=session) as stream,
+        ):
+            stream.sendall(wire.connect("c", 5))
+            assert stream.recv(1) == b"\x20"
+            return stream.session, bool(stream.session_reused)
+
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = trusting(authority, device)
+        context.maximum_version = version
+        authority.revoke()
+        tls.refresh()
+        session, _ = await asyncio.to_thread(converse, context, None)
+        session, resumed = await asyncio.to_thread(converse, context, session)
+        assert resumed, "while nothing has changed, sessions are resumed"
+        authority.revoke(device)
+        tls.refresh()
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            await asyncio.to_thread(converse, context, session)
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP was spoken to a listener with TLS"),
+        (wire.connect("c", 5), "what came is no TLS"),
+    ],
+)
+async def test_what_is_no_tls(authority: Authority, doors: Doors, first: bytes, words: str) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    stream = await Stream.to(listener)
+    stream.writer.write(first)
+    await stream.ended()
+    assert notes.notes == [("refused", f"TLS: {words}")]
+
+
 async def test_certificates_are_read_again(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geomq.tls")
     doors = Doors(Broker())
     files = server(authority)
-    tls = TlsListener(files)
+    tls = TlsListener(files, "front")
     listener = await doors.open(tls=tls)
     old = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
     before = serial(old)
@@ -156,24 +225,87 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     third = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
     assert serial(third) == renewed.serial
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
-    assert "stay as they were" in caplog.text
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first.startswith(f"listener front: read again, for new connections: {files.certificate}")
+    assert second.startswith("listener front: certificates and lists stay as they were: tls.key: ")
     for stream in (old, new, third):
         await stream.close()
     await doors.close()
 
 
+def test_changed_revocation_list_is_told_as_what_it_is(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "geomq.tls")
+    crl = authority.revoke()
+    tls = TlsListener(
+        server(authority, ca=authority.certificate, crl=crl, client_certificate="required"), "devices"
+    )
+    authority.revoke(authority.issue("a"))
+    tls.refresh()
+    tls.refresh()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"listener devices: read again, for new connections: {crl}"]
+
+
 def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path) -> None:
     pair, other = authority.issue("server"), authority.issue("other")
     (tmp_path / "empty").touch()
-    for files, complaint in (
-        (TlsFiles(tmp_path / "missing", pair.key), "missing: No such file"),
-        (TlsFiles(pair.certificate, other.key), "KEY_VALUES_MISMATCH"),
-        (TlsFiles(tmp_path / "empty", pair.key), "a PEM certificate and its own"),
+    asked: dict[str, Any] = {"ca": authority.certificate, "client_certificate": "required"}
+    for files, key, complaint in (
+        (TlsFiles(tmp_path / "missing", pair.key), "certificate", "missing: No such file"),
+        (TlsFiles(pair.certificate, tmp_path / "missing"), "key", "missing: No such file"),
+        (TlsFiles(pair.certificate, other.key), "key", f"is not the private key of {pair.certificate}"),
+        (TlsFiles(tmp_path / "empty", pair.key), "certificate", "empty: holds no certificate: allowed: PEM"),
+        (TlsFiles(pair.certificate, tmp_path / "empty"), "key", "allowed: the private key of"),
+        (TlsFiles(pair.key, pair.key), "certificate", "holds no certificate"),
         (
-            TlsFiles(pair.certificate, pair.key, ca=tmp_path / "empty", client_certificate="required"),
-            "a PEM file with the authorities",
+            TlsFiles(pair.certificate, pair.key, **{**asked, "ca": tmp_path / "empty"}),
+            "ca",
+            "empty: holds no certificate: allowed: PEM with the certificates of the authorities",
+        ),
+        (
+            TlsFiles(pair.certificate, pair.key, crl=authority.certificate, **asked),
+            "crl",
+            "authority.pem: holds no revocation list: allowed: PEM with the lists (X509 CRL)",
+        ),
+        (
+            TlsFiles(pair.certificate, pair.key, names={"n": (pair.certificate, other.key)}),
+            "key",
+            "is not the private key of",
         ),
     ):
         with pytest.raises(TlsError) as caught:
             TlsListener(files)
+        assert caught.value.key == key
         assert complaint in str(caught.value)
+        (place, told), *_ = tls_problems(files, NOW)
+        assert place == (("names", "n", "key") if files.names else (key,))
+        assert complaint in told
+    many = TlsFiles(
+        tmp_path / "a", tmp_path / "b", {"n": (tmp_path / "c", tmp_path / "d")}, crl=tmp_path / "e"
+    )
+    assert [place for place, _ in tls_problems(many, NOW)] == [
+        ("certificate",),
+        ("key",),
+        ("names", "n", "certificate"),
+        ("names", "n", "key"),
+        ("crl",),
+    ]
+
+
+def test_files_that_are_good_and_serve_nobody(authority: Authority) -> None:
+    old = authority.issue("old", days=-5)
+    crl = authority.revoke(old)
+    files = server(authority, ca=authority.certificate, crl=crl, client_certificate="required")
+    assert tls_problems(files, NOW) == []
+    expired = tls_problems(replace(files, certificate=old.certificate, key=old.key), NOW)
+    day = (NOW - timedelta(days=5)).date().isoformat()
+    assert expired == [
+        (("certificate",), f"{old.certificate}: has expired on {day}: a certificate that is valid is needed")
+    ]
+    later = tls_problems(files, NOW + timedelta(days=31))
+    assert [place for place, _ in later] == [("certificate",), ("crl",)]
+    assert "a list has expired on" in later[1][1]
+    early = tls_problems(files, NOW - timedelta(days=21))
+    assert "is valid from" in early[0][1]

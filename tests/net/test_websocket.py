@@ -12,8 +12,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broker.net.listener import Listener
+from broker.ports import Party
 from tests.engine.harness import Broker
-from tests.net.doors import TIMEOUT, Doors
+from tests.net.doors import TIMEOUT, Doors, Notes
 from tests.protocol import wire
 from tests.protocol.wire import Answer
 
@@ -103,6 +104,7 @@ async def test_text_ends_the_connection(doors: Doors) -> None:
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1003
     assert doors.broker.engine.roster.connected == 0
+    assert doors.broker.notes.lines == [("ended", "c", "WebSocket: a text frame, and MQTT is binary")]
 
 
 async def status(listener: Listener, path: str = "/mqtt", **more: Any) -> int:
@@ -126,14 +128,50 @@ async def test_handshakes_that_are_refused(doors: Doors) -> None:
             assert (await answers(client, 1))[0].reason == 0
 
 
+async def test_handshakes_that_are_refused_are_told_in_a_line_each(doors: Doors) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open(websocket=True, path="/devices", origins=("https://good.example",))
+    mqtt: Any = {"subprotocols": ["mqtt"]}
+    await status(listener, "/mqtt?token=hunter2", **mqtt)
+    await status(listener, "/devices?token=hunter2")
+    await status(listener, "/devices", subprotocols=["chat"])
+    await status(listener, "/devices", origin="https://evil.example", **mqtt)
+    await status(listener, "/devices", origin="https://\x9b31mevil.example/" + "x" * 1000, **mqtt)
+    lines = [detail for _, detail in notes.notes]
+    assert lines[:4] == [
+        "WebSocket: 404, '/mqtt' is not '/devices'",
+        "WebSocket: 400, the subprotocol mqtt has to be offered",
+        "WebSocket: 400, the subprotocol mqtt has to be offered",
+        "WebSocket: 403, invalid Origin header: https://evil.example",
+    ]
+    assert len(lines) == 5
+    assert "\x9b" not in lines[4]
+    assert len(lines[4]) < 200
+    assert set(notes.parties) == {Party(address="127.0.0.1", listener="test")}
+    assert doors.broker.engine.stats.connections_refused == 5
+
+
 async def test_what_is_no_websocket_at_all(doors: Doors) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
     listener = await doors.open(websocket=True)
-    for data in (b"\x10\x0c\x00\x04MQTT", b"GET /mqtt HTTP/1.1\r\nHost: x\r\n\r\n", b"\xff" * 5000):
+    for data in (
+        b"\x10\x0c\x00\x04MQTT",
+        b"\x16\x03\x01\x00\xf8" + bytes(0xF8),
+        b"GET /mqtt HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /mqtt?token=hunter2\r\n\r\n",
+        b"\xff" * 9000,
+    ):
         reader, writer = await asyncio.open_connection(*listener.addresses[0])
         writer.write(data)
-        writer.write_eof()
         await asyncio.wait_for(reader.read(), TIMEOUT)
         writer.close()
+    assert [detail for _, detail in notes.notes] == [
+        "spoke MQTT without WebSocket to a WebSocket listener",
+        "spoke TLS to a WebSocket listener without TLS: type ws, not wss",
+        "WebSocket: 426, missing Connection header",
+        "WebSocket: no HTTP request",
+        "WebSocket: no HTTP request",
+    ]
     async with joined(listener) as client:
         await client.send(wire.connect("c", 5))
         assert (await answers(client, 1))[0].reason == 0

@@ -105,6 +105,20 @@ def test_only_what_changed_is_published_again() -> None:
     assert watcher.heard() == []
 
 
+@pytest.mark.parametrize("limit", [{"retained_max_messages": 1}, {"retained_max_bytes": 4}])
+def test_figures_are_outside_what_clients_may_retain(limit: dict[str, int]) -> None:
+    broker = Broker(**limit)
+    sys_topics = SysTopics(broker.engine)
+    assert figures(broker, sys_topics)["clients/connected"] == "0", "they take no client's place"
+    client = broker.client(properties=wire.props((0x21, 10)))
+    client.publish("kept", b"four", 1, retain=True)
+    assert [answer.reason for answer in client.take_kind(wire.PUBACK)] == [0x10]
+    assert figures(broker, sys_topics, 20.0)["clients/connected"] == "1", "a full quota makes them stale"
+    assert (len(broker.engine.retained), broker.engine.retained.bytes) == (1, 4)
+    client.publish("kept", b"", 1, 2, retain=True)
+    assert (len(broker.engine.retained), broker.engine.retained.bytes) == (0, 0)
+
+
 def mesh_status(**changes: object) -> dict[str, object]:
     ledger = {
         "accepted": 9,
@@ -125,7 +139,8 @@ def mesh_status(**changes: object) -> dict[str, object]:
     }
     alarms = {"filled": True, "dropping": False, "late": ["far"], "raised": 2}
     outbox = {"bytes": 900, "capacity": 1000, "dropped": 1, "alarms": alarms}
-    return {"mesh": {"outbox": outbox}, "peers": [peer | changes]}
+    counters = {"publish_unwanted": 3}
+    return {"mesh": {"outbox": outbox}, "peers": [peer | changes], "counters": counters}
 
 
 def test_ledger_and_links_are_told() -> None:
@@ -141,6 +156,7 @@ def test_ledger_and_links_are_told() -> None:
     values = ("9", "5", "2", "1", "0", "1", "1")
     assert heard == {
         **{f"mesh/far/{name}": value for name, value in zip(figures, values, strict=True)},
+        "mesh/unwanted": "3",
         "mesh/far/version": "1.0",
         "mesh/far/backlog_age": "3.5",
         "mesh/far/round_trip_ms": "1.25",

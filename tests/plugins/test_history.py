@@ -153,3 +153,25 @@ def test_who_published_is_kept_and_older_files_are_taken_over(tmp_path: Path) ->
     second.append([Message("t", b"2", publisher="device", user="bob")], NOW)
     assert [(found.payload, found.user) for found in second.query("t")] == [(b"1", ""), (b"2", "bob")]
     second.close()
+
+
+def test_damaged_file_of_an_earlier_version_is_salvaged(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    first = History(path, 1e12, 1 << 30)
+    first.append([Message("t", bytes(300)) for _ in range(2000)], NOW)
+    first.close()
+    db = sqlite3.connect(path)
+    db.execute("ALTER TABLE message DROP COLUMN user")
+    db.execute("PRAGMA user_version=1")
+    db.close()
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2 // 4096 * 4096
+    data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    again = History(path, 1e12, 1 << 30)
+    again.append([Message("t", b"new", user="ann")], NOW)
+    found = again.query("t")
+    assert len(found) > 1900
+    assert {stored.user for stored in found[:-1]} == {""}
+    assert found[-1].user == "ann"
+    again.close()

@@ -158,6 +158,26 @@ async def test_what_waited_is_handed_over_together(tmp_path: Path, benches: list
     assert figures["runs"] < 20
 
 
+async def test_stop_waits_for_threads_and_for_nobody_else(tmp_path: Path) -> None:
+    bench = Bench(entry(tmp_path, "slow", SLOW, "#"), entry(tmp_path, "slower", SLOW, "#"))
+    for number in range(50):
+        bench.publish(Message("t", b"%d" % number))
+    await bench.stages.drain(0.01)
+    await bench.stages.stop()
+    before = dict(bench.came)
+    await asyncio.sleep(0.01)
+    assert dict(bench.came) == before
+    assert bench.later
+
+
+async def test_drain_waits_until_all_is_through(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(entry(tmp_path, "slow", SLOW, "#"))
+    benches.append(bench)
+    bench.publish(*(Message("t", b"%d" % number) for number in range(50)))
+    await bench.stages.drain()
+    assert len(bench.came["t"]) == 50
+
+
 async def test_tick_emits_on_behalf_of_its_stage(tmp_path: Path, benches: list[Bench]) -> None:
     told: list[tuple[Stage, list[tuple[str, bytes]]]] = []
 

@@ -16,6 +16,7 @@ from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
 from plugins.host.state import State, StateChange
 from tests.plugins import modules
+from tests.plugins.bench import SLOW
 
 BATCH = [Fields(b"t", b"%d" % number) for number in range(10)]
 
@@ -205,6 +206,16 @@ def test_thread_that_did_not_run_is_no_fault_of_the_module(
             patched.setattr(Instance, "process", late)
             assert found.run(BATCH, 1.0).messages == messages
         assert found.figures()["failed"] == (0 if often == 1 else 10)
+
+
+def test_many_messages_are_handed_over_in_parts(tmp_path: Path) -> None:
+    """A batch of a slow module must not run into its deadline only because it is large."""
+    many = [Fields(b"t", b"%d" % number) for number in range(600)]
+    found = rule(tmp_path, SLOW, limits=Limits(fuel_base=10**12, deadline_ms=100))
+    for _ in range(2):
+        assert found.run(many, 1.0).messages == many
+    assert found.figures()["traps"] == 0
+    assert found.figures()["microseconds"] > 2 * 600 * 50, "it was slow indeed"
 
 
 def test_breaker() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -73,6 +74,46 @@ def test_full_disk_loses_nothing_that_was_acknowledged(node: NodeProcess) -> Non
     assert node.stop() == 0
 
 
+def test_publishers_who_wait_for_the_outbox_are_told(tmp_path: Path) -> None:
+    namespace = f"full-{uuid.uuid4().hex[:8]}"
+    near = NodeProcess(tmp_path, "near", namespace)
+    far = NodeProcess(tmp_path, "far", namespace, mesh={"connect": [f"tcp/127.0.0.1:{near.mesh_port}"]})
+    near.start()
+    far.start()
+    sleeper = Client(far, "sleeper", paho.MQTTv311, clean_session=False)
+    sleeper.subscribe("kept/#", 1)
+    awake = Client(near, "awake", paho.MQTTv5)
+    awake.subscribe("live/#", 0)
+    publisher = Client(near, "publisher", paho.MQTTv5)
+    old = Client(near, "old", paho.MQTTv311)
+    wait_for(lambda: publisher.publish("kept/probe", b"", 0) and sleeper.received, "the interest is known")
+    sleeper.close()
+    far.kill()
+    let_files_grow_to(near, 512 << 10)
+    sent: dict[int, bytes] = {}
+    for number in range(200):
+        payload = b"%04d" % number + bytes(10_000)
+        sent[publisher.publish("kept/new", payload, 1)] = payload
+    wait_for(lambda: "cannot be written, trying again" in near.log.read_text(), "the disk is full")
+    wait_for(lambda: 0x97 in publisher.reasons.values(), "who waited already is told")
+    wait_for(lambda: set(publisher.reasons) >= set(sent), "all are answered")
+    waits = old.publish("kept/old", b"waits", 1)
+    awake.publish("live/now", b"qos 0", 0)
+    wait_for(lambda: awake.received, "QoS 0 flows on")
+    assert waits not in old.acknowledged
+    let_files_grow_to(near, resource.RLIM_INFINITY)
+    wait_for(lambda: waits in old.acknowledged, "it goes on by itself")
+    taken = {payload for mid, payload in sent.items() if publisher.reasons.get(mid) == 0}
+    far.start()
+    sleeper = Client(far, "sleeper", paho.MQTTv311, clean_session=False)
+    wait_for(lambda: ("kept/old", b"waits") in sleeper.received, "the last one")
+    assert taken <= {payload for _, payload in sleeper.received}
+    for client in (sleeper, awake, publisher, old):
+        client.close()
+    assert far.stop() == 0
+    assert near.stop() == 0
+
+
 class SmallDisk:
     """A file system of 40 MB, and something else that fills it."""
 
@@ -90,10 +131,10 @@ class SmallDisk:
     def clear(self) -> None:
         self._filling.unlink()
 
-    def node(self) -> NodeProcess:
+    def node(self, mesh: bool = False, **sections: Any) -> NodeProcess:
         """A node with its data here, and its log elsewhere."""
         name = f"disk-{uuid.uuid4().hex[:8]}"
-        node = NodeProcess(self.folder.parent, "node", name, mesh={"enabled": False})
+        node = NodeProcess(self.folder.parent, "node", name, mesh={"enabled": mesh}, **sections)
         node.config["node"]["data"] = str(self.folder / "data")
         return node
 
@@ -141,8 +182,24 @@ def test_publishers_are_told_before_the_disk_is_full(disk: SmallDisk) -> None:
     assert node.stop() == 0
 
 
-def test_node_waits_for_room_to_start(disk: SmallDisk) -> None:
-    node = disk.node()
+STORING = {"store": [{"name": "all", "topics": ["#"]}]}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"mesh": True}, {"plugins": STORING}, {"mesh": True, "durability": "memory", "plugins": STORING}],
+    ids=["sessions", "outbox", "history", "history only"],
+)
+def test_node_waits_for_room_to_start(disk: SmallDisk, parts: dict[str, Any]) -> None:
+    node = disk.node(**parts)
+    if "durability" in parts:
+        disk.fill(left=0)
+        node.start(wait=False)
+        wait_for(lambda: "waits for room before it lets clients in" in node.log.read_text(), "it says so")
+        disk.clear()
+        node.wait_until_it_accepts()
+        assert node.stop() == 0
+        return
     node.start()
     sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
     sleeper.subscribe("kept/#", 1)
@@ -159,8 +216,9 @@ def test_node_waits_for_room_to_start(disk: SmallDisk) -> None:
     sleeper = Client(node, "sleeper", paho.MQTTv311, clean_session=False)
     wait_for(lambda: sleeper.received == [("kept/1", b"kept")], "nothing is lost")
     sleeper.close()
-    disk.fill(left=0)
     assert node.stop() == 0
+    # Not before: a node that stops removes its log, and leaves room.
+    disk.fill(left=0)
     node.start(wait=False)
     wait_for(lambda: node.log.read_text().count("waits for room") == 2, "it waits again")
     assert node.stop() == 0, "and can be told to stop meanwhile"

@@ -364,3 +364,45 @@ def test_user_and_mount_point_of_a_session_are_known_again() -> None:
     peer.send(wire.connect("c", 4, clean=False, username="ana"))
     broker.settle()
     assert [(a.topic, a.payload) for a in peer.take() if a.kind == wire.PUBLISH] == [("t", b"x")]
+
+
+@pytest.mark.parametrize("moment", ["gathered", "at the disk"])
+def test_what_another_disk_refused_is_not_kept(broker: DurableBroker, moment: str) -> None:
+    """The outbox fails while the store's own disk is well."""
+    subscribed(broker, "c", ("t", 1)).drop()
+    publisher = broker.client("p")
+    publisher.publish("t", b"refused", 1, 1)
+    if moment == "at the disk":
+        broker.store.begin()
+    broker.engine.roster.refuse_waiting()
+    broker.store.drop_refused()
+    assert [answer.reason for answer in publisher.take()] == [0x97]
+    publisher.publish("t", b"again", 1, 1)
+    broker.settle()
+    broker = broker.crashed()
+    assert payloads(connect(broker, "c"), broker) == [b"again"]
+
+
+def test_what_comes_with_a_repetition_is_refused_and_the_repetition_is_not(broker: DurableBroker) -> None:
+    subscribed(broker, "c", ("t", 1)).drop()
+    publisher = connect(broker, "p")
+    publisher.publish("t", b"first", 2, 1)
+    publisher.drop()
+    broker.settle()
+    publisher = connect(broker, "p")
+    broker.settle()
+    publisher.send(
+        wire.publish("t", b"new", 1, 7, 5)
+        + wire.publish("t", b"first", 2, 1, 5, dup=True)
+        + wire.publish("t", b"newer", 2, 8, 5)
+    )
+    assert publisher.take() == [], "all of it waits for the disk"
+    broker.engine.roster.refuse_waiting()
+    broker.store.drop_refused()
+    assert [(answer.packet_id, answer.reason) for answer in publisher.take()] == [(7, 0x97), (8, 0x97)]
+    broker.settle()
+    assert [(answer.kind, answer.packet_id, answer.reason) for answer in publisher.take()] == [
+        (wire.PUBREC, 1, 0)
+    ]
+    broker = broker.crashed()
+    assert payloads(connect(broker, "c"), broker) == [b"first"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -15,7 +17,8 @@ from broker.store.database import Database
 from broker.store.transfer import TransferError, bring_in, counts, exported, problems, reading
 from edge_mesh.outbox_store import OutboxStore
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
-from tests.store.test_database import kept, owing
+from tests.store.test_database import kept, owing, retaining
+from tests.store.test_salvage import log_of, spoil
 
 
 def geomq(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -147,6 +150,42 @@ def test_check_looks_at_texts_and_at_the_other_databases(filled: Path) -> None:
     bad = geomq("check", "--data", filled)
     assert (bad.returncode, "outbox.db is damaged" in bad.stderr) == (1, True)
     assert "broker.db is sound" in bad.stdout
+
+
+def test_check_finds_what_sqlite_does_not(filled: Path) -> None:
+    path = filled / "broker.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE session SET left_at = 'yesterday' WHERE key = 2")
+    assert (
+        "1 rows of its table session have values of a wrong type" in geomq("check", "--data", filled).stderr
+    )
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE session SET left_at = 1.5 WHERE key = 2")
+        connection.execute("DROP TABLE mark")
+    assert "its table mark is missing" in geomq("check", "--data", filled).stderr
+    OutboxStore(filled / "outbox.db").close()
+    with closing(sqlite3.connect(filled / "outbox.db", isolation_level=None)) as connection:
+        connection.execute("ALTER TABLE peer DROP COLUMN seen_at")
+    assert "its table peer has not the columns" in geomq("check", "--data", filled).stderr
+    (filled / "outbox.db").write_bytes(b"")
+    assert "outbox.db is damaged" in geomq("check", "--data", filled).stderr
+
+
+def test_check_looks_at_logs(filled: Path) -> None:
+    path, copy = filled / "broker.db", filled.parent / "copy" / "broker.db"
+    copy.parent.mkdir()
+    with closing(Database(path)) as database:
+        for number in range(5):
+            database.write(retaining([kept(f"t/{number}")]))
+        for part in ("", "-wal"):
+            shutil.copyfile(f"{path}{part}", f"{copy}{part}")
+    log = log_of(copy).read_bytes()
+    assert geomq("check", "--data", copy.parent).returncode == 0
+    log_of(copy).write_bytes(log)
+    spoil(log_of(copy), 2000)
+    assert "its write-ahead log is bad at byte" in geomq("check", "--data", copy.parent).stderr
+    copy.unlink()
+    assert "it is missing, though it has a log" in geomq("check", "--data", copy.parent).stderr
 
 
 def test_backup_of_a_running_node(tmp_path: Path) -> None:

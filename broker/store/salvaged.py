@@ -1,13 +1,13 @@
-"""A damaged database is replaced by a new one with what could be read from it, and fits together."""
+"""What becomes of a damaged database of the node: a new one with what could be read from it, and fits together."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-from broker import salvage
+from broker.salvage import open_sound
 from broker.store.schema import migrate
 
 logger = logging.getLogger("geomq.store")
@@ -15,15 +15,18 @@ logger = logging.getLogger("geomq.store")
 _TOLD = {"retained": "retained messages", "session": "sessions", "delivery": "queued messages"}
 
 
-def replace_damaged(path: Path, error: sqlite3.Error) -> None:
-    """Set a damaged database aside, and put a new one in its place; OSError or sqlite3.Error where it cannot be."""
-    aside = salvage.replace_damaged(path, error, _prepare, _make_consistent)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+def opened(path: Path, opening: Callable[[], sqlite3.Connection], is_synced: bool) -> sqlite3.Connection:
+    """See :func:`broker.salvage.open_sound`; what could be read from a damaged file is told."""
+    connection, aside = open_sound(path, opening, _prepare, _make_consistent, is_synced)
+    if aside is not None:
         counts = [
             f"{connection.execute(f'SELECT count(*) FROM {table}').fetchone()[0]} {name}"  # noqa: S608
             for table, name in _TOLD.items()
         ]
-    logger.error("%s was damaged: it is kept as %s; what could be read: %s", path, aside, ", ".join(counts))
+        logger.error(
+            "%s was damaged: it is kept as %s; what could be read: %s", path, aside, ", ".join(counts)
+        )
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -32,7 +35,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _make_consistent(connection: sqlite3.Connection) -> None:
-    """Rows that belong to rows that could not be read mean nothing."""
+    """Rows that belong to rows that could not be read mean nothing; of two sessions of a client the newer is it."""
+    connection.execute(
+        "DELETE FROM session WHERE key NOT IN (SELECT max(key) FROM session GROUP BY client_id)"
+    )
     for table in ("subscription", "delivery", "incoming", "releasing"):
         connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT key FROM session)")  # noqa: S608
     connection.execute("DELETE FROM delivery WHERE message NOT IN (SELECT key FROM message)")

@@ -1,0 +1,45 @@
+"""What is particular about some of amqtt's own plugins."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+
+from amqtt.session import Session
+
+LDAP = "amqtt.contrib.ldap"
+JWT = "amqtt.contrib.jwt"
+
+_LDAP_SIGNS = frozenset("*()\\\0")
+"""What means something in a search filter (RFC 4515, 3): amqtt puts the user name into one as it is."""
+_LARGEST_TOKEN = 1 << 14
+
+
+def unfit_for_ldap(session: Session, login: bool) -> str:
+    """Why amqtt's LDAP plugins must not see a client; empty where they may."""
+    if not session.username:
+        return "no user name"
+    if _LDAP_SIGNS & set(session.username):
+        return "the user name holds one of *()\\ or NUL, which a search filter would take for a pattern"
+    if login and not session.password:
+        # RFC 4513, 5.1.2: a bind with a name and no password succeeds at some servers, and proves nothing.
+        return "the password is empty"
+    return ""
+
+
+def expired_token(token: str, now: float) -> str:
+    """That a JWT says it has expired, in words: amqtt's plugin does not tell why it refuses. Nothing is verified.
+
+    ``now`` is in wall-clock seconds.
+    """
+    if len(token) > _LARGEST_TOKEN:
+        return ""
+    try:
+        payload = token.split(".")[1]
+        expires = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]
+        when = datetime.fromtimestamp(expires, UTC).isoformat(timespec="seconds")
+    except Exception:
+        # It comes from a stranger, and may be anything.
+        return ""
+    return f"the token's time was over at {when}" if expires < now else ""
