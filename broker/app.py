@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import __version__
-from broker.access.anonymous import Anonymous
 from broker.access.bans import Bans
+from broker.access.opening import AccessError, open_gates
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig
-from broker.config.access import AccessSection
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
@@ -36,7 +35,6 @@ from broker.stats import Stats
 from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
-    from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
@@ -168,62 +166,10 @@ class Node:
             )
 
     async def _open_gates(self) -> Authority:
-        """The authority: for each listener its own, where it has one; none that asks where all are open."""
-        config = self.config
-        by_access: dict[int, Authority] = {}
-        by_listener: dict[str, Authority] = {}
-        for listener in config.listeners:
-            access = config.access_of(listener)
-            if id(access) not in by_access:
-                by_access[id(access)] = await self._open_gate(access)
-            by_listener[listener.label] = by_access[id(access)]
-        if len(by_access) == 1:
-            return next(iter(by_access.values()))
-        from broker.access.gates import Gates
-
-        return Gates(by_listener)
-
-    async def _open_gate(self, access: AccessSection) -> Authority:
-        config = self.config
-        here = [listener for listener in config.listeners if config.access_of(listener) is access]
-        open_to_all = {listener.label for listener in here if config.is_open(listener)}
-        for listener in here:
-            if listener.label in open_to_all and not listener.is_local:
-                logger.warning(
-                    "ANYBODY who reaches listener %s is let in without credentials, as the configuration says",
-                    listener.label,
-                )
-        if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
-            return Anonymous()
-        from broker.access.acl import AclError
-        from broker.access.gate import Gate
-        from broker.access.users import UsersError
-
-        section = config.section_of(access)
-        plugins = await self._load_plugins(access, section) if access.amqtt else None
-        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(
-                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
-            )
-        except UsersError as error:
-            raise StartError(f"{section}.users: {error}") from None
-        except AclError as error:
-            raise StartError(f"{section}.acl: {error}") from None
-        self._gates.append(gate)
-        return gate
-
-    @staticmethod
-    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
-        from broker.access.amqtt_loading import PluginsError
-        from broker.access.amqtt_plugins import AmqttPlugins
-
-        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
-        try:
-            await plugins.start()
-        except PluginsError as error:
-            raise StartError(f"{section}.amqtt: {error}") from None
-        return plugins
+            return await open_gates(self.config, self._bans, self._gates)
+        except AccessError as error:
+            raise StartError(str(error)) from None
 
     async def _open_listener(self, settings: ListenerSettings) -> None:
         try:

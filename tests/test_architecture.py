@@ -54,6 +54,7 @@ PURE = [
     "broker.new_limits",
     "broker.observe.mesh_topics",
     "broker.cli.mesh_figures",
+    "broker.cli.recording",
     "broker.stats",
     "broker.ports",
     "edge_mesh.envelope",
@@ -70,6 +71,9 @@ PURE = [
     "edge_mesh.link_config",
     "plugins.host.frame",
     "plugins.host.breaker",
+    "plugins.tools.difference",
+    "plugins.tools.effects",
+    "plugins.tools.frames",
     "plugins.host.pace",
 ]
 IMPURE = {
@@ -179,6 +183,12 @@ def test_plugin_host_knows_no_mqtt() -> None:
     for name, path in MODULES.items():
         if is_in(name, "plugins.host"):
             assert not any(is_in(found, "broker") for found in imports(path)), name
+
+
+def test_only_the_command_line_uses_the_tools() -> None:
+    for name, path in MODULES.items():
+        if not is_in(name, "broker.cli") and not is_in(name, "plugins.tools"):
+            assert not any(is_in(found, "plugins.tools") for found in imports(path)), name
 
 
 def test_plain_node_does_not_pay_for_what_it_does_not_use() -> None:

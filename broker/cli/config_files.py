@@ -12,7 +12,6 @@ from typing import Any
 from broker.config import NodeConfig
 from broker.config.access import AccessSection
 from broker.config.base import Mistake
-from broker.config.rules import mistakes
 from broker.configured import listener_files
 from broker.net.tls import TlsFiles, tls_problems
 
@@ -93,6 +92,7 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
     plugins = config.plugins
     if not (plugins.ingress or plugins.egress or plugins.store):
         return
+    from broker.config.rules import mistakes
     from broker.parts import rule_entries
     from plugins.host.entry import STAGE_NAMES
     from plugins.host.pipeline import Rule
@@ -102,7 +102,7 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
         stage = STAGE_NAMES[entry.stage]
         at = places[stage] = places.get(stage, -1) + 1
         if entry.module == "rules" and mistakes(entry.config):
-            continue  # They have been told, with their lines.
+            continue  # told by their lines already
         with _silent("geomq.plugins"):
             rule = Rule(entry)
         if rule.last_error:

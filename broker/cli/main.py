@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from broker import __version__
-from broker.cli import acl, mesh, store, users
+from broker.cli import acl, mesh, plugin, store, traffic, users
 from broker.cli.asking import (
     ConfigOption,
     ConnectOption,
@@ -45,6 +45,9 @@ app.add_typer(users.app, name="user")
 app.add_typer(acl.app, name="acl")
 app.add_typer(store.app, name="store")
 app.add_typer(mesh.app, name="mesh")
+app.add_typer(plugin.app, name="plugin")
+app.command()(traffic.record)
+app.command()(traffic.replay)
 
 
 def main() -> None:

@@ -51,7 +51,8 @@ class Reading(NamedTuple):
     name: str
     """How the file is called in messages."""
     config: NodeConfig | None
-    """Without the sections that are wrong, where it is worth anything without them."""
+    """Without the sections that are wrong, where it is worth anything without them. What the built-in rules are told
+    stands in it even where it is wrong."""
     places: Places
     problems: list[Problem]
 
@@ -71,16 +72,30 @@ def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:
 
 def read(path: Path | None, environment: Mapping[str, str]) -> Reading:
     """As :func:`load`, with the mistakes in what it returns; ConfigError where the file is no YAML at all."""
-    text = ""
-    folder = Path.cwd()
-    if path is not None:
-        folder = path.resolve().parent
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
-    return _read_text(text, str(path or "defaults"), environment, folder)
+    if path is None:
+        return _read_text("", "defaults", environment, Path.cwd())
+    return _read_text(_text(path), str(path), environment, path.resolve().parent)
+
+
+def load_rules(path: Path, stage: str) -> NodeConfig:
+    """The rules of a file: a node's whole configuration, or entries (one, or a list) as they stand under
+    `plugins.STAGE`. ConfigError tells every mistake."""
+    name = str(path)
+    document, places = _parse(_text(path), name)
+    if isinstance(document, dict) and "topics" in document:
+        document, places = [document], {(0, *key): place for key, place in places.items()}
+    if isinstance(document, list):
+        document = {"plugins": {stage: document}}
+        places = {("plugins", stage, *key): place for key, place in places.items()}
+    return _whole(_validated(document, places, name, path.resolve().parent))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
 
 
 def load_text(
@@ -101,27 +116,26 @@ def _whole(reading: Reading) -> NodeConfig:
 
 def _read_text(text: str, name: str, environment: Mapping[str, str], folder: Path) -> Reading:
     document, places = _parse(text, name)
-    _override(document, environment, places)
+    if isinstance(document, dict):
+        _override(document, environment, places)
+    return _validated(document, places, name, folder)
+
+
+def _validated(document: Any, places: Places, name: str, folder: Path) -> Reading:
+    if not isinstance(document, dict):
+        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
     # A section whose keys are all commented out is one that keeps its defaults.
     document = {key: value for key, value in document.items() if value is not None}
     context = {"folder": folder}
     try:
         config = NodeConfig.model_validate(document, context=context)
-        return Reading(name, config, places, _rule_problems(config, places, name))
     except ValidationError as error:
         problems = [problem for one in error.errors() for problem in _problems(dict(one), places, name)]
         wrong = {one["loc"][0] for one in error.errors() if one["loc"]}
-        rest = _rest({key: value for key, value in document.items() if key not in wrong}, context)
-        if rest is not None:
-            problems += _rule_problems(rest, places, name)
-        return Reading(name, rest, places, problems)
-
-
-def _rest(document: dict[str, Any], context: dict[str, Any]) -> NodeConfig | None:
-    """What is right in a configuration that is wrong elsewhere; None where it makes no sense by itself."""
-    with contextlib.suppress(ValidationError):
-        return NodeConfig.model_validate(document, context=context)
-    return None
+    else:
+        return Reading(name, config, places, _rule_problems(config, places, name))
+    rest = {key: value for key, value in document.items() if key not in wrong}
+    return Reading(name, _rest(rest, context), places, problems)
 
 
 def _rule_problems(config: NodeConfig, places: Places, name: str) -> list[Problem]:
@@ -135,10 +149,17 @@ def _rule_problems(config: NodeConfig, places: Places, name: str) -> list[Proble
     return problems
 
 
+def _rest(document: dict[str, Any], context: dict[str, Any]) -> NodeConfig | None:
+    """What is right in a configuration that is wrong elsewhere; None where it makes no sense by itself."""
+    with contextlib.suppress(ValidationError):
+        return NodeConfig.model_validate(document, context=context)
+    return None
+
+
 # -- YAML ------------------------------------------------------------------------------------------------
 
 
-def _parse(text: str, name: str) -> tuple[dict[str, Any], Places]:
+def _parse(text: str, name: str) -> tuple[Any, Places]:
     """(the document, where each key stands)."""
     loader = _LOADER(text)
     try:
@@ -155,8 +176,6 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], Places]:
         raise ConfigError([_yaml_problem(error, name)]) from None
     finally:
         loader.dispose()
-    if not isinstance(document, dict):
-        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
     return document, places
 
 

@@ -33,17 +33,17 @@ class Shape(NamedTuple):
     alias: int
     """Which of the columns is that number, and empty in the entry; -1 for none."""
     is_index: bool
-    defaults: tuple[Any, ...] = ()
-    """What the last columns are in entries that are older than they."""
-
-    def whole(self, values: list[Any]) -> list[Any]:
-        """An entry's values with those of columns that were added after it."""
-        missing = len(self.kinds) - len(values)
-        return [*values, *self.defaults[-missing:]] if 0 < missing <= len(self.defaults) else values
+    later: tuple[Any, ...] = ()
+    """The values that the last columns have in entries that are older than these columns, and end before them."""
 
     def fits(self, values: list[Any]) -> bool:
         """Whether an entry may be one of these."""
         return len(values) == len(self.kinds) and all(map(isinstance, values, self.kinds))
+
+    def whole(self, values: list[Any]) -> list[Any]:
+        """An entry's values, with those of the columns that the table got after it was written."""
+        missing = len(self.kinds) - len(values)
+        return [*values, *self.later[-missing:]] if 0 < missing <= len(self.later) else values
 
 
 def shapes_of(connection: sqlite3.Connection) -> list[Shape]:
@@ -72,8 +72,8 @@ def _table(connection: sqlite3.Connection, name: str, root: int) -> Shape:
     elif len(keys) == 1 and columns[keys[0][1]][0] == (int,):
         alias = names.index(keys[0][1])
     kinds = tuple(columns[column][0] for column in names)
-    defaults = _defaults(connection, name, names)
-    return Shape(name, tuple(names), kinds, root, not without_rowid, alias, is_index=False, defaults=defaults)
+    later = _defaults(connection, name, names)
+    return Shape(name, tuple(names), kinds, root, not without_rowid, alias, is_index=False, later=later)
 
 
 def _index(connection: sqlite3.Connection, name: str, table: str, root: int) -> Shape:
@@ -94,14 +94,16 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, tuple[Kind
 
 
 def _defaults(connection: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Any, ...]:
-    """The defaults of the last columns, as many as have one without a gap."""
-    texts = {row[1]: row[4] for row in connection.execute(f"PRAGMA table_info({table})")}
+    """The defaults of the table's last columns, from the first behind which all have one."""
     found: list[Any] = []
+    defaults = {
+        name: default for _, name, _, _, default, _ in connection.execute(f"PRAGMA table_info({table})")
+    }
     for column in reversed(columns):
-        if texts[column] is None:
+        if defaults[column] is None:
             break
-        found += connection.execute(f"SELECT {texts[column]}").fetchone()
-    return tuple(reversed(found))
+        found[:0] = connection.execute(f"SELECT {defaults[column]}").fetchone()
+    return tuple(found)
 
 
 def typed_wrongly(shape: Shape) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from plugins.host.cache import CompiledCache
 
@@ -103,7 +103,7 @@ class _Runtime:
             if program is None:
                 program = self._programs[name] = self._compile(code, name, cache)
             self._programs.move_to_end(name)
-            if len(self._programs) > _REMEMBERED:
+            while len(self._programs) > _REMEMBERED:
                 self._programs.popitem(last=False)
         return program
 
@@ -164,9 +164,44 @@ def read_module(path: Path) -> bytes:
 
 
 def wat2wasm(text: str) -> bytes:
-    """The text format as a module."""
+    """The text format as a module; ModuleRefused where it is none."""
     _get_runtime()
-    return bytes(wasmtime.wat2wasm(text))
+    try:
+        return bytes(wasmtime.wat2wasm(text))
+    except wasmtime.WasmtimeError as error:
+        raise ModuleRefused(f"not the text of a module: {str(error).strip()}") from None
+
+
+class Anatomy(NamedTuple):
+    """What a module brings along and wants, as text: (name, type)."""
+
+    imports: list[tuple[str, str]]
+    exports: list[tuple[str, str]]
+    memory: tuple[int, int | None] | None
+    """The least and the most that its exported memory may have, in bytes; None where it exports none."""
+
+
+def anatomy(code: bytes) -> Anatomy:
+    """What a module consists of, whether it is one of this interface or not; ModuleRefused where it is none at all."""
+    compiled = _get_runtime().compile(code, None)
+    exports = [(port.name, port.type) for port in compiled.exports]
+    memories = [kind.limits for _, kind in exports if isinstance(kind, wasmtime.MemoryType)]
+    return Anatomy(
+        [(f"{port.module}.{port.name}", _type_name(port.type)) for port in compiled.imports],
+        [(name, _type_name(kind)) for name, kind in exports],
+        (memories[0].min << 16, None if memories[0].max is None else memories[0].max << 16)
+        if memories
+        else None,
+    )
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, wasmtime.FuncType):
+        parameters, results = (" ".join(map(str, types)) for types in (kind.params, kind.results))
+        return f"({parameters}) -> {results or '()'}"
+    if isinstance(kind, wasmtime.GlobalType):
+        return f"{'mutable ' if kind.mutable else ''}{kind.content}"
+    return type(kind).__name__.removesuffix("Type").lower()
 
 
 class Program:
@@ -180,11 +215,13 @@ class Program:
 class Instance:
     """A module (or its code) with its memory, ready to be called. After a Trap it must be closed and not called again.
 
-    ``config`` is handed to the module as it is (JSON). ModuleRefused says what is wrong with either. Calls may come
-    from any thread, one at a time.
+    ``config`` is handed to the module as it is (JSON); with None the module is not begun, so only :meth:`allocate` may
+    be called. ModuleRefused says what is wrong with either. Calls may come from any thread, one at a time.
     """
 
-    def __init__(self, module: Program | bytes, config: bytes, limits: Limits, state_get: StateGet) -> None:
+    def __init__(
+        self, module: Program | bytes, config: bytes | None, limits: Limits, state_get: StateGet
+    ) -> None:
         program = module if isinstance(module, Program) else Program(module)
         runtime = _get_runtime()
         self._limits = limits
@@ -200,7 +237,8 @@ class Instance:
         self._open = True
         try:
             self._instantiate(program.compiled, state_get)
-            self._init(config)
+            if config is not None:
+                self._init(config)
         except BaseException:
             self.close()
             raise
@@ -211,6 +249,11 @@ class Instance:
             self._open = False
             self._runtime.release()
             self._store.close()
+
+    def allocate(self, size: int) -> int:
+        """Ask the module for room, as is done before each call; the address, 0 for none. Trap where that fails."""
+        self._refuel(self._limits.fuel_base, self._deadline_ticks)
+        return self._alloc(size) & 0xFFFFFFFF
 
     def process(self, frame: bytes, count: int) -> bytes | None:
         """Hand a request frame over; the result frame, None for "all pass". Trap where the call fails."""

@@ -106,8 +106,7 @@ class History:
                 )
             check(db)
             if version == 1:
-                db.execute("ALTER TABLE message ADD COLUMN user TEXT NOT NULL DEFAULT ''")
-                db.execute(f"PRAGMA user_version={_FORMAT}")
+                _add_users(db)
             check_tables(db, prepare)
             prepare(db)
             self._count, self._bytes = db.execute(
@@ -335,6 +334,12 @@ def prepare(db: sqlite3.Connection) -> None:
     """Make the tables that are not there."""
     # At once: whoever is killed here leaves no half of them, which would count as damage.
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
+
+
+def _add_users(db: sqlite3.Connection) -> None:
+    """Format 1 did not know who had published."""
+    if "user" not in {name for _, name, *_ in db.execute("PRAGMA table_info(message)")}:
+        db.execute("ALTER TABLE message ADD COLUMN user TEXT NOT NULL DEFAULT ''")
 
 
 def _fit(db: sqlite3.Connection) -> None:

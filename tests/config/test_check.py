@@ -63,7 +63,7 @@ plugins:
     status, found = check(file)
     assert status == 1
     expected = [
-        ("30", "plugins.egress[1].config.mask", "is not a key; allowed: format, on_undecodable"),
+        ("30", "plugins.egress[1].config.mask", "is not a key; allowed: format"),
         (
             "6",
             "listeners[0].tls.key",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -332,17 +331,3 @@ def test_hash_is_hmac(key: bytes, text: str) -> None:
     (after,) = apply(mask("a", "hash", key=key.hex(), length=64), json.dumps({"a": text}))
     assert after is not None
     assert json.loads(after)["a"] == hmac.new(key, text.encode(), "sha256").hexdigest()
-
-
-def test_example_of_the_sdk_is_a_plugin(tmp_path: Path) -> None:
-    target = tmp_path / "example.wasm"
-    build.compile_module([Path(build.HERE).parent / "sdk" / "c" / "example.c"], target)
-    instance = Instance(target.read_bytes(), b"> ", Limits(), lambda key: None)
-    batch = [Fields(b"t", b"hello"), Fields(b"t", b"")]
-    answer = instance.process(encode_request(batch, 1, 1, 1), 2)
-    instance.close()
-    assert answer is not None
-    result = decode_result(answer, batch)
-    assert result.changes[0].payload == b"> hello"
-    assert result.verdicts == bytes([REPLACE, DROP])
-    assert len(result.effects) == 2

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from broker.message import Message
-from edge_mesh.ledger import Ledger
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Entry
 
@@ -103,10 +102,6 @@ class StepOutbox(Outbox):
             assert ledger.queued == waiting.get(name, 0), f"{waiting.get(name, 0)} wait for {name}: {ledger}"
             taken = self._at_start.get(name, 0) + self._taken[name]
             assert ledger.accepted == taken, f"{taken} were taken for {name}: {ledger}"
-
-    def accounts(self) -> dict[str, Ledger]:
-        """Each destination's account."""
-        return dict(self._ledgers)
 
 
 class _Commands(queue.SimpleQueue):  # type: ignore[type-arg]

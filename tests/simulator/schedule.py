@@ -13,6 +13,7 @@ _ACTIONS = 40
 _PATIENCE = 90.0
 """Virtual seconds in which everything must arrive once all is well."""
 _SILENCE = 8.0
+"""Virtual seconds after which no ping that was lost is missed any more."""
 _CHANCES = {
     "publish": 8,
     "subscribe": 3,

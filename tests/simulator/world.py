@@ -20,7 +20,7 @@ from edge_mesh.interest_change import decode_change
 from edge_mesh.settings import MeshSettings
 from tests.simulator.fabric import Fabric
 from tests.simulator.loop import PROCESS, NodeTime, VirtualLoop
-from tests.simulator.model import FILTERS, TOPICS, Model, Publication
+from tests.simulator.model import FILTERS, Model, Publication
 from tests.simulator.node import Life, Node
 
 _MANY = 10_000
@@ -257,6 +257,3 @@ def _errors_are_told(fail: Callable[[str], None]) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.level, logger.propagate = before
-
-
-__all__ = ["FILTERS", "TOPICS", "World"]

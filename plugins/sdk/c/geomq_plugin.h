@@ -7,7 +7,7 @@
  *   zig cc -target wasm32-freestanding -mcpu=mvp+bulk_memory -O2 -nostdlib -Wl,--no-entry \
  *       -Wl,--export-memory plugin.c -o plugin.wasm
  *
- * example.c is a complete plugin. */
+ * filter.c, mask.c and aggregate.c are complete plugins; geomq_json.h helps with JSON and state. */
 #ifndef GEOMQ_PLUGIN_H
 #define GEOMQ_PLUGIN_H
 
