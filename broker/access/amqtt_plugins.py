@@ -45,6 +45,16 @@ class Login(NamedTuple):
     session: Session
     """What topic plugins are asked with later."""
     why: str = ""
+    failed: bool = False
+    """Whether the no is none of a plugin's own: those that had a say have failed."""
+
+
+class _Answer(NamedTuple):
+    """What one plugin says, or all of them together: None for no say; ``failed`` as for :class:`Login`."""
+
+    said: bool | None
+    why: str = ""
+    failed: bool = False
 
 
 class _Plugin:
@@ -174,8 +184,8 @@ class AmqttPlugins:
         async def ask(plugin: _Plugin) -> bool | None:
             return await plugin.authenticate(session)
 
-        answer, why = await self._combined(self._for_logins, self._logins_need, session, ask, login=True)
-        return Login(answer, session, why)
+        answer = await self._combined(self._for_logins, self._logins_need, session, ask, login=True)
+        return Login(answer.said, session, answer.why, answer.failed)
 
     async def objection(self, credentials: Credentials, action: Action, topic: str) -> str:
         """Why a client may not do something, in words for the operator; empty where it may."""
@@ -184,13 +194,13 @@ class AmqttPlugins:
         async def ask(plugin: _Plugin) -> bool | None:
             return await plugin.allows(session, topic, _ACTIONS[action])
 
-        answer, why = await self._combined(self._for_topics, self._topics_need, session, ask, login=False)
-        return "" if answer else why
+        answer = await self._combined(self._for_topics, self._topics_need, session, ask, login=False)
+        return "" if answer.said else answer.why
 
     async def _combined(
         self, asked: list[_Plugin], need: Combine, session: Session, ask: Ask, login: bool
-    ) -> tuple[bool | None, str]:
-        """(what they say together, what speaks against it)."""
+    ) -> _Answer:
+        """What they say together, and what speaks against it."""
         questions = (self._answer(plugin, session, ask, login) for plugin in asked)
         # One after the other may take each of them its time; a bit more, so that the one that is late is named.
         patience = _TIMEOUT * (len(asked) if need == "any" else 1) + _GRACE
@@ -200,43 +210,43 @@ class AmqttPlugins:
             )
         except TimeoutError:
             # Only one that does not await what it waits for comes to this.
-            return False, f"no answer of {_names(asked)} within {patience:g} s"
-        said = {
-            plugin: answer for plugin, answer in zip(asked, answers, strict=False) if answer[0] is not None
-        }
+            return _Answer(False, f"no answer of {_names(asked)} within {patience:g} s", failed=True)
+        said = [answer for answer in answers if answer.said is not None]
         if not said:
-            return None, f"no plugin knows the client: {_names(asked)}"
-        verdict = (any if need == "any" else all)(answer for answer, _ in said.values())
-        return verdict, "; ".join(why for answer, why in said.values() if not answer)
+            return _Answer(None, f"no plugin knows the client: {_names(asked)}")
+        verdict = (any if need == "any" else all)(answer.said for answer in said)
+        against = [answer for answer in said if not answer.said]
+        failed = not verdict and all(answer.failed for answer in against)
+        return _Answer(verdict, "; ".join(answer.why for answer in against), failed)
 
     @staticmethod
-    async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> tuple[bool | None, str]:
+    async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> _Answer:
         """One plugin's answer, and the words for a no."""
         if plugin.is_ldap:
             unfit = unfit_for_ldap(session, login)
             if unfit:
-                return False, f"{plugin.name} is not asked: {unfit}"
+                return _Answer(False, f"{plugin.name} is not asked: {unfit}")
         try:
             async with asyncio.timeout(_TIMEOUT):
                 answer = await ask(plugin)
         except Exception as error:
             # A plugin may fail in any way; whatever it is, it did not say yes. Its text may tell a secret.
             plugin.failed(type(error).__name__)
-            return False, f"{plugin.name} failed: {type(error).__name__}"
+            return _Answer(False, f"{plugin.name} failed: {type(error).__name__}", failed=True)
         plugin.failed("")
-        return answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login)
+        return _Answer(answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login))
 
 
-async def _every(questions: Any) -> list[tuple[bool | None, str]]:
+async def _every(questions: Any) -> list[_Answer]:
     return list(await asyncio.gather(*questions))
 
 
-async def _until_yes(questions: Any) -> list[tuple[bool | None, str]]:
+async def _until_yes(questions: Any) -> list[_Answer]:
     """The answers up to the first yes; who comes behind is not asked."""
-    answers: list[tuple[bool | None, str]] = []
+    answers: list[_Answer] = []
     for question in questions:
         answers.append(await question)
-        if answers[-1][0]:
+        if answers[-1].said:
             break
     return answers
 

@@ -162,6 +162,8 @@ class Gate:
             return Decision(0, context=login.session)
         if name is None and login.answer is None:
             return self._as_anonymous(credentials)
+        if login.failed:
+            return Decision(Reason.SERVER_UNAVAILABLE, why=login.why)
         reason = Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD
         return Decision(reason, why=login.why)
 
@@ -179,7 +181,8 @@ class Gate:
         keys = self._keys(credentials)
         if decision.reason == 0:
             self._bans.succeeded(keys)
-        else:
+        elif decision.reason != Reason.SERVER_UNAVAILABLE:
+            # Nobody has guessed wrongly where nobody could tell: else a directory's outage would lock everybody out.
             for key in self._bans.failed(keys, credentials.listener, self._loop.time()):
                 logger.warning("too many failed logins: %s is locked out", key)
         return decision
