@@ -131,9 +131,9 @@ class AmqttPlugins:
         self._thread.start()
         try:
             for name, config in self._configured.items():
-                check_plugin(name, config)
+                fitting = check_plugin(name, config)
                 try:
-                    await self._call(self._load(name, config), _TIMEOUT)
+                    await self._call(self._load(name, fitting), _TIMEOUT)
                 except Exception as error:
                     # Whatever a plugin raises while it starts, the operator should read it in one line.
                     raise PluginsError(f"{name}: {reason_of(error, config)}") from None
@@ -141,9 +141,9 @@ class AmqttPlugins:
             self._stop_thread()
             raise
 
-    async def _load(self, name: str, config: dict[str, Any] | None) -> None:
+    async def _load(self, name: str, config: dict[str, Any]) -> None:
         context = BaseContext()
-        context.config = {"plugins": {name: config or {}}}
+        context.config = {"plugins": {name: config}}
         plugin = _Plugin(name, PluginManager(_LOGGER, context))
         await plugin.manager.fire_event(BrokerEvents.PRE_START, wait=True)
         self._plugins.append(plugin)
@@ -190,6 +190,8 @@ class AmqttPlugins:
     async def objection(self, credentials: Credentials, action: Action, topic: str) -> str:
         """Why a client may not do something, in words for the operator; empty where it may."""
         session = credentials.context if isinstance(credentials.context, Session) else _session(credentials)
+        # At the login the node had not given the client its identifier yet, if it brought none.
+        session.client_id = credentials.client_id
 
         async def ask(plugin: _Plugin) -> bool | None:
             return await plugin.allows(session, topic, _ACTIONS[action])

@@ -100,14 +100,14 @@ async def test_http(unused_tcp_port: int) -> None:
 
     app = web.Application()
     app.router.add_get("/user", user)
-    app.router.add_get("/acl", topic)
+    app.router.add_post("/acl", topic)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
     config = {"host": "127.0.0.1", "port": unused_tcp_port}
     plugins = {
         "amqtt.contrib.http.UserAuthHttpPlugin": config,
-        "amqtt.contrib.http.TopicAuthHttpPlugin": config,
+        "amqtt.contrib.http.TopicAuthHttpPlugin": {**config, "request_method": "post"},
     }
     async with guarded(plugins) as broker:
         assert await login(broker, "joe", b"wrong") == 0x86
@@ -131,6 +131,12 @@ async def test_http(unused_tcp_port: int) -> None:
         peer.send(wire.publish("open/a", b"y", 1, 3, 5))
         assert len(peer.take()) == 2, "what was decided is not asked again"
         assert len(asked) == before
+        nameless = broker.peer()
+        nameless.send(wire.connect("", 5, username="joe", password=b"secret"))
+        assert await answered(nameless) == 0
+        nameless.send(wire.publish("open/b", b"", 1, 1, 5))
+        await until(lambda: len(asked) > before + 1)
+        assert asked[before + 1]["client_id"].startswith("geomq-"), "the identifier that it was given"
     await runner.cleanup()
 
 
@@ -394,6 +400,10 @@ async def test_plugin_that_fails_says_no(caplog: pytest.LogCaptureFixture) -> No
             "secret is not a key; allowed keys: secret_key, user_claim",
         ),
         ({"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": "hunter2"}}, "user_claim is required"),
+        (
+            {"amqtt.contrib.http.UserAuthHttpPlugin": {"host": "h", "port": 1, "request_method": "push"}},
+            "request_method is 'push': allowed: get, post, put",
+        ),
         (
             {"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": ["hunter2"], "user_claim": "sub"}},
             "secret_key is a list: allowed: str",
