@@ -23,7 +23,6 @@ from broker.ports import (
     Journal,
     Mesh,
     Outbound,
-    Party,
     Pipeline,
     Stage,
     Store,
@@ -220,7 +219,8 @@ class Engine:
             limit = self.retained.bound(message.topic, len(message.payload))
             if limit:
                 bound = getattr(self.limits, limit)
-                self.limit_log.hit(limit, bound, Party(message.publisher), "delivered, and not retained")
+                who = self.roster.party(message.publisher)
+                self.limit_log.hit(limit, bound, who, "delivered, and not retained")
 
     def _keep(self, message: Message, now: float) -> bool:
         """Put a message among the retained ones, here and on disk; False where a newer one is known, or no room."""

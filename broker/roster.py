@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from broker.audit import party
 from broker.bucket import Meters
 from broker.connection import Connection
 from broker.flow import Pause, State
-from broker.ports import SessionStore, Stored, StoredSession, StoredWill
+from broker.ports import Party, SessionStore, Stored, StoredSession, StoredWill
 from broker.protocol import encode
 from broker.protocol.constants import V5, Prop, Reason
 from broker.protocol.packets import Connect
@@ -59,6 +60,12 @@ class Roster:
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
+
+    def party(self, client_id: str) -> Party:
+        """Who a client is, for operators; its identifier alone where nobody here has it."""
+        session = self._sessions.get(client_id)
+        known = session is not None and session.credentials
+        return party(known) if known else Party(client_id)
 
     # -- arrival -----------------------------------------------------------------------------------------
 

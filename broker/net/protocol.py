@@ -59,8 +59,8 @@ class MqttProtocol(asyncio.Protocol):
         return False
 
     def refused(self, why: str) -> None:
-        """The connection is refused by what comes before MQTT; the caller ends it."""
-        if self._connection is not None:
+        """The connection is refused by what stands before MQTT; the caller ends it. Nothing for a client that is in."""
+        if self._connection is not None and not self._connection.is_open:
             self._engine.refused(self._connection.peer.address, self._door.name, why)
 
     def data_received(self, data: bytes) -> None:
