@@ -104,6 +104,8 @@ class Engine:
             self._send_frames(other, frames, run.count, payload)
         if route.particular:
             self._deliver_particular(run, route, connection)
+        if route.denied:
+            self.stats.receive_denied += route.denied * run.count
 
     def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int, payload: int) -> None:
         """``payload`` is how many bytes of the frames are payload."""
@@ -277,6 +279,8 @@ class Engine:
                 self.deliver_to(chosen, message, now)
         for receiver in route.undecided:
             self.rights.defer(receiver, message)
+        if route.denied:
+            self.stats.receive_denied += route.denied
 
     @staticmethod
     def deliver_to(receiver: Receiver, message: Message, now: float) -> None:
@@ -366,6 +370,7 @@ class Engine:
                 if allowed is None:
                     self.rights.ask_for_retained(receiver, message)
                 if not allowed:
+                    self.stats.receive_denied += allowed is False
                     continue
             session.deliver(message, min(held.qos, message.qos), True, receiver.extra, now)
 

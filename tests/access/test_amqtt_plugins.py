@@ -366,6 +366,30 @@ async def test_messages_wait_in_order_for_receivers_that_are_undecided() -> None
         assert [message.payload for message in late.take()] == [b"4"], "from now on at once"
 
 
+class Deaf(Slow):
+    """Lets clients send, and hear nothing."""
+
+    async def topic_filtering(
+        self, *, session: Any = None, topic: Any = None, action: Any = None
+    ) -> bool | None:
+        return str(action) != "receive"
+
+
+async def test_what_a_plugin_lets_nobody_hear_is_counted() -> None:
+    async with guarded({f"{HERE}.Open": {}, f"{HERE}.Deaf": {}}) as broker:
+        publisher, subscriber = await client(broker, "p"), await client(broker, "s")
+        stats = broker.engine.stats
+        publisher.send(wire.publish("t", b"kept", 1, 1, 5, retain=True))
+        await until(lambda: publisher.transport.written)
+        subscriber.send(wire.subscribe(1, [("#", 1)], 5))
+        await until(lambda: stats.receive_denied == 1)
+        publisher.send(wire.publish("other", b"undecided", 1, 2, 5))
+        await until(lambda: stats.receive_denied == 2)
+        publisher.send(wire.publish("other", b"decided", 1, 3, 5))
+        assert stats.receive_denied == 3
+        assert [answer.kind for answer in subscriber.take()] == [wire.SUBACK]
+
+
 async def test_retained_messages_wait_for_the_answer_too() -> None:
     Slow.go.set()
     async with guarded({f"{HERE}.Open": {}, f"{HERE}.Slow": {}}) as broker:
