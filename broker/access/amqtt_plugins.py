@@ -17,7 +17,7 @@ from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session
 
 from broker.access.amqtt_loading import PluginsError, check_plugin, reason_of
-from broker.access.amqtt_special import JWT, LDAP, expired_token, unfit_for_ldap
+from broker.access.amqtt_special import JWT, LDAP, expired_token, stay_bound, unfit_for_ldap
 from broker.ports import Action, Certificate, Credentials
 
 logger = logging.getLogger("geomq.access")
@@ -63,8 +63,8 @@ class _Plugin:
     def __init__(self, name: str, manager: PluginManager[BaseContext]) -> None:
         self.name = name
         self.manager = manager
-        (loaded,) = manager.plugins
-        modules = {kind.__module__ for kind in type(loaded).__mro__}
+        (self.loaded,) = manager.plugins
+        modules = {kind.__module__ for kind in type(self.loaded).__mro__}
         self.is_ldap = LDAP in modules
         self.is_jwt = JWT in modules
         self._failure = ""
@@ -145,6 +145,8 @@ class AmqttPlugins:
         context = BaseContext()
         context.config = {"plugins": {name: config}}
         plugin = _Plugin(name, PluginManager(_LOGGER, context))
+        if plugin.is_ldap and hasattr(plugin.loaded, "conn"):
+            stay_bound(plugin.loaded)
         await plugin.manager.fire_event(BrokerEvents.PRE_START, wait=True)
         self._plugins.append(plugin)
         if plugin.manager._auth_plugins:

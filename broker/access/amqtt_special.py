@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from amqtt.session import Session
 
@@ -14,6 +15,8 @@ JWT = "amqtt.contrib.jwt"
 _LDAP_SIGNS = frozenset("*()\\\0")
 """What means something in a search filter (RFC 4515, 3): amqtt puts the user name into one as it is."""
 _LARGEST_TOKEN = 1 << 14
+_TIMEOUT = 5.0
+"""Seconds for which a directory is waited for."""
 
 
 def unfit_for_ldap(session: Session, login: bool) -> str:
@@ -26,6 +29,23 @@ def unfit_for_ldap(session: Session, login: bool) -> str:
         # RFC 4513, 5.1.2: a bind with a name and no password succeeds at some servers, and proves nothing.
         return "the password is empty"
     return ""
+
+
+def stay_bound(plugin: Any) -> None:
+    """Have one of amqtt's LDAP plugins survive a restart of the directory: its own connection is made once.
+
+    Errors of python-ldap where the directory cannot be reached now.
+    """
+    import ldap
+    from ldap.ldapobject import ReconnectLDAPObject
+
+    config = plugin.config
+    connection = ReconnectLDAPObject(config.server, retry_max=1, retry_delay=0.0)
+    connection.set_option(ldap.OPT_PROTOCOL_VERSION, ldap.VERSION3)
+    connection.set_option(ldap.OPT_NETWORK_TIMEOUT, _TIMEOUT)
+    connection.simple_bind_s(config.bind_dn, config.bind_password)
+    plugin.conn.unbind_s()
+    plugin.conn = connection
 
 
 def expired_token(token: str, now: float) -> str:

@@ -215,7 +215,8 @@ async def test_ldap(tmp_path: Path, unused_tcp_port: int) -> None:
     slapadd = Path(str(SLAPD)).with_name("slapadd")
     subprocess.run([slapadd, "-f", config, "-l", entries], check=True, capture_output=True, timeout=30)
     url = f"ldap://127.0.0.1:{unused_tcp_port}"
-    server = subprocess.Popen([str(SLAPD), "-f", config, "-h", url, "-d", "0"], stderr=subprocess.DEVNULL)
+    slapd = [str(SLAPD), "-f", config, "-h", url, "-d", "0"]
+    server = subprocess.Popen(slapd, stderr=subprocess.DEVNULL)
 
     def listens() -> bool:
         with socket.socket() as sock:
@@ -246,6 +247,17 @@ async def test_ldap(tmp_path: Path, unused_tcp_port: int) -> None:
             assert await login(broker, "ann", b"hers") == 0, "the file knows her"
             assert await login(broker, "joe", b"secret") == 0, "else the directory is asked"
             assert await login(broker, "joe", b"hers") == 0x86
+        async with guarded(plugins) as broker:
+            assert await login(broker, "joe", b"secret") == 0
+            for _ in range(2):
+                server.terminate()
+                server.wait(10)
+                assert await login(broker, "joe", b"secret") == 0x88
+                assert await login(broker, "joe", b"secret") == 0x88
+                server = subprocess.Popen(slapd, stderr=subprocess.DEVNULL)
+                await until(listens)
+                assert await login(broker, "joe", b"secret") == 0, "the directory is back"
+                assert await login(broker, "joe", b"wrong") == 0x86
     finally:
         server.terminate()
         server.wait(10)
