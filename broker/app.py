@@ -18,6 +18,7 @@ from broker.access.bans import Bans
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig, Rule
 from broker.config.access import AccessSection
+from broker.config.base import join_address
 from broker.config.model import MeshSection
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
@@ -239,7 +240,7 @@ class Node:
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
-            place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+            place = address if isinstance(address, str) else join_address(*address)
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 
