@@ -206,6 +206,18 @@ async def test_what_is_no_tls(authority: Authority, doors: Doors, first: bytes, 
     assert notes.notes == [("refused", f"TLS: {words}")]
 
 
+async def test_handshake_that_does_not_end(authority: Authority) -> None:
+    doors = Doors(Broker(connect_timeout=0.1))
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    silent = await Stream.to(listener)
+    assert await silent.ended()
+    assert doors.broker.engine.stats.limited_connect_timeout == 1
+    assert doors.broker.notes.lines == [
+        ("limited", "", "connect_timeout is 0.1: closed within the TLS handshake")
+    ]
+    await doors.close()
+
+
 async def test_certificates_are_read_again(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geomq.tls")
     doors = Doors(Broker())
