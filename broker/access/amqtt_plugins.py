@@ -17,7 +17,15 @@ from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session
 
 from broker.access.amqtt_loading import PluginsError, check_plugin, reason_of
-from broker.access.amqtt_special import JWT, LDAP, expired_token, stay_bound, unfit_for_ldap
+from broker.access.amqtt_special import (
+    CERT,
+    JWT,
+    LDAP,
+    expired_token,
+    stay_bound,
+    unfit_for_cert,
+    unfit_for_ldap,
+)
 from broker.ports import Action, Certificate, Credentials
 
 logger = logging.getLogger("geomq.access")
@@ -67,7 +75,14 @@ class _Plugin:
         modules = {kind.__module__ for kind in type(self.loaded).__mro__}
         self.is_ldap = LDAP in modules
         self.is_jwt = JWT in modules
+        self.is_cert = CERT in modules
         self._failure = ""
+
+    def unfit(self, session: Session, login: bool) -> str:
+        """Why it must not be asked about a client; empty where it may."""
+        if self.is_ldap:
+            return unfit_for_ldap(session, login)
+        return unfit_for_cert(session) if self.is_cert else ""
 
     async def authenticate(self, session: Session) -> bool | None:
         (answer,) = (await self.manager.map_plugin_auth(session=session)).values()
@@ -226,10 +241,9 @@ class AmqttPlugins:
     @staticmethod
     async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> _Answer:
         """One plugin's answer, and the words for a no."""
-        if plugin.is_ldap:
-            unfit = unfit_for_ldap(session, login)
-            if unfit:
-                return _Answer(False, f"{plugin.name} is not asked: {unfit}")
+        unfit = plugin.unfit(session, login)
+        if unfit:
+            return _Answer(False, f"{plugin.name} is not asked: {unfit}")
         try:
             async with asyncio.timeout(_TIMEOUT):
                 answer = await ask(plugin)
