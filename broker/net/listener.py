@@ -220,6 +220,8 @@ def _why(error: Exception) -> str:
         return f"TLS: {_TLS_WORDS.get(reason) or reason.replace('_', ' ').lower()}"
     if isinstance(error, ProxyError):
         return f"PROXY header: {error}"
+    if isinstance(error, ConnectionError):
+        return "the client was gone before its first packet"
     return str(error) or type(error).__name__
 
 

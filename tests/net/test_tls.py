@@ -218,6 +218,21 @@ async def test_handshake_that_does_not_end(authority: Authority) -> None:
     await doors.close()
 
 
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01"])
+async def test_client_that_leaves_within_the_handshake(
+    authority: Authority, doors: Doors, first: bytes
+) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    stream = await Stream.to(listener)
+    stream.writer.write(first)
+    stream.writer.transport.abort()
+    async with asyncio.timeout(10):
+        while not notes.notes:
+            await asyncio.sleep(0.005)
+    assert notes.notes == [("refused", "the client was gone before its first packet")]
+
+
 async def test_certificates_are_read_again(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geomq.tls")
     doors = Doors(Broker())
