@@ -11,7 +11,7 @@ setup: .venv/.installed ## create .venv and install everything into it
 run: setup ## show three regions at work on this machine (NODES=1: a single broker)
 	@$(PY) -m broker demo --nodes $(NODES)
 
-test: setup .venv/.clients .venv/.mqttjs .venv/.ldap ## run all tests
+test: setup .venv/.clients .venv/.mqttjs .venv/.ldap .venv/.sdk ## run all tests
 	$(PY) -m pytest
 
 lint: setup ## check style and types
@@ -19,7 +19,7 @@ lint: setup ## check style and types
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-fuzz: setup ## look for input that breaks the decoder or the connection, for 10 minutes (SECONDS=600)
+fuzz: setup ## look for input that breaks the decoder, the connection or the built-in rules, for 10 minutes (SECONDS=600)
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(PY) -m tests.fuzz --seconds $(SECONDS)
 
@@ -79,6 +79,15 @@ debian = { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 .venv/.mqttjs: tests/clients/mqttjs/package-lock.json | .venv/.installed
 	@(cd tests/clients/mqttjs && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --silent --no-audit --no-fund) || \
 		echo "mqtt.js could not be installed: its rounds are skipped"
+	@touch $@
+
+# Compilers for the plugin SDK's examples; where one cannot be had, its tests are skipped.
+.venv/.sdk: tests/plugins/sdk/package-lock.json | .venv/.installed
+	@(cd tests/plugins/sdk && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --silent --no-audit --no-fund) || \
+		echo "AssemblyScript could not be installed: the tests of its SDK are skipped"
+	@test "$$(id -u)" != 0 || test -d /usr/lib/rustlib/wasm32-unknown-unknown || \
+		{ $(call debian,make rustc libstd-rust-dev-wasm32 lld); } || \
+		echo "Rust could not be installed: the tests of its SDK are skipped"
 	@touch $@
 
 .PHONY: help setup run test lint fuzz bench chaos faults soak scale audit plugins clean

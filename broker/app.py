@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import __version__
-from broker.access.anonymous import Anonymous
 from broker.access.bans import Bans
+from broker.access.opening import AccessError, open_gates
 from broker.config import Listener as ListenerSettings
-from broker.config import NodeConfig, Rule
-from broker.config.access import AccessSection
+from broker.config import NodeConfig
 from broker.config.base import join_address
-from broker.config.model import MeshSection
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
-from broker.engine_face import EngineFace
+from broker.engine_face import EngineFace, RulesFace
 from broker.net.listener import Listener, why_not_open
 from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
@@ -31,20 +29,19 @@ from broker.observe.journal import AuditLog
 from broker.observe.load_watch import LoadWatch
 from broker.observe.local_status import LocalStatus
 from broker.observe.sys_topics import SysTopics
-from broker.ports import Authority, Stage
+from broker.parts import mesh_settings, place_of, rule_entries
+from broker.ports import Authority
 from broker.reload import compare
 from broker.stats import Stats
 from broker.store.room import DiskRoom, with_room
 
 if TYPE_CHECKING:
-    from broker.access.amqtt_plugins import AmqttPlugins
     from broker.access.gate import Gate
     from broker.store.writer import StoreWriter
     from edge_mesh.mesh import ZenohMesh
-    from edge_mesh.settings import MeshSettings, MeshTls
-    from plugins.host.pipeline import Entry
     from plugins.stages import Stages
     from plugins.store.history import History
+    from plugins.store.rule_state import StateStore
 
 logger = logging.getLogger("geomq")
 
@@ -54,6 +51,8 @@ of 5 ms shows in the mesh's latency)."""
 
 
 _TICK = 1.0
+_DRAIN = 3.0
+"""Seconds for which a node that stops waits for its rules."""
 _SHOWN = 20_000
 """Sessions after which a start that takes its time says how far it is."""
 
@@ -80,6 +79,7 @@ class Node:
         self._ticker: asyncio.Task[None] | None = None
         self._stages: Stages | None = None
         self._history: History | None = None
+        self._memory: StateStore | None = None
         self._mesh: ZenohMesh | None = None
         self._gates: list[Gate] = []
         self._stats = Stats()
@@ -96,7 +96,7 @@ class Node:
             self._folder = _take_folder(
                 self.config.node.data, self.config.durability == "commit" or bool(self.config.plugins.store)
             )
-            await self._open_rules()
+            await self._open_rules(self.config)
             authority = await self._open_gates()
             self.engine = Engine(
                 node_limits(self.config),
@@ -108,6 +108,8 @@ class Node:
                 self._stats,
             )
             self.engine.turns.wake = self._take_turns_soon
+            if self._stages is not None:
+                self._stages.surroundings = RulesFace(self.engine, loop)
             await self._open_store()
             self._sys = SysTopics(self.engine)
             if self.config.mesh.enabled:
@@ -165,62 +167,10 @@ class Node:
             )
 
     async def _open_gates(self) -> Authority:
-        """The authority: for each listener its own, where it has one; none that asks where all are open."""
-        config = self.config
-        by_access: dict[int, Authority] = {}
-        by_listener: dict[str, Authority] = {}
-        for listener in config.listeners:
-            access = config.access_of(listener)
-            if id(access) not in by_access:
-                by_access[id(access)] = await self._open_gate(access)
-            by_listener[listener.label] = by_access[id(access)]
-        if len(by_access) == 1:
-            return next(iter(by_access.values()))
-        from broker.access.gates import Gates
-
-        return Gates(by_listener)
-
-    async def _open_gate(self, access: AccessSection) -> Authority:
-        config = self.config
-        here = [listener for listener in config.listeners if config.access_of(listener) is access]
-        open_to_all = {listener.label for listener in here if config.is_open(listener)}
-        for listener in here:
-            if listener.label in open_to_all and not listener.is_local:
-                logger.warning(
-                    "ANYBODY who reaches listener %s is let in without credentials, as the configuration says",
-                    listener.label,
-                )
-        if len(open_to_all) == len(here) and not (access.asks_for_credentials or access.acl):
-            return Anonymous()
-        from broker.access.acl import AclError
-        from broker.access.gate import Gate
-        from broker.access.users import UsersError
-
-        section = config.section_of(access)
-        plugins = await self._load_plugins(access, section) if access.amqtt else None
-        scope = "" if access is config.access else f" of listener {here[0].label}"
         try:
-            gate = Gate(
-                access.users, access.acl, plugins, open_to_all, self._bans, access.plugin_cache, scope
-            )
-        except UsersError as error:
-            raise StartError(f"{section}.users: {error}") from None
-        except AclError as error:
-            raise StartError(f"{section}.acl: {error}") from None
-        self._gates.append(gate)
-        return gate
-
-    @staticmethod
-    async def _load_plugins(access: AccessSection, section: str) -> AmqttPlugins:
-        from broker.access.amqtt_loading import PluginsError
-        from broker.access.amqtt_plugins import AmqttPlugins
-
-        plugins = AmqttPlugins(access.amqtt, access.amqtt_logins, access.amqtt_topics)
-        try:
-            await plugins.start()
-        except PluginsError as error:
-            raise StartError(f"{section}.amqtt: {error}") from None
-        return plugins
+            return await open_gates(self.config, self._bans, self._gates)
+        except AccessError as error:
+            raise StartError(str(error)) from None
 
     async def _open_listener(self, settings: ListenerSettings) -> None:
         try:
@@ -256,23 +206,35 @@ class Node:
         else:
             self._local_status = local
 
-    async def _open_rules(self) -> None:
+    async def _open_rules(self, config: NodeConfig) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
-        plugins = self.config.plugins
+        plugins = config.plugins
         if not (plugins.ingress or plugins.egress or plugins.store):
             return
+        from plugins.host.cache import CompiledCache
+        from plugins.post import Workers
         from plugins.stages import Stages
         from plugins.store.history import History, HistoryError
+        from plugins.store.rule_state import StateError, StateStore
 
-        if plugins.store:
-            history = plugins.history
-            path = self.config.node.data / "history.db"
-            open_it = partial(asyncio.to_thread, History, path, history.retention, history.max_bytes)
-            try:
-                self._history = await with_room(path.parent, open_it, HistoryError)
-            except HistoryError as error:
-                raise StartError(str(error)) from None
-        self._stages = Stages(rule_entries(self.config), self._history)
+        data, history, entries = config.node.data, plugins.history, rule_entries(config)
+        try:
+            if plugins.store:
+                open_it = partial(
+                    asyncio.to_thread, History, data / "history.db", history.retention, history.max_bytes
+                )
+                self._history = await with_room(data, open_it, HistoryError)
+            if config.durability == "commit":
+                open_memory = partial(asyncio.to_thread, StateStore, data / "rules.db")
+                self._memory = await with_room(data, open_memory, StateError)
+                self._memory.forget_all_but({entry.name for entry in entries})
+        except (HistoryError, StateError) as error:
+            raise StartError(str(error)) from None
+        cache = CompiledCache(data / "compiled") if config.durability == "commit" else None
+        # A rule's thread waits for the interpreter lock, too.
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        workers = Workers(self._loop)
+        self._stages = Stages(entries, self._history, self._memory, cache, place_of(config), workers)
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -300,6 +262,8 @@ class Node:
             now = loop.time()
             self.engine.overloaded(self._load.look(now - due, now), now)
             self.engine.tick(now, time.time())
+            if self._stages is not None:
+                self._stages.tick(time.time())
             self._refresh()
             if self.config.mqtt.sys_interval and now >= next_figures:
                 next_figures = now + self.config.mqtt.sys_interval
@@ -344,6 +308,8 @@ class Node:
         change = compare(self.config, new)
         if change.waiting:
             logger.warning("only a restart changes %s", ", ".join(change.waiting))
+        if any(key.startswith("plugins.") for key in change.live):
+            await self._take_rules(change.config)
         if self._mesh is not None:
             from edge_mesh.link import MeshError
 
@@ -353,9 +319,22 @@ class Node:
                 logger.error("the configuration stays as it was: %s", error)
                 return
         self.config = change.config
+        if self._stages is not None:
+            self._stages.stand(place_of(change.config))
         self._take_limits(change.config)
         logging.getLogger().setLevel(change.config.log.level.upper())
         logger.info("the configuration was read again; changed: %s", ", ".join(change.live) or "nothing")
+
+    async def _take_rules(self, config: NodeConfig) -> None:
+        if self._stages is not None:
+            await self._stages.renew(rule_entries(config))
+            return
+        await self._open_rules(config)
+        if self._stages is not None:
+            self._stages.surroundings = RulesFace(self.engine, self._loop)
+            self.engine.have_rules(self._stages)
+            if self._mesh is not None:
+                self._mesh.have_rules(self._stages)
 
     def _take_limits(self, config: NodeConfig) -> None:
         limits = node_limits(config)
@@ -385,10 +364,15 @@ class Node:
             self.engine.stop(self._loop.time())
         for gate in self._gates:
             await gate.close()
+        if self._stages is not None:
+            # What was published may still be on its way to the other nodes.
+            await self._stages.drain(_DRAIN)
         if self._mesh is not None:
             await self._mesh.stop()
         if self._stages is not None:
-            self._stages.close()
+            await self._stages.stop()
+        if self._memory is not None:
+            await asyncio.to_thread(self._memory.close)
         if self._history is not None:
             await asyncio.to_thread(self._history.close)
         for listener in self._listeners:
@@ -434,74 +418,6 @@ class Node:
         if self._history is not None:
             status["history"] = self._history.stats()
         return status
-
-
-def mesh_settings(config: NodeConfig) -> MeshSettings:
-    """The configuration as the mesh takes it."""
-    from edge_mesh.settings import MeshSettings
-
-    mesh = config.mesh
-    return MeshSettings(
-        node=config.node.name,
-        region=config.node.region,
-        data_dir=config.node.data,
-        version=__version__,
-        namespace=mesh.namespace,
-        mode=mesh.mode,
-        listen=tuple(mesh.listen),
-        connect=tuple(mesh.connect),
-        scouting=mesh.scouting,
-        scouting_address=mesh.scouting_address,
-        retention_seconds=mesh.retention,
-        outbox_bytes=mesh.outbox_bytes,
-        max_filters=mesh.max_filters,
-        outbox_full=mesh.outbox_full,
-        durability=config.durability,
-        compression=mesh.compression,
-        lease_seconds=mesh.lease,
-        tls=mesh_tls(mesh),
-    )
-
-
-def mesh_tls(mesh: MeshSection) -> MeshTls | None:
-    """The mesh's certificates as the mesh takes them."""
-    from edge_mesh.settings import MeshTls
-
-    tls = mesh.tls
-    return MeshTls(tls.certificate, tls.key, tls.ca, tls.mutual, tls.verify_name) if tls else None
-
-
-def rule_entries(config: NodeConfig) -> list[Entry]:
-    """The configured rules as the plugin host takes them."""
-    plugins = config.plugins
-    by_stage = (
-        (Stage.INGRESS, plugins.ingress),
-        (Stage.EGRESS, plugins.egress),
-        (Stage.STORE, plugins.store),
-    )
-    return [_entry(stage, rule) for stage, rules in by_stage for rule in rules]
-
-
-def _entry(stage: Stage, rule: Rule) -> Entry:
-    from plugins.host.engine import Limits as PluginLimits
-    from plugins.host.pipeline import Entry
-
-    limits = rule.limits
-    return Entry(
-        name=rule.name,
-        stage=stage,
-        module=rule.module,
-        topics=tuple(rule.topics),
-        config=rule.config,
-        limits=PluginLimits(
-            fuel_base=limits.fuel_base,
-            fuel_per_message=limits.fuel_per_message,
-            deadline_ms=round(limits.deadline * 1000),
-            memory_bytes=limits.memory,
-            output_bytes=limits.output,
-        ),
-        on_error=rule.on_error,
-    )
 
 
 def _take_folder(path: Path, needed: bool) -> DataFolder | None:

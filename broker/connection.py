@@ -84,6 +84,7 @@ class Connection(Publisher):
     ) -> None:
         """The client is who it claims to be: give it its session. ``terms`` go with CONNACK."""
         self._handshake = handshake
+        self.user = (self.credentials.username if self.credentials is not None else None) or ""
         self._decoder.trust()
         self.state = State.OPEN
         self.engine.roster.admit(self, packet, terms, now)
@@ -349,6 +350,8 @@ class Connection(Publisher):
         """End the connection for a reason: DISCONNECT tells it to a client of version 5, in words, too."""
         if self.state is State.CLOSED:
             return
+        if reason in _BREACHES:
+            self.engine.note("ended", self, f"0x{reason:02x}, {detail or 'against the protocol'}")
         if self.is_open and self.version == V5:
             told = encode.disconnect(reason, {Prop.REASON_STRING: detail} if detail else {})
             limit = self.session.max_packet if self.session is not None else 0
@@ -437,6 +440,9 @@ class Connection(Publisher):
             self.out.clear()
         self.transport.close()
 
+
+_BREACHES = frozenset((Reason.MALFORMED_PACKET, Reason.PROTOCOL_ERROR))
+"""What a correct client never causes, so that its operator should know."""
 
 _ON_ACKS: dict[int, Callable[[Session, list[int], float], None]] = {
     PUBACK: Session.on_puback,

@@ -13,6 +13,7 @@ from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
 from broker.flow import Turns
+from broker.joint import Joint
 from broker.limit_log import LimitLog
 from broker.limits import Limits
 from broker.message import Message
@@ -36,6 +37,7 @@ from broker.publisher import Publisher
 from broker.retained import Retained
 from broker.rights import Rights
 from broker.roster import Roster
+from broker.ruling import Ruling
 from broker.session import Session
 from broker.stats import Stats
 from broker.subscriptions import Held, Receiver, Route, Subscriptions
@@ -63,7 +65,7 @@ class Engine:
     ) -> None:
         self.limits = limits
         self.authority = authority
-        self.pipeline = pipeline
+        self.ruling = Ruling(self, pipeline) if pipeline is not None else None
         self.mesh: Mesh | None = None
         self.store: Store | None = None
         self.wall_offset = wall - now
@@ -85,6 +87,11 @@ class Engine:
         self.roster = Roster(self, now)
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
+
+    def have_rules(self, pipeline: Pipeline) -> None:
+        """From now on there are rules, where there were none."""
+        self.ruling = Ruling(self, pipeline)
+        self.subscriptions.have_stages(pipeline.stages)
 
     # -- publishing --------------------------------------------------------------------------------------
 
@@ -141,11 +148,16 @@ class Engine:
         True when something in it is not yet safe; ``on_safe`` is then called later (see
         :meth:`broker.ports.Mesh.forward`).
         """
+        ruling = self.ruling
+        if ruling is not None:
+            for _, route in batch:
+                if route.stages & (Stage.INGRESS | Stage.STORE):
+                    return ruling.publish(batch, now, on_safe)
+        return self.distribute(batch, now, on_safe)
+
+    def distribute(self, batch: Batch, now: float, on_safe: Callable[[], None] | None) -> bool:
+        """:meth:`publish` behind the rules."""
         wall = now + self.wall_offset
-        for _, route in batch:
-            if route.stages & (Stage.INGRESS | Stage.STORE):
-                batch[:] = self._apply_rules(batch, wall)
-                break
         outbound: list[Outbound] = []
         meshed = self.mesh is not None
         keeps = False
@@ -169,47 +181,31 @@ class Engine:
 
     def _publish_durably(self, store: Store, outbound: list[Outbound], on_safe: Callable[[], None]) -> bool:
         """What the node keeps is acknowledged when it is on disk, and safe for the other nodes, too."""
-        left = 2
-
-        def one_of_two() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                on_safe()
-
-        store.commit(one_of_two)
+        safe = Joint(on_safe, 2)
+        store.commit(safe.arrived)
         waits = False
         if outbound and self.mesh is not None:
             self.stats.publish_to_mesh += len(outbound)
-            waits = self.mesh.forward(outbound, one_of_two)
+            waits = self.mesh.forward(outbound, safe.arrived)
         if not waits:
-            one_of_two()
+            safe.arrived()
         return True
 
     def publish_one(self, message: Message, now: float) -> None:
         """Publish a message of the node's own, or a will."""
         self.publish([(message, self.subscriptions.route(message.topic))], now, None)
 
-    def _apply_rules(self, batch: Batch, now: float) -> Batch:
-        """What the ingress rules leave of a batch, in order; what the store rules name is kept on the way."""
-        assert self.pipeline is not None
-        chosen = [message for message, route in batch if route.stages & Stage.INGRESS]
-        if chosen:
-            processed = self.pipeline.run(Stage.INGRESS, chosen, now)
-            results = iter(processed.messages)
-            result: Batch = []
-            for message, route in batch:
-                kept = next(results) if route.stages & Stage.INGRESS else message
-                if kept is not None:
-                    same = kept.topic == route.topic
-                    result.append((kept, route if same else self.subscriptions.route(kept.topic)))
-            result.extend((m, self.subscriptions.route(m.topic)) for m in processed.emitted)
-            batch = result
-        stored = [message for message, route in batch if route.stages & Stage.STORE]
-        if stored:
-            emitted = self.pipeline.run(Stage.STORE, stored, now).emitted
-            batch = batch + [(m, self.subscriptions.route(m.topic)) for m in emitted]
-        return batch
+    def deliver_here(self, messages: Sequence[Message], now: float) -> None:
+        """Deliver to local sessions only, past all rules."""
+        for message in messages:
+            self._deliver(message, self.subscriptions.route(message.topic), now + self.wall_offset)
+        self.flush()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the disk, or the rules, do not keep up with what is published."""
+        store, ruling = self.store, self.ruling
+        return (store is not None and store.behind) or (ruling is not None and ruling.behind)
 
     def _retain(self, message: Message, now: float) -> None:
         if self.mesh is not None:
@@ -445,9 +441,12 @@ class Engine:
         self.stats.publish_from_mesh += len(batch)
         route_of = self.subscriptions.route
         for message in batch:
+            route = route_of(message.topic)
             if message.retain:
                 self._keep(message, wall)
-            self._deliver(message, route_of(message.topic), wall)
+            elif not (route.receivers or route.groups or route.undecided):
+                self.stats.publish_unwanted += 1
+            self._deliver(message, route, wall)
         self.flush()
 
     def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:

@@ -7,6 +7,29 @@ from collections.abc import Callable, Iterable, Sequence
 
 from broker.engine import Engine
 from broker.message import Message
+from broker.ports import Stage
+
+
+class RulesFace:
+    """The engine as rules see it (:class:`plugins.stages.Surroundings`)."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+
+    def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+        """A rule said something without a message's occasion."""
+        if self._engine.ruling is not None:
+            self._engine.ruling.publish_emitted(stage, messages, self._loop.time())
+
+    def dead(self, messages: Sequence[Message]) -> None:
+        """Rules could not work on messages: tell those of this node who want to know."""
+        # Soon, not in the middle of a batch that is being published.
+        self._loop.call_soon(lambda: self._engine.deliver_here(messages, self._loop.time()))
+
+    def rules_changed(self) -> None:
+        """Other topics have rules than before."""
+        self._engine.subscriptions.invalidate_all()
 
 
 class EngineFace:

@@ -33,18 +33,30 @@ class Processed(NamedTuple):
     """One entry an input message, in order: the same object, a changed one, or None where it was dropped."""
     emitted: list[Message]
     """Messages that a rule published on its own account."""
+    later: frozenset[int] = frozenset()
+    """The places of messages on which rules are still working; their entries say nothing."""
+
+
+Later = Callable[[Sequence[Message], Processed, float], None]
+"""Called with messages of a batch on which rules went on working, what became of them, and the wall clock."""
 
 
 class Pipeline(Protocol):
     """The rules that operators attached to topics. All calls are made on the event loop."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether so much is being worked on that publishers should wait."""
+
     def stages(self, topic: str) -> int:
         """The :class:`Stage` bits of the stages that have a rule for this topic. Callers cache it."""
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float) -> Processed:
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Run one stage over messages whose topics have that stage; ``now`` is wall-clock seconds.
 
-        Never raises: what fails is dropped or passed as the rule's ``on_error`` says.
+        What would hold the event loop is done elsewhere: ``then`` is called for it later, never from in here, in one
+        part or several. Messages of one topic stay in order, over all batches. Never raises: what fails is dropped
+        or passed as the rule's ``on_error`` says.
         """
 
 
@@ -69,9 +81,12 @@ class Mesh(Protocol):
 
         A retained message goes to every node, whatever its ``nodes``. Returns True when the batch holds
         messages above QoS 0 that are not yet safe on disk: ``on_safe`` is then called once, later, on the
-        event loop, when this node can no longer lose them. Returns False when there is nothing to wait for;
-        ``on_safe`` is then not called.
+        event loop, when this node can no longer lose them. So it does where rules are still working on the batch,
+        whatever its QoS. Returns False when there is nothing to wait for; ``on_safe`` is then not called.
         """
+
+    def publish_emitted(self, messages: Sequence[Message]) -> None:
+        """Send to whom they concern, past the egress rules, what these said without a message's occasion."""
 
     @property
     def failing(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from collections.abc import Callable
 
@@ -74,4 +75,6 @@ def run(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
     """Run a node on its own event loop until it is told to stop. StartError where it cannot start."""
     import uvloop
 
+    # Queues, history and outbox hold what devices said: no other user of the machine may read them.
+    os.umask(0o077)
     uvloop.run(run_node(config, read))

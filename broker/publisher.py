@@ -50,6 +50,7 @@ class Publisher(Outlet):
         "session",
         "state",
         "transport",
+        "user",
         "valve",
         "version",
     )
@@ -65,6 +66,7 @@ class Publisher(Outlet):
         self.version = 4
         self.session: Session | None = None
         self.credentials: Credentials | None = None
+        self.user = ""
         self.explains = False
         """Whether the client takes reason strings on every packet [MQTT5 3.1.2.11.7]."""
         self.last_seen = now
@@ -129,10 +131,11 @@ class Publisher(Outlet):
         batch = self._batch
         topic = route.topic
         publisher = self.session.client_id if self.session else ""
+        user = self.user
         frames = run.frames
         for start in range(0, run.count * run.size, run.size):
             payload = frames[start + run.payload_at : start + run.size]
-            batch.append((Message(topic, payload, 0, False, b"", 0.0, publisher), route))
+            batch.append((Message(topic, payload, 0, False, b"", 0.0, publisher, "", 0, user), route))
 
     def on_publish(self, packet: packets.Publish, now: float) -> None:
         """Put a message into the batch, and its acknowledgement beside it."""
@@ -172,6 +175,9 @@ class Publisher(Outlet):
                     packet.properties,
                     0.0 if expiry is None else now + self.engine.wall_offset + expiry,
                     session.client_id,
+                    "",
+                    0,
+                    self.user,
                 ),
                 route,
             )
@@ -254,13 +260,14 @@ class Publisher(Outlet):
         acks = self._acks
         self._batch = []
         on_safe: Callable[[], None] | None = None
-        if acks:
+        if acks or (self.engine.ruling is not None and any(route.stages for _, route in batch)):
+            # Without acknowledgements, too: rules that are slow hold the publisher up, whatever its QoS.
             self._acks = []
             group = AckGroup(acks, batch, self._repeats)
             self._repeats = ()
             on_safe = partial(self._release, group)
         waits = self.engine.publish(batch, now, on_safe)
-        if not acks or self.state is not State.OPEN:
+        if not (acks or waits) or on_safe is None or self.state is not State.OPEN:
             return
         if not waits and not self._waiting:
             for ack in acks:
@@ -279,8 +286,7 @@ class Publisher(Outlet):
         if self._waiting is None:
             self._waiting = AckQueue()
         self._waiting.add(group)
-        store = self.engine.store
-        if self._waiting.full or (store is not None and store.behind):
+        if self._waiting.full or self.engine.behind:
             self.valve.pause(Pause.ACKNOWLEDGEMENTS)
 
     def _release(self, group: AckGroup) -> None:

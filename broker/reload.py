@@ -12,13 +12,14 @@ from broker.config.base import Section
 
 logger = logging.getLogger("geomq")
 
-_LIVE = ("node.region", "mqtt.", "limits.", "mesh.", "log.")
+_LIVE = ("node.region", "mqtt.", "limits.", "mesh.", "plugins.", "log.")
 _WAITING = frozenset(
     {
         # Other nodes and what is on disk know these.
-        *("mesh.enabled", "mesh.namespace", "mesh.max_filters"),
+        *("mesh.enabled", "mesh.namespace"),
         # What exists was made with these.
         *("mqtt.overlapping", "mqtt.queue_qos0"),
+        "plugins.history",
     }
 )
 
@@ -50,7 +51,9 @@ def compare(old: NodeConfig, new: NodeConfig) -> Change:
             value, key = getattr(after, field), f"{name}.{field}"
             if value == getattr(before, field):
                 continue
-            if key.startswith(_LIVE) and key not in _WAITING:
+            # The history is opened when the node starts.
+            opens_history = key == "plugins.store" and not getattr(before, field)
+            if key.startswith(_LIVE) and key not in _WAITING and not opens_history:
                 live.append(key)
                 taken[field] = value
             else:

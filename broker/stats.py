@@ -61,6 +61,7 @@ class Stats:
         "publish_from_mesh",
         "publish_received",
         "publish_to_mesh",
+        "publish_unwanted",
         "queued_bytes",
         "queued_messages",
         "receive_denied",
@@ -127,6 +128,8 @@ class Stats:
     publish_from_mesh: int
     publish_received: int
     publish_to_mesh: int
+    publish_unwanted: int
+    """Messages of other nodes for which nobody here has a subscription; retained ones, which go everywhere, aside."""
     queued_bytes: int
     queued_messages: int
     receive_denied: int

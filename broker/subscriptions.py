@@ -289,6 +289,11 @@ class Subscriptions:
             if route is not None:
                 route.valid = False
 
+    def have_stages(self, stages: Callable[[str], int]) -> None:
+        """From now on these rules take part."""
+        self._stages = stages
+        self.invalidate_all()
+
     # -- questions ---------------------------------------------------------------------------------------
 
     def local_filters(self) -> list[str]:

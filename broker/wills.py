@@ -19,8 +19,12 @@ def will_message(stored: StoredWill, now: float) -> Message:
     """The will as a message published at ``now`` (wall-clock seconds), from when its expiry counts."""
     will = stored.will
     expires_at = now + will.expiry if will.expiry else 0.0
-    publisher = stored.credentials.client_id
-    return Message(will.topic, will.payload, will.qos, will.retain, will.properties, expires_at, publisher)
+    client = stored.credentials
+    return Message(
+        *(will.topic, will.payload, will.qos, will.retain, will.properties, expires_at),
+        publisher=client.client_id,
+        user=client.username or "",
+    )
 
 
 def will_delay(will: Will, session_expiry: int) -> int:

@@ -36,7 +36,8 @@ class Arrivals:
         self._deaf = deaf
         self._marks = stand.local.marks()
         self._lanes: dict[str, ReceivingLane] = {}
-        self._unsettled: set[ReceivingLane] = set()
+        # A dictionary, for the order: the simulator's runs would not be the same.
+        self._unsettled: dict[ReceivingLane, None] = {}
         self._live: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._arrived: list[Message] = []
@@ -54,7 +55,7 @@ class Arrivals:
             self._sizes[sender] = self._sizes.get(sender, 0) + len(payload)
             if kind == envelope.DURABLE:
                 lane = self._lane(sender)
-                self._unsettled.add(lane)
+                self._unsettled[lane] = None
                 self._arrived += lane.take(payload, header)
             else:
                 now, _ = self._stand.times()
@@ -77,7 +78,7 @@ class Arrivals:
                 # They would fail again, and everything behind them would wait.
                 logger.exception("%d messages of other nodes could not be delivered", len(batch))
         while self._unsettled:
-            self._unsettled.pop().settle()
+            self._unsettled.popitem()[0].settle()
 
     def of(self, sender: str) -> Received:
         """What came of a node since this one was started."""

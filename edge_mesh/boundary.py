@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from broker.joint import Joint
 from broker.message import Message
-from broker.ports import Outbound, Pipeline, Stage
+from broker.ports import Later, Outbound, Pipeline, Processed, Stage
 
 logger = logging.getLogger("geomq.mesh.boundary")
 
-_CACHE = 16_384
+Send = Callable[[Sequence[Outbound], Callable[[], None] | None], bool]
 
 
 class Boundary:
@@ -22,30 +25,67 @@ class Boundary:
         interested: Callable[[str], tuple[str, ...]],
         stamp: Callable[[], int],
     ) -> None:
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._interested = interested
         self._stamp = stamp
         self.kept_back = 0
         """Messages that did not leave, because a rule dropped them or the rules failed."""
 
-    def pass_outbound(self, batch: Sequence[Outbound], now: float) -> Sequence[Outbound]:
-        """What may leave of a batch, in order, and for whom; then what rules emitted."""
-        pipeline = self._pipeline
+    def pass_on(
+        self, batch: Sequence[Outbound], now: float, send: Send, on_safe: Callable[[], None] | None
+    ) -> bool:
+        """Send what may leave of a batch, in order, and then what rules emitted.
+
+        Returns, and calls ``on_safe``, as :meth:`broker.ports.Mesh.forward` does; ``send`` is like it behind the rules.
+        """
+        pipeline = self.pipeline
         if pipeline is None:
-            return batch
+            return send(batch, on_safe)
         stages = pipeline.stages
         chosen = [item.message for item in batch if stages(item.message.topic) & Stage.EGRESS]
         if not chosen:
-            return batch
-        kept, emitted = self._run(chosen, now)
-        results = iter(kept)
+            return send(batch, on_safe)
+        safe = Joint(on_safe)
+        processed = self._processed(chosen, now, partial(self._pass_later, safe, send))
+        passed = self._passed(batch, processed)
+        if not processed.later:
+            return send(passed, on_safe)
+        safe.expect(len(processed.later) + 1)
+        if not send(passed, safe.arrived):
+            safe.arrived()
+        return True
+
+    def pass_emitted(self, messages: Sequence[Message], send: Send) -> None:
+        """Send what rules said without a message's occasion."""
+        self._stamp_emitted(messages)
+        send(self._addressed(messages), None)
+
+    def _pass_later(
+        self, safe: Joint, send: Send, messages: Sequence[Message], processed: Processed, _: float
+    ) -> None:
+        """The rules are through with a part of a batch."""
+        self._judge(messages, processed)
+        left = [
+            result
+            for message, result in zip(messages, processed.messages, strict=True)
+            if result is not None and not message.is_withdrawn
+        ]
+        arrived = partial(safe.arrived, len(messages))
+        if not send(self._addressed(left + processed.emitted), arrived):
+            arrived()
+
+    def _passed(self, batch: Sequence[Outbound], processed: Processed) -> list[Outbound]:
+        """What is known already to leave of a batch, and what was emitted."""
         passed: list[Outbound] = []
+        number = -1
+        assert self.pipeline is not None
         for item in batch:
-            if not stages(item.message.topic) & Stage.EGRESS:
+            if not self.pipeline.stages(item.message.topic) & Stage.EGRESS:
                 passed.append(item)
                 continue
-            result = next(results)
-            if result is None:
+            number += 1
+            result = processed.messages[number]
+            if result is None or number in processed.later:
                 continue
             if result is item.message:
                 passed.append(item)
@@ -53,48 +93,69 @@ class Boundary:
                 # A rule that gave it another topic may have made it another node's concern.
                 same = result.topic == item.message.topic
                 passed.append(Outbound(result, item.nodes if same else self._interested(result.topic)))
-        passed.extend(
-            Outbound(message, self._interested(message.topic))
-            for message in emitted
-            if may_leave(message.topic)
-        )
-        return passed
+        return passed + self._addressed(processed.emitted)
 
-    def pass_messages(self, batch: Sequence[Message], now: float) -> list[Message | None]:
+    async def pass_messages(self, batch: Sequence[Message], now: float) -> list[Message | None]:
         """What may be told of messages of this node when another one asks for them; one entry each."""
-        pipeline = self._pipeline
+        pipeline = self.pipeline
         if pipeline is None:
             return list(batch)
-        concerned = [bool(pipeline.stages(message.topic) & Stage.EGRESS) for message in batch]
-        chosen = [message for message, is_concerned in zip(batch, concerned, strict=True) if is_concerned]
-        if not chosen:
+        concerned = [message for message in batch if pipeline.stages(message.topic) & Stage.EGRESS]
+        if not concerned:
             return list(batch)
-        # What rules emit belongs to the publication, which was at another time.
-        results = iter(self._run(chosen, now)[0])
+        results: dict[int, Message | None] = {}
+        all_known = asyncio.get_running_loop().create_future()
+
+        def settle(messages: Sequence[Message], processed: Processed, _: float) -> None:
+            # What rules emit belongs to the publication, which was at another time.
+            for number, message in enumerate(messages):
+                if number not in processed.later:
+                    results[id(message)] = processed.messages[number]
+            if len(results) == len(concerned) and not all_known.done():
+                all_known.set_result(None)
+
+        def settle_later(messages: Sequence[Message], processed: Processed, now: float) -> None:
+            self._judge(messages, processed)
+            settle(messages, processed, now)
+
+        settle(concerned, self._processed(concerned, now, settle_later), now)
+        await all_known
+        return [results.get(id(message), message) for message in batch]
+
+    def _addressed(self, messages: Sequence[Message]) -> list[Outbound]:
+        """Messages that rules have made, and the nodes that they concern."""
         return [
-            next(results) if is_concerned else message
-            for message, is_concerned in zip(batch, concerned, strict=True)
+            Outbound(message, self._interested(message.topic))
+            for message in messages
+            if may_leave(message.topic)
         ]
 
-    def _run(self, batch: Sequence[Message], now: float) -> tuple[list[Message | None], list[Message]]:
-        assert self._pipeline is not None
+    def _processed(self, batch: Sequence[Message], now: float, then: Later) -> Processed:
+        assert self.pipeline is not None
         try:
-            kept, emitted = self._pipeline.run(Stage.EGRESS, batch, now)
-            if len(kept) != len(batch):
-                raise ValueError(f"{len(kept)} verdicts for {len(batch)} messages")
+            processed = self.pipeline.run(Stage.EGRESS, batch, now, then)
+            if len(processed.messages) != len(batch):
+                raise ValueError(f"{len(processed.messages)} verdicts for {len(batch)} messages")
         except Exception:
             # The port promises not to raise; if it does nothing must leave.
             logger.exception("the egress rules failed: %d messages stay on this node", len(batch))
-            kept, emitted = [None] * len(batch), []
-        for message, result in zip(batch, kept, strict=True):
+            processed = Processed([None] * len(batch), [])
+        self._judge(batch, processed)
+        return processed
+
+    def _judge(self, batch: Sequence[Message], processed: Processed) -> None:
+        """Count what stays; what is retained and has been changed or emitted gets a stamp."""
+        for number, (message, result) in enumerate(zip(batch, processed.messages, strict=True)):
             if result is None:
-                self.kept_back += 1
+                self.kept_back += number not in processed.later
             elif result is not message and result.retain and not result.stamp:
                 result.stamp = message.stamp or self._stamp()
-        for message in emitted:
+        self._stamp_emitted(processed.emitted)
+
+    def _stamp_emitted(self, messages: Sequence[Message]) -> None:
+        for message in messages:
             if message.retain and not message.stamp:
                 message.stamp = self._stamp()
-        return kept, emitted
 
 
 def may_leave(topic: str) -> bool:

@@ -64,13 +64,24 @@ class FilterSet:
             return False
         path[-1].topic_filter = None
         self._size -= 1
-        names = topic_filter.split("/")
-        for depth in range(len(names), 0, -1):
-            level = path[depth]
-            if level.children or level.topic_filter is not None:
-                break
-            del path[depth - 1].children[names[depth - 1]]
+        _cut_back(path, topic_filter.split("/"))
         return True
+
+    def prune(self, topic_filter: str) -> list[str]:
+        """Remove what :meth:`covered_by` gives; returns it. No filter in the set may cover another one."""
+        found = list(self.covered_by(topic_filter))
+        *names, last = topic_filter.split("/")
+        path = self._path("/".join(names)) if last == "#" and "+" not in names and names else None
+        if path is None or topic_filter in self:
+            for covered in found:
+                self.discard(covered)
+            return found
+        # They are all that is below a level, and may be thousands.
+        self._size -= len(found)
+        path[-1].topic_filter = None
+        path[-1].children.clear()
+        _cut_back(path, names)
+        return found
 
     def matches(self, topic: str) -> bool:
         """Whether any filter matches the topic."""
@@ -151,6 +162,15 @@ class FilterSet:
                 return None
             path.append(child)
         return path
+
+
+def _cut_back(path: list[_Level], names: list[str]) -> None:
+    """Remove the levels of a path that hold nothing any more."""
+    for depth in range(len(names), 0, -1):
+        level = path[depth]
+        if level.children or level.topic_filter is not None:
+            break
+        del path[depth - 1].children[names[depth - 1]]
 
 
 def _uppermost(level: _Level, itself: str) -> Iterator[str]:

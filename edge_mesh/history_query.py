@@ -41,6 +41,8 @@ class Stored(Protocol):
     def properties(self) -> bytes: ...  # noqa: D102
     @property
     def publisher(self) -> str: ...  # noqa: D102
+    @property
+    def user(self) -> str: ...  # noqa: D102
 
 
 class HistoryQuery(Protocol):
@@ -127,7 +129,7 @@ class HistoryResponder:
             logger.exception("the local history could not be read")
             query.fail(f"{self._name}: the history could not be read")
         else:
-            for part in answers.parts(self._name, self._records(found), self._wall()):
+            for part in answers.parts(self._name, await self._records(found), self._wall()):
                 query.reply(part)
         finally:
             query.finish()
@@ -135,7 +137,7 @@ class HistoryResponder:
     def _read(self, question: Question, last: int) -> list[Stored]:
         return list(self._query(question.topic_filter, last=last, since=question.since, until=question.until))
 
-    def _records(self, found: list[Stored]) -> list[bytes]:
+    async def _records(self, found: list[Stored]) -> list[bytes]:
         messages = [
             Message(
                 stored.topic,
@@ -145,12 +147,13 @@ class HistoryResponder:
                 stored.properties,
                 0.0,
                 stored.publisher,
+                user=stored.user,
             )
             for stored in found
             if may_leave(stored.topic)
         ]
         times = [int(stored.time * _MICROSECONDS) for stored in found if may_leave(stored.topic)]
-        passed = self._boundary.pass_messages(messages, self._wall())
+        passed = await self._boundary.pass_messages(messages, self._wall())
         return [
             envelope.encode_record(message, "", time)
             for message, time in zip(passed, times, strict=True)

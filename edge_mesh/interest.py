@@ -41,16 +41,11 @@ class LocalInterest:
     """
 
     def __init__(self, incarnation: int, max_filters: int = MAX_FILTERS) -> None:
-        if max_filters < 1:
-            raise ValueError("max_filters: at least one filter has to be told")
         self.incarnation = incarnation
         self.version = 0
         self.digest = 0
         """Of what has been told up to the version."""
-        self._most = max_filters
-        self._least_room = max_filters // 16
-        self._room = max_filters // 4
-        self._narrowed_to = max_filters // 2
+        self._bound(max_filters)
         self._held: set[str] = set()
         self._holders: dict[str, int] = {}
         # What is held, and the widened filters: what is told are those of it that no other one covers.
@@ -93,6 +88,22 @@ class LocalInterest:
             self._narrow(bare)
         self._keep_bound()
         return self.changed
+
+    def set_bound(self, max_filters: int) -> bool:
+        """Tell no more than so many from now on; True when there is something to tell."""
+        self._bound(max_filters)
+        self._keep_bound()
+        # What hovers at the bound is no danger here: operators do not.
+        self._narrow_some(len(self._all), self._most - self._least_room)
+        return self.changed
+
+    def _bound(self, max_filters: int) -> None:
+        if max_filters < 1:
+            raise ValueError("max_filters: at least one filter has to be told")
+        self._most = max_filters
+        self._least_room = max_filters // 16
+        self._room = max_filters // 4
+        self._narrowed_to = max_filters // 2
 
     @property
     def changed(self) -> bool:
@@ -137,20 +148,19 @@ class LocalInterest:
         for wide in list(self._all.covering(removed)):
             if wide in self._widened and len(self._beneath(wide, 2)) < 2:
                 self._release(wide)
-        if len(self._holders) <= self._narrowed_to:
+        self._removals += 1
+        if len(self._holders) <= self._narrowed_to or self._removals > self._most // 8:
+            self._removals = 0
+            self._narrow_some(self._most, self._narrowed_to)
+
+    def _narrow_some(self, steps: int, narrowed_to: int) -> None:
+        """Narrow until so many are told, looking at no more than ``steps`` filters; the next call goes on there."""
+        if len(self._holders) <= narrowed_to:
             for wide in list(self._widened):
                 self._release(wide)
             return
-        self._removals += 1
-        if self._removals > self._most // 8:
-            self._removals = 0
-            self._narrow_some()
-
-    def _narrow_some(self) -> None:
-        """Narrow what fits, looking at no more filters than may be told; the next call goes on from there."""
-        steps = self._most
         for wide in list(self._widened):
-            room = self._narrowed_to - len(self._told)
+            room = narrowed_to - len(self._told)
             if room <= 0 or steps <= 0:
                 break
             beneath = self._beneath(wide, room + 2) if wide in self._told else []
@@ -184,8 +194,7 @@ class LocalInterest:
 
     def _tell(self, topic_filter: str) -> None:
         """Tell a filter, and no longer what it covers."""
-        for covered in list(self._told.covered_by(topic_filter)):
-            self._told.discard(covered)
+        for covered in self._told.prune(topic_filter):
             self._delta.remove(covered)
         self._told.add(topic_filter)
         self._delta.add(topic_filter)

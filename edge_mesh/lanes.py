@@ -3,10 +3,15 @@
 The live lane may drop. The durable lane counts: each envelope names its first sequence and the one before it
 (``after``), so that the receiver sees a gap; it acknowledges what it has safely, and asks again for what is
 missing. The sender needs no memory but the outbox: it can begin again at any sequence.
+
+Epochs only rise: what a sender's former life has sent, and comes late, is refused. They are times, and clocks are set
+back: then the receiver's answer tells the sender which epoch it has to exceed.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +26,8 @@ from edge_mesh.keys import Keys
 from edge_mesh.link import CONTROL, DURABLE, LIVE, Link, Sender
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Row
+
+logger = logging.getLogger("geomq.mesh.lanes")
 
 LIVE_BYTES = 48 << 10
 """A live envelope is sent when it has this size: it then fits into one of Zenoh's batches."""
@@ -130,6 +137,8 @@ class SendingLane:
         self.sent_bytes = 0
         """Bytes of their records, before compression."""
         self.live_dropped = 0
+        self.epoch = stand.outbox.epoch_for(receiver)
+        """Counts the sequences: the outbox's own, or a greater one that the receiver has made necessary."""
         self.last = stand.outbox.last_sequence(receiver)
         """The sequence of the newest message."""
         self.direct = False
@@ -178,7 +187,7 @@ class SendingLane:
             self._node,
             records,
             now,
-            epoch=self._outbox.epoch,
+            epoch=self.epoch,
             after=step.after,
             first=step.first,
         )
@@ -226,7 +235,9 @@ class SendingLane:
 
     def acknowledge(self, ack: Ack) -> None:
         """The receiver told how far it has come, and perhaps that it misses what follows."""
-        if ack.epoch != self._outbox.epoch:
+        if ack.epoch != self.epoch:
+            if ack.epoch > self.epoch:
+                self._outdo(ack.epoch)
             return
         _, clock = self._times()
         mark = ack.mark
@@ -283,11 +294,24 @@ class SendingLane:
                 self._node,
                 (),
                 now,
-                epoch=self._outbox.epoch,
+                epoch=self.epoch,
                 after=self._chain,
                 first=self._chain + 1,
             )
             self._link.put_soon(self._durable_key, probe, DURABLE)
+
+    def _outdo(self, epoch: int) -> None:
+        """The receiver refuses what this life sends: it has heard one that began later, by a clock that was ahead."""
+        logger.warning(
+            "node %s has heard a life of this node that began later by its clock: what is for it is counted anew",
+            self.receiver,
+        )
+        self.epoch = epoch + 1
+        # What is read from now on is read, and sent, once this is committed.
+        self._outbox.keep_epoch(self.receiver, self.epoch)
+        self._rewound_to = -1
+        self._travel_alone()
+        self._rewind(self._acknowledged)
 
     def _travel_alone(self) -> None:
         if self.convoy is not None:
@@ -366,6 +390,7 @@ class ReceivingLane:
         self._saving = False
         self._owed = False
         self._asked_at = (-1, 0.0)
+        self._refused_at = -math.inf
         self.received = 0
         self.duplicates = 0
         self.gaps = 0
@@ -376,6 +401,9 @@ class ReceivingLane:
         EnvelopeError where it is malformed: its messages are lost.
         """
         if header.epoch != self._epoch:
+            if header.epoch < self._epoch:
+                self._refuse()
+                return []
             self._begin_epoch(header.epoch)
         mark = self._mark
         if header.after > mark:
@@ -425,6 +453,13 @@ class ReceivingLane:
         self._epoch = epoch
         self._mark = self._safe = 0
         self._asked_at = (-1, 0.0)
+
+    def _refuse(self) -> None:
+        """This came late, from a former life of the sender; or its clock was set back, and it is told to go beyond."""
+        _, clock = self._times()
+        if clock - self._refused_at >= self._retry:
+            self._refused_at = clock
+            self._acknowledge()
 
     def _ask_again(self) -> None:
         """Ask for what is missing: once, and again when it does not come."""

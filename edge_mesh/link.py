@@ -445,6 +445,11 @@ DURABLE = zenoh.Priority.DATA_LOW
 CONTROL = zenoh.Priority.INTERACTIVE_LOW
 
 
+def write_log(directives: str) -> None:
+    """Have Zenoh write its log to standard output: what RUST_LOG says, or else these directives (``target=level``)."""
+    zenoh.init_log_from_env_or(directives)
+
+
 def _config(values: dict[str, Any]) -> zenoh.Config:
     config = zenoh.Config()
     for key, value in values.items():

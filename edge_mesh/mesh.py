@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from broker.message import Message
 from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.arrivals import Arrivals
@@ -123,6 +124,7 @@ class ZenohMesh:
             boundary=self._boundary,
             wall=time.time,
             clock=self._clock,
+            sends_to=self._peers.__contains__,
         )
         self._arrivals = Arrivals(self._stand, self._retained.observe, lambda: self.refused)
         self._gateway = Gateway(self._name, self._keys, self._link, self._arrivals.take)
@@ -232,6 +234,12 @@ class ZenohMesh:
         self._endpoints = Endpoints(settings.connect, settings.tls, self._link.far_ends)
         self._ways.rebuild(settings.region)
         self._outbox.set_bounds(settings.retention_seconds, settings.outbox_bytes)
+        if settings.max_filters != old.max_filters and self._interest.set_bound(settings.max_filters):
+            self._announce_soon()
+
+    def have_rules(self, pipeline: Pipeline) -> None:
+        """From now on there are egress rules, where there were none."""
+        self._boundary.pipeline = pipeline
 
     # -- the engine's port ------------------------------------------------------------------------------
 
@@ -249,6 +257,15 @@ class ZenohMesh:
         """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
         if not self._running:
             return False
+        return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+
+    def publish_emitted(self, messages: Sequence[Message]) -> None:
+        """See the port."""
+        self._boundary.pass_emitted(messages, self._send)
+
+    def _send(self, passed: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        if not self._running:
+            return False
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
@@ -256,7 +273,7 @@ class ZenohMesh:
         entries: list[Entry] = []
         waiting = False
         everybody_there = True
-        for message, nodes in self._boundary.pass_outbound(batch, time.time()):
+        for message, nodes in passed:
             record = envelope.encode_record(message)
             if not message.qos and not message.retain:
                 ways.plan(nodes).add_live(record)
@@ -351,6 +368,7 @@ class ZenohMesh:
                 self._link.declare_token(
                     self._keys.token(self._settings.region, self._name, self._incarnation)
                 )
+                self._announce_soon()
                 for peer in self._peers.values():
                     if peer.alive:
                         self._meet(peer)

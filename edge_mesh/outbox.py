@@ -63,7 +63,7 @@ class Outbox:
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = OutboxStore(path)
+        self._store = OutboxStore(path, lambda: int(wall() * 1e9))
         self._where = str(path) if path else "memory"
         self._retention = retention
         self._capacity = capacity
@@ -72,6 +72,7 @@ class Outbox:
         self._steady = steady
         self._offset = wall() - steady()
         self.epoch = self._store.epoch
+        self._epochs = dict(self._store.epochs)
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
         self._forgotten_at: dict[str, int] = {}
@@ -224,6 +225,15 @@ class Outbox:
     def last_sequence(self, name: str) -> int:
         """Where a new lane begins to count: a node that was forgotten and comes back remembers the old numbers."""
         return self._forgotten_at.get(name, self.first_sequence)
+
+    def epoch_for(self, name: str) -> int:
+        """The epoch in which the sequences for a destination count: its own, where it was given one."""
+        return self._epochs.get(name, self.epoch)
+
+    def keep_epoch(self, name: str, epoch: int) -> None:
+        """A destination has an epoch of its own from now on."""
+        self._epochs[name] = epoch
+        self._commands.put(lambda: self._store.keep_epoch(name, epoch))
 
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
         """A node's interest changed."""

@@ -11,7 +11,7 @@ import heapq
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import groupby
 from operator import itemgetter
@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS interest (
 """
 
 _FORMAT = 1
+_EPOCH_OF = "epoch of "
 _COUNTERS_SECONDS = 1.0
 _SET_BACK = 5.0
 """Seconds by which the clock has to be behind the last write to count as set back."""
@@ -91,9 +92,13 @@ class SharedRow(NamedTuple):
 
 
 class OutboxStore:
-    """``path`` is the database's file, None for memory only. OutboxError where it cannot be opened."""
+    """``path`` is the database's file, None for memory only. OutboxError where it cannot be opened.
 
-    def __init__(self, path: Path | None) -> None:
+    ``new_epoch`` names the epoch of a file that is new; later ones have to be greater.
+    """
+
+    def __init__(self, path: Path | None, new_epoch: Callable[[], int] = time.time_ns) -> None:
+        self._new_epoch = new_epoch
         self._peers: dict[str, int] = {}
         self._ledgers: dict[str, Ledger] = {}
         self._touched: set[str] = set()
@@ -165,11 +170,15 @@ class OutboxStore:
             db.execute(statement)
         db.execute(f"PRAGMA user_version={_FORMAT}")
         # A new file is a new epoch: receivers' marks of a lost one must not swallow what is sent now.
-        db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (time.time_ns(),))
+        db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (self._new_epoch(),))
         db.execute("INSERT INTO meta VALUES ('run', 1) ON CONFLICT DO UPDATE SET value = value + 1")
         meta = dict(db.execute("SELECT name, value FROM meta"))
         self.epoch: int = meta["epoch"]
         self.run: int = meta["run"]
+        self.epochs: dict[str, int] = {
+            name.removeprefix(_EPOCH_OF): value for name, value in meta.items() if name.startswith(_EPOCH_OF)
+        }
+        """Those of destinations that have one of their own."""
 
     def _load(self) -> None:
         db = self._db
@@ -435,6 +444,10 @@ class OutboxStore:
             if count:
                 self._touch(name, 0.0).drop(count, "forgotten")
         self._db.execute("DELETE FROM interest WHERE peer = ?", (name,))
+
+    def keep_epoch(self, name: str, epoch: int) -> None:
+        """A destination has an epoch of its own."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_EPOCH_OF + name, epoch))
 
     def save_interest(self, name: str, added: Iterable[str], removed: Iterable[str]) -> None:
         """A node's interest changed."""

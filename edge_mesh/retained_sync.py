@@ -23,12 +23,17 @@ logger = logging.getLogger("geomq.mesh.retained")
 
 _CHUNK = 500
 _TIMEOUT = 30.0
-_ATTEMPTS = 5
 _RETRY_PAUSE = 0.3
+_LONGEST_PAUSE = 60.0
+_MANY_ATTEMPTS = 5
+"""After so many that failed it is worth a line in the log."""
 
 
 class RetainedSync:
-    """``wall()`` is the wall clock; ``clock`` is the node's hybrid one, which follows the stamps of others."""
+    """``wall()`` is the wall clock; ``clock`` is the node's hybrid one, which follows the stamps of others.
+
+    ``sends_to(node)`` says whether what is published here is sent to a node.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class RetainedSync:
         boundary: Boundary,
         wall: Callable[[], float],
         clock: HybridClock,
+        sends_to: Callable[[str], bool],
     ) -> None:
         self._name = name
         self._keys = keys
@@ -48,6 +54,7 @@ class RetainedSync:
         self._boundary = boundary
         self._wall = wall
         self._clock = clock
+        self._sends_to = sends_to
         self._refused: set[str] = set()
         """Nodes whose clock is too far ahead, once that was told."""
 
@@ -65,39 +72,49 @@ class RetainedSync:
         return False
 
     async def answer(self, query: Query) -> None:
-        """Give another node all retained messages known here; own ones as the egress rules leave them."""
+        """Give another node all retained messages known here; own ones as the egress rules leave them.
+
+        One that is not known here yet has to ask again: what is published between an answer now and the day on which
+        it is known would never come to it.
+        """
         try:
+            asker = query.payload.decode(errors="replace")
+            if asker and not self._sends_to(asker):
+                return
             records: list[bytes] = []
             known = list(self._node.retained_messages())
             for start in range(0, len(known), _CHUNK):
-                records.extend(self._records(known[start : start + _CHUNK]))
+                records.extend(await self._records(known[start : start + _CHUNK]))
                 await asyncio.sleep(0)
             for part in answers.parts(self._name, records, self._wall()):
                 query.reply(part)
         finally:
             query.finish()
 
-    def _records(self, messages: list[Message]) -> list[bytes]:
+    async def _records(self, messages: list[Message]) -> list[bytes]:
         # A replica was already let out by its own node: our rules would change it a second time.
         replicas = [message for message in messages if message.origin]
         own = [message for message in messages if not message.origin and may_leave(message.topic)]
         records = [envelope.encode_record(message, message.origin) for message in replicas]
-        for message, passed in zip(own, self._boundary.pass_messages(own, self._wall()), strict=True):
+        results = await self._boundary.pass_messages(own, self._wall())
+        for message, passed in zip(own, results, strict=True):
             if passed is not None and may_leave(passed.topic):
                 records.append(envelope.encode_record(passed, "", message.stamp))
         return records
 
     async def fetch(self, peer: Peer, incarnation: int) -> None:
         """Ask a node for its snapshot, as long as it lives this life, and keep what is newer."""
-        for _ in range(_ATTEMPTS):
-            if not peer.alive or peer.incarnation != incarnation or await self._fetch(peer.name):
-                return
-            await asyncio.sleep(_RETRY_PAUSE)
-        logger.warning("the retained messages of node %s did not come whole", peer.name)
+        attempts, pause = 0, _RETRY_PAUSE
+        while peer.alive and peer.incarnation == incarnation and not await self._fetch(peer.name):
+            attempts += 1
+            if attempts == _MANY_ATTEMPTS:
+                logger.warning("the retained messages of node %s did not come whole, trying again", peer.name)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _fetch(self, peer: str) -> bool:
         """False where the snapshot did not come whole."""
-        replies = self._link.ask(self._keys.query(peer, "retained"), b"", _TIMEOUT)
+        replies = self._link.ask(self._keys.query(peer, "retained"), self._name.encode(), _TIMEOUT)
         await replies.finished
         headers: list[envelope.Header] = []
         for _, payload in replies.answers:

@@ -70,8 +70,14 @@ class MeshSettings:
 
     @property
     def link(self) -> MeshSettings:
-        """What the link between the nodes depends on: the settings without those that only bound the outbox."""
-        return replace(self, retention_seconds=0.0, outbox_bytes=0, outbox_full="drop_oldest")
+        """What the link between the nodes depends on: the settings without those that only bound something."""
+        return replace(
+            self,
+            retention_seconds=0.0,
+            outbox_bytes=0,
+            outbox_full="drop_oldest",
+            max_filters=MAX_FILTERS,
+        )
 
     def __post_init__(self) -> None:
         """ValueError names the setting that is not usable."""

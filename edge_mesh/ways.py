@@ -134,21 +134,38 @@ class Way:
         size = self._live.size
         records, masks = self._live.take()
         now, _ = self._stand.times()
-        receivers = [(lane, count) for lane in self.lanes if (count := _count(masks, lane.bit))]
-        for lane, count in receivers:
-            lane.sent += count
-            lane.sent_bytes += (
-                size if count == len(records) else sum(map(len, _chosen(records, masks, lane.bit)))
-            )
-        if len(receivers) > 1 and self.gateway is not None:
-            targets = [relay.Target(lane.receiver, 0, 0, lane.bit) for lane, _ in receivers]
-            data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
-            frame = relay.encode(data, targets, records, masks)
-            self._traffic.add(len(records), len(frame))
-            self._link.put_soon(self._stand.keys.relay(self.gateway, self._stand.node), frame, LIVE)
-            return
-        for lane, count in receivers:
-            lane.put_live(records if count == len(records) else _chosen(records, masks, lane.bit), now)
+        if self.gateway is not None and len(self.lanes) > 1:
+            # What goes with it must not decide which way a message takes: the next one of its topic could overtake it.
+            shared = [
+                (record, mask) for record, mask in zip(records, masks, strict=True) if mask & (mask - 1)
+            ]
+            if shared:
+                self._put_live_to_gateway(self.gateway, shared, now)
+                if len(shared) == len(records):
+                    return
+                masks = [0 if mask & (mask - 1) else mask for mask in masks]
+        for lane in self.lanes:
+            count = _count(masks, lane.bit)
+            if count:
+                whole = count == len(records)
+                some = records if whole else _chosen(records, masks, lane.bit)
+                lane.sent += count
+                lane.sent_bytes += size if whole else sum(map(len, some))
+                lane.put_live(some, now)
+
+    def _put_live_to_gateway(self, gateway: str, shared: list[tuple[bytes, int]], now: float) -> None:
+        records, masks = [record for record, _ in shared], [mask for _, mask in shared]
+        targets: list[relay.Target] = []
+        for lane in self.lanes:
+            sizes = [len(record) for record, mask in shared if mask & lane.bit]
+            if sizes:
+                lane.sent += len(sizes)
+                lane.sent_bytes += sum(sizes)
+                targets.append(relay.Target(lane.receiver, 0, 0, lane.bit))
+        data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
+        frame = relay.encode(data, targets, records, masks)
+        self._traffic.add(len(records), len(frame))
+        self._link.put_soon(self._stand.keys.relay(gateway, self._stand.node), frame, LIVE)
 
     def _flush_durable(self) -> None:
         records, masks = self._durable.take()
@@ -157,12 +174,26 @@ class Way:
 
     def _put(self, steps: list[tuple[SendingLane, Step]], records: list[bytes], masks: list[int]) -> None:
         if len(steps) > 1 and self.gateway is not None:
-            targets = [relay.Target(lane.receiver, step.after, step.first, lane.bit) for lane, step in steps]
-            self._put_to_gateway(self.gateway, targets, records, masks)
-            return
+            steps = self._put_together(self.gateway, steps, records, masks)
         for lane, step in steps:
             whole = step.total == len(records)
             lane.put_durable(records if whole else _chosen(records, masks, lane.bit), step)
+
+    def _put_together(
+        self, gateway: str, steps: list[tuple[SendingLane, Step]], records: list[bytes], masks: list[int]
+    ) -> list[tuple[SendingLane, Step]]:
+        """What can go through the gateway at once does; returns what is left."""
+        # One frame has one epoch.
+        epoch = self._stand.outbox.epoch
+        targets = [
+            relay.Target(lane.receiver, step.after, step.first, lane.bit)
+            for lane, step in steps
+            if lane.epoch == epoch
+        ]
+        if len(targets) < 2:
+            return steps
+        self._put_to_gateway(gateway, targets, records, masks)
+        return [(lane, step) for lane, step in steps if lane.epoch != epoch]
 
     def _put_to_gateway(
         self, gateway: str, targets: list[relay.Target], records: list[bytes], masks: list[int]

@@ -89,21 +89,23 @@ def _choose(branches: Iterable[_Branch], excess: int, chosen: dict[_Branch, None
 
 
 def _grow(topic_filters: Iterable[str]) -> list[_Branch]:
-    """Every prefix of the filters, with its count."""
-    root = _Branch("", None)
+    """Every prefix that several filters have in common, with their count."""
     branches: list[_Branch] = []
-    for topic_filter in topic_filters:
-        branch = root
-        root.count += 1
-        for name in topic_filter.split("/"):
-            if name == "#":
-                break
-            child = branch.children.get(name)
-            if child is None:
+    # (prefix, the filters that begin with it as their levels, how many of those are in the prefix)
+    growing = [(_Branch("", None), [topic_filter.split("/") for topic_filter in topic_filters], 0)]
+    while growing:
+        branch, filters, depth = growing.pop()
+        branch.count = len(filters)
+        groups: dict[str, list[list[str]]] = {}
+        for names in filters:
+            if depth < len(names) and names[depth] != "#":
+                groups.setdefault(names[depth], []).append(names)
+        for name, group in groups.items():
+            # To widen where there is one filter saves none: most prefixes are not looked at.
+            if len(group) > 1:
                 child = branch.children[name] = _Branch(name, branch)
                 branches.append(child)
-            child.count += 1
-            branch = child
+                growing.append((child, group, depth + 1))
     return branches
 
 

@@ -1,17 +1,34 @@
-"""The operators' rules behind the engine's port: which topics have some, and running them over messages."""
+"""The operators' rules behind the engine's port: which topics have some, and having messages pass them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from broker.message import Message
-from broker.ports import Processed, Stage
+from broker.ports import Later, Processed, Stage
 from broker.protocol.topics import matches
-from plugins.host.frame import Fields
-from plugins.host.pipeline import Entry, Outcome, Rule
+from plugins.convert import new_message
+from plugins.dead_letters import DeadLetters
+from plugins.host.cache import CompiledCache
+from plugins.host.entry import Entry, Outcome
+from plugins.host.frame import NOWHERE, Place
+from plugins.host.pipeline import Rule
+from plugins.host.state import State
+from plugins.job import Job
+from plugins.post import Post, Workers
+from plugins.renewal import Renewal, Wanted
+
+logger = logging.getLogger("geomq.plugins")
 
 _MAX_TOPICS = 16_384
+_MUCH_MESSAGES = 4096
+_MUCH_BYTES = 16 << 20
+"""What may be on its way through slow rules before publishers are asked to wait."""
 
 
 class Keeper(Protocol):
@@ -21,109 +38,301 @@ class Keeper(Protocol):
         """Keep messages; returns at once."""
 
 
-class Stages:
-    """Implements :class:`broker.ports.Pipeline`. ``history`` keeps what the store stage lets through."""
+class Memory(Protocol):
+    """Where the state of modules is kept: :class:`plugins.store.rule_state.StateStore`."""
 
-    def __init__(self, entries: Sequence[Entry], history: Keeper | None) -> None:
-        self._rules = {stage: [Rule(entry) for entry in entries if entry.stage == stage] for stage in Stage}
+    def open(self, entry: str) -> State:
+        """The state of an entry, as it was left; the same one each time."""
+
+
+class Surroundings(Protocol):
+    """What rules cause besides: :class:`broker.engine_face.RulesFace`. Called on the event loop."""
+
+    def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+        """A rule said something without a message's occasion."""
+
+    def dead(self, messages: Sequence[Message]) -> None:
+        """Rules could not work on messages: tell those of this node who want to know."""
+
+    def rules_changed(self) -> None:
+        """Other topics have rules than before."""
+
+
+class Stages:
+    """Implements :class:`broker.ports.Pipeline`.
+
+    ``history`` keeps what the store stage lets through, ``memory`` what modules remember, ``cache`` what was compiled;
+    without the last two it lasts as long as the process. Without ``workers`` all is done at once, however long that is.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        history: Keeper | None = None,
+        memory: Memory | None = None,
+        cache: CompiledCache | None = None,
+        place: Place = NOWHERE,
+        workers: Workers | None = None,
+    ) -> None:
+        self.surroundings: Surroundings | None = None
         self._history = history
-        self._chosen: dict[tuple[Stage, str], tuple[Rule, ...]] = {}
+        self._memory = memory
+        self._cache = cache
+        self._place = place
+        self._workers = workers
+        self._posts = {
+            stage: [self._post(entry) for entry in entries if entry.stage == stage] for stage in Stage
+        }
+        self._chosen: dict[Stage, dict[str, tuple[Post, ...]]] = {stage: {} for stage in Stage}
+        self._letters = DeadLetters()
+        self._messages_waiting = 0
+        self._bytes_waiting = 0
+        self._wanted = Wanted(entries)
+        self._renewing: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._all_idle: asyncio.Future[None] | None = None
+        self._held: list[Job] | None = None
+        """What came while others wait for the rules to be idle; None where nobody does."""
+
+    # -- the engine's port -------------------------------------------------------------------------------
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much is on its way through slow rules that publishers should wait."""
+        return self._messages_waiting >= _MUCH_MESSAGES or self._bytes_waiting >= _MUCH_BYTES
 
     def stages(self, topic: str) -> int:
         """The stages that have a rule for this topic."""
-        return sum(stage for stage in Stage if self._rules_for(stage, topic))
+        return sum(stage for stage in Stage if self._posts_for(stage, topic))
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float) -> Processed:
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Run a stage's rules one after the other over the messages whose topics they name.
 
         A message that a rule has given another topic is one of that topic for the rules behind it.
         """
-        messages: list[Message | None] = list(batch)
+        if self._held is not None:
+            self._held.append(Job(stage, batch, then))
+            return self._waits(self._held[-1])
+        return self._run(stage, batch, now, then)
+
+    def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+        count = len(batch)
+        # All rules, for a message may come to have the topic of any: nothing then has to wait half-way.
+        if all(post.is_quick(count) for post in self._posts[stage]):
+            job = Job(stage, batch, then)
+            self._walk(job, now, at_once=True)
+            return job.processed()
+        groups: dict[tuple[Post, ...], list[int]] = {}
+        for place, message in enumerate(batch):
+            groups.setdefault(self._posts_for(stage, message.topic), []).append(place)
+        if len(groups) == 1:
+            return self._begin(stage, batch, now, then)
+        messages: list[Message | None] = [None] * count
         emitted: list[Message] = []
-        named = [False] * len(messages)
-        for rule in self._rules[stage]:
-            where = [
-                index
-                for index, message in enumerate(messages)
-                if message is not None and rule in self._rules_for(stage, message.topic)
-            ]
-            if where:
-                self._run_rule(rule, messages, where, emitted, now)
-            for index in where:
-                named[index] = True
-        if stage is Stage.STORE:
-            self._keep([m for m, keep in zip(messages, named, strict=True) if m is not None and keep], now)
-        return Processed(messages, emitted)
+        later: set[int] = set()
+        for places in groups.values():
+            processed = self._begin(stage, [batch[place] for place in places], now, then)
+            emitted += processed.emitted
+            later.update(places[number] for number in processed.later)
+            for place, result in zip(places, processed.messages, strict=True):
+                messages[place] = result
+        return Processed(messages, emitted, frozenset(later))
 
     def counters(self) -> list[dict[str, Any]]:
         """The figures of every rule, in the order of their running."""
-        return [rule.figures() for rules in self._rules.values() for rule in rules]
+        return [post.rule.figures() for posts in self._posts.values() for post in posts]
+
+    def stand(self, place: Place) -> None:
+        """The node is called so, or its region is."""
+        self._place = place
+        for posts in self._posts.values():
+            for post in posts:
+                post.rule.place = place
+
+    def tick(self, now: float) -> None:
+        """About once a second: modules that want to be are told the time; those whose files changed are loaded."""
+        for posts in self._posts.values():
+            for post in posts:
+                post.tick(now)
+        if self._renewing is None and self._workers is not None and self._wanted.has_changed_files:
+            self._renewing = asyncio.create_task(self.renew(self._wanted.entries))
+            self._renewing.add_done_callback(self._renewed)
 
     def close(self) -> None:
-        """Give the modules' memory back."""
-        for rules in self._rules.values():
-            for rule in rules:
-                rule.close()
+        """Give the modules' memory back. Nothing may be worked on any more."""
+        self._letters.close()
+        for posts in self._posts.values():
+            for post in posts:
+                post.rule.close()
 
-    def _rules_for(self, stage: Stage, topic: str) -> tuple[Rule, ...]:
-        key = (stage, topic)
-        chosen = self._chosen.get(key)
-        if chosen is None:
-            if len(self._chosen) >= _MAX_TOPICS:
-                self._chosen.clear()
-            chosen = self._chosen[key] = tuple(
-                rule
-                for rule in self._rules[stage]
-                if any(matches(topic_filter, topic) for topic_filter in rule.entry.topics)
-            )
-        return chosen
+    async def renew(self, entries: Sequence[Entry]) -> None:
+        """Have other rules from now on, between two batches: none is lost, or overtaken, or sees half of them.
 
-    def _run_rule(
-        self, rule: Rule, messages: list[Message | None], where: list[int], emitted: list[Message], now: float
-    ) -> None:
-        fields = [_to_fields(messages[index]) for index in where]
-        outcome: Outcome = rule.run(fields, now)
-        for index, before, after in zip(where, fields, outcome.messages, strict=True):
-            if after is None:
-                messages[index] = None
-            elif after is not before:
-                messages[index] = _changed(messages[index], after)
-        emitted += map(_new, outcome.emitted)
+        What differs is loaded first; a module that does not start leaves the rule as it was, loudly.
+        """
+        async with self._one_at_a_time:
+            posts = [post for posts in self._posts.values() for post in posts]
+            renewal = await self._wanted.prepare(entries, posts, self._post)
+            if renewal.posts == posts and not renewal.changes:
+                return
+            self._held = []
+            try:
+                await self.drain()
+                self._take_over(renewal, posts)
+            finally:
+                self._release()
+
+    async def drain(self, longest: float | None = None) -> None:
+        """Wait until nothing is being worked on, for so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                while not self._is_idle():
+                    if self._all_idle is None or self._all_idle.done():
+                        self._all_idle = asyncio.get_running_loop().create_future()
+                    await asyncio.shield(self._all_idle)
+
+    async def stop(self) -> None:
+        """Wait for what is being worked on, then close."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+        if self._workers is not None:
+            await self._workers.stop()
+        self.close()
+
+    # -- a job's way -------------------------------------------------------------------------------------
+
+    def _begin(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+        """Send messages on their way; those of one topic begin in order, and none overtakes another."""
+        job = Job(stage, batch, then)
+        return job.processed() if self._walk(job, now) else self._waits(job)
+
+    def _waits(self, job: Job) -> Processed:
+        count = len(job.originals)
+        job.size = sum(len(message.payload) for message in job.originals)
+        self._messages_waiting += count
+        self._bytes_waiting += job.size
+        return Processed(job.messages, [], frozenset(range(count)))
+
+    def _waits_no_more(self, job: Job) -> None:
+        self._messages_waiting -= len(job.originals)
+        self._bytes_waiting -= job.size
+
+    def _walk(self, job: Job, now: float, at_once: bool = False) -> bool:
+        """Have a job go on as far as it gets at once, or to the end; whether it is through."""
+        for post in self._posts[job.stage][job.at :]:
+            places = self._places(job, post)
+            job.at += 1
+            if places and (at_once or post.is_quick(len(places))):
+                post.run(job, places, now)
+            elif places or (job.renamed and not post.idle):
+                post.put(job, places)
+                return False
+            job.renamed = job.renamed or (bool(places) and post.rule.renames)
+        if job.stage is Stage.STORE:
+            self._keep(job.kept(), now)
+        return True
+
+    def _places(self, job: Job, post: Post) -> list[int]:
+        """Where a job has messages that a rule is for."""
+        stage, known = job.stage, self._chosen[job.stage]
+        return [
+            place
+            for place, message in enumerate(job.messages)
+            if message is not None
+            and post in (known.get(message.topic) or self._posts_for(stage, message.topic))
+        ]
+
+    def go_on(self, job: Job) -> None:
+        """A job has got through a rule that took long."""
+        now = time.time()
+        job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
+        if self._walk(job, now):
+            self._waits_no_more(job)
+            job.then(job.originals, job.processed(), now)
+
+    def idles(self) -> None:
+        """A rule has nothing to do any more."""
+        if self._all_idle is not None and not self._all_idle.done() and self._is_idle():
+            self._all_idle.set_result(None)
+
+    def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
+        """See to what a result says beside what becomes of messages."""
+        if not (outcome.emitted or outcome.stored or outcome.failed):
+            return
+        emitted = [new_message(fields) for fields in outcome.emitted]
         if outcome.stored:
-            self._keep([_new(stored) for stored in outcome.stored], now)
+            self._keep([new_message(fields) for fields in outcome.stored], time.time())
+        letters = self._letters.put(post.rule.entry, outcome.failed, time.time())
+        if letters and self.surroundings is not None:
+            self.surroundings.dead(letters)
+        if job is not None:
+            job.emitted += emitted
+        elif emitted and self.surroundings is not None:
+            self.surroundings.emitted(Stage(post.rule.entry.stage), emitted)
 
     def _keep(self, messages: list[Message], now: float) -> None:
         if messages and self._history is not None:
             self._history.append(messages, now)
 
+    # -- other rules -------------------------------------------------------------------------------------
 
-def _to_fields(message: Message | None) -> Fields:
-    assert message is not None
-    return Fields(
-        message.topic.encode(),
-        message.payload,
-        message.properties,
-        message.publisher.encode(),
-        message.qos,
-        message.retain,
-    )
+    def _is_idle(self) -> bool:
+        return all(post.idle for posts in self._posts.values() for post in posts)
 
+    def _take_over(self, renewal: Renewal, before: list[Post]) -> None:
+        for post, entry, prepared in renewal.changes:
+            post.rule.adopt(entry, prepared)
+        for post in before:
+            if post not in renewal.posts:
+                post.rule.close()
+        self._posts = {
+            stage: [post for post in renewal.posts if post.rule.entry.stage == stage] for stage in Stage
+        }
+        for known in self._chosen.values():
+            known.clear()
+        if self.surroundings is not None:
+            self.surroundings.rules_changed()
+        names = [change.entry.name for change in renewal.changes]
+        logger.info("the rules have changed: %d of them, %s loaded again", len(renewal.posts), names)
 
-def _changed(message: Message | None, fields: Fields) -> Message:
-    assert message is not None
-    topic, payload, properties, _, qos, retain = fields
-    return Message(
-        topic.decode(),
-        payload,
-        qos,
-        retain,
-        properties,
-        message.expires_at,
-        message.publisher,
-        message.origin,
-        message.stamp,
-    )
+    def _release(self) -> None:
+        """Let those go on, in order, that came meanwhile."""
+        held = self._held or []
+        while held:
+            # Whoever comes while one of them is passed on still has to wait behind the others.
+            job = held.pop(0)
+            self._waits_no_more(job)
+            now = time.time()
+            processed = self._run(job.stage, job.originals, now, job.then)
+            done = [place for place in range(len(job.originals)) if place not in processed.later]
+            if done:
+                messages = [processed.messages[place] for place in done]
+                originals = [job.originals[place] for place in done]
+                job.then(originals, Processed(messages, processed.emitted), now)
+        self._held = None
 
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the rules stay as they were", exc_info=error)
 
-def _new(fields: Fields) -> Message:
-    return Message(fields.topic.decode(), fields.payload, fields.qos, fields.retain)
+    # -- which rules -------------------------------------------------------------------------------------
+
+    def _post(self, entry: Entry) -> Post:
+        rule = Rule(entry, self._memory.open(entry.name) if self._memory else None, self._cache)
+        rule.place = self._place
+        return Post(rule, self._workers, self)
+
+    def _posts_for(self, stage: Stage, topic: str) -> tuple[Post, ...]:
+        known = self._chosen[stage]
+        chosen = known.get(topic)
+        if chosen is None:
+            if len(known) >= _MAX_TOPICS:
+                known.clear()
+            chosen = known[topic] = tuple(
+                post
+                for post in self._posts[stage]
+                if any(matches(topic_filter, topic) for topic_filter in post.rule.entry.topics)
+            )
+        return chosen

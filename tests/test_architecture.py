@@ -40,6 +40,8 @@ PURE = [
     "broker.foreign",
     "broker.overload",
     "broker.publisher",
+    "broker.joint",
+    "broker.ruling",
     "broker.ration",
     "broker.refusals",
     "broker.resolver",
@@ -52,6 +54,7 @@ PURE = [
     "broker.new_limits",
     "broker.observe.mesh_topics",
     "broker.cli.mesh_figures",
+    "broker.cli.recording",
     "broker.stats",
     "broker.ports",
     "edge_mesh.envelope",
@@ -68,6 +71,10 @@ PURE = [
     "edge_mesh.link_config",
     "plugins.host.frame",
     "plugins.host.breaker",
+    "plugins.tools.difference",
+    "plugins.tools.effects",
+    "plugins.tools.frames",
+    "plugins.host.pace",
 ]
 IMPURE = {
     "asyncio",
@@ -164,7 +171,7 @@ def test_engine_does_not_know_who_stands_behind_its_ports() -> None:
 
 
 def test_mesh_and_plugins_know_ports_and_messages_only() -> None:
-    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage")
+    allowed = ("broker.ports", "broker.message", "broker.protocol", "broker.salvage", "broker.joint")
     for name, path in MODULES.items():
         if is_in(name, "edge_mesh") or is_in(name, "plugins"):
             for found in imports(path):
@@ -176,6 +183,12 @@ def test_plugin_host_knows_no_mqtt() -> None:
     for name, path in MODULES.items():
         if is_in(name, "plugins.host"):
             assert not any(is_in(found, "broker") for found in imports(path)), name
+
+
+def test_only_the_command_line_uses_the_tools() -> None:
+    for name, path in MODULES.items():
+        if not is_in(name, "broker.cli") and not is_in(name, "plugins.tools"):
+            assert not any(is_in(found, "plugins.tools") for found in imports(path)), name
 
 
 def test_plain_node_does_not_pay_for_what_it_does_not_use() -> None:
@@ -191,7 +204,7 @@ def test_parts_are_put_together_in_one_place() -> None:
     for name, path in MODULES.items():
         if (
             is_in(name, "broker")
-            and name != "broker.app"
+            and name not in ("broker.app", "broker.parts")
             and not is_in(name, "broker.cli")
             and not is_in(name, "broker.demo")
         ):

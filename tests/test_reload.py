@@ -27,7 +27,7 @@ def test_what_can_hold_at_once_is_told_from_what_cannot() -> None:
     new = load_text("""
 node: {name: b, region: s}
 listeners: [{bind: "127.0.0.1:1884"}]
-mesh: {enabled: true, connect: [tcp/127.0.0.1:2], retention: 1d, namespace: other}
+mesh: {enabled: true, connect: [tcp/127.0.0.1:2], retention: 1d, namespace: other, max_filters: 7}
 mqtt: {queue_qos0: true, keep_alive_max: 60}
 limits: {ban_after: 3, message_rate: 5, disk_reserve: 1MiB}
 durability: memory
@@ -40,6 +40,7 @@ durability: memory
         "limits.ban_after",
         "limits.disk_reserve",
         "mesh.connect",
+        "mesh.max_filters",
     ]
     assert change.waiting == [
         *("node.name", "listeners", "mqtt.queue_qos0", "durability", "mesh.namespace"),
@@ -53,6 +54,17 @@ durability: memory
     assert config.listeners[0].port == 1883
     assert compare(config, new).live == []
     assert compare(config, new).waiting == change.waiting
+
+
+def test_rules_may_change_but_for_the_first_that_stores() -> None:
+    rule = "[{name: r, topics: [t], module: rules}]"
+    with_rules = load_text(f"{OLD}plugins: {{ingress: {rule}, history: {{retention: 1d}}}}")
+    change = compare(load_text(OLD), with_rules)
+    assert (change.live, change.waiting) == (["plugins.ingress"], ["plugins.history"])
+    stores = load_text(f"{OLD}plugins: {{store: {rule}}}")
+    assert compare(load_text(OLD), stores).waiting == ["plugins.store"]
+    other = load_text(f"{OLD}plugins: {{store: {rule.replace('[t]', '[u]')}}}")
+    assert compare(stores, other).live == ["plugins.store"]
 
 
 def test_queues_of_sessions_and_new_connections_keep_to_new_limits() -> None:

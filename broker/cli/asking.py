@@ -34,7 +34,7 @@ def way_in(
     config: Path | None, connect: str | None, namespace: str | None
 ) -> tuple[tuple[str, ...], str, MeshTls | None]:
     """(endpoints, namespace, certificates) through which the mesh is asked."""
-    from broker.app import mesh_tls
+    from broker.parts import mesh_tls
 
     settings = load_config(config)
     mesh = settings.mesh

@@ -92,13 +92,17 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
     plugins = config.plugins
     if not (plugins.ingress or plugins.egress or plugins.store):
         return
-    from broker.app import rule_entries
-    from plugins.host.pipeline import STAGE_NAMES, Rule
+    from broker.config.rules import mistakes
+    from broker.parts import rule_entries
+    from plugins.host.entry import STAGE_NAMES
+    from plugins.host.pipeline import Rule
 
     places: dict[str, int] = {}
     for entry in rule_entries(config):
         stage = STAGE_NAMES[entry.stage]
         at = places[stage] = places.get(stage, -1) + 1
+        if entry.module == "rules" and mistakes(entry.config):
+            continue  # told by their lines already
         with _silent("geomq.plugins"):
             rule = Rule(entry)
         if rule.last_error:

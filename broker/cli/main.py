@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from broker import __version__
-from broker.cli import acl, mesh, store, users
+from broker.cli import acl, mesh, plugin, store, traffic, users
 from broker.cli.asking import (
     ConfigOption,
     ConnectOption,
@@ -27,7 +27,8 @@ from broker.cli.asking import (
     way_in,
 )
 from broker.cli.common import fail, load_config, read_config
-from broker.config import ConfigError, NodeConfig, read
+from broker.config import ConfigError, read
+from broker.config.schema import schema
 from broker.datafolder import FolderError, owner
 
 app = typer.Typer(
@@ -44,6 +45,9 @@ app.add_typer(users.app, name="user")
 app.add_typer(acl.app, name="acl")
 app.add_typer(store.app, name="store")
 app.add_typer(mesh.app, name="mesh")
+app.add_typer(plugin.app, name="plugin")
+app.command()(traffic.record)
+app.command()(traffic.replay)
 
 
 def main() -> None:
@@ -63,6 +67,10 @@ def run(config: ConfigOption = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if settings.mesh.enabled:
+        from edge_mesh.zenoh_log import follow_zenoh_log
+
+        follow_zenoh_log()
     try:
         run_app(settings, lambda: read_config(config))
     except StartError as error:
@@ -120,7 +128,7 @@ def config_check(file: Path) -> None:
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON schema of the configuration."""
-    print(json.dumps(NodeConfig.model_json_schema(), indent=2))
+    print(json.dumps(schema(), indent=2))
 
 
 @config_app.command("reference")

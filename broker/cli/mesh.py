@@ -44,7 +44,7 @@ def status(
         ),
         _table(
             "Nodes",
-            ("node", "region", "", "version", "protocol", "up", "clients", "outbox", "alarms"),
+            ("node", "region", "", "version", "protocol", "up", "clients", "unwanted", "outbox", "alarms"),
             map(_node_row, mesh["nodes"]),
         ),
         _table(
@@ -107,6 +107,7 @@ def _node_row(node: dict[str, Any]) -> Iterable[str | Text]:
         _optional(node["protocol"]),
         _seconds(node["uptime"]),
         _optional(node["clients"]),
+        _optional(node["unwanted"]),
         f"{outbox['bytes'] / max(outbox['capacity'], 1):.0%}" if outbox else "-",
         Text(", ".join(raised), style="yellow"),
     )

@@ -72,6 +72,7 @@ def _node(name: str, status: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": mesh.get("protocol"),
         "uptime": status.get("uptime"),
         "clients": status.get("clients"),
+        "unwanted": status.get("counters", {}).get("publish_unwanted"),
         "outbox": mesh.get("outbox"),
     }
 
@@ -92,6 +93,7 @@ def _away(statuses: Statuses) -> Iterator[dict[str, Any]]:
             "protocol": None,
             "uptime": None,
             "clients": None,
+            "unwanted": None,
             "outbox": None,
         }
 

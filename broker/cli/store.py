@@ -24,7 +24,7 @@ from broker.store.transfer import (
     reading,
 )
 from edge_mesh import outbox_store
-from plugins.store import history
+from plugins.store import history, rule_state
 
 app = typer.Typer(help="What a node keeps on disk.", no_args_is_help=True)
 
@@ -36,7 +36,11 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="The node's folder. Default: the configuration's `node.data`.")
 ]
 DATABASE = "broker.db"
-_OTHERS = {"outbox.db": outbox_store.prepare, "history.db": history.prepare}
+_OTHERS = {
+    "outbox.db": outbox_store.prepare,
+    "history.db": history.prepare,
+    "rules.db": rule_state.prepare,
+}
 _TOLD = {
     "session": "sessions",
     "subscription": "subscriptions",

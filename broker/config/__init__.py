@@ -2,6 +2,17 @@
 
 from broker.config.listeners import Listener
 from broker.config.model import NodeConfig, Rule
-from broker.config.read import ConfigError, Problem, Reading, load, load_text, read
+from broker.config.read import ConfigError, Problem, Reading, load, load_rules, load_text, read
 
-__all__ = ["ConfigError", "Listener", "NodeConfig", "Problem", "Reading", "Rule", "load", "load_text", "read"]
+__all__ = [
+    "ConfigError",
+    "Listener",
+    "NodeConfig",
+    "Problem",
+    "Reading",
+    "Rule",
+    "load",
+    "load_rules",
+    "load_text",
+    "read",
+]

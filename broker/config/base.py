@@ -29,6 +29,12 @@ def _check_filter(value: str) -> str:
     return value
 
 
+def _check_topic(value: str) -> str:
+    if not value or len(value.encode()) > 65535 or any(sign in value for sign in "+#\0"):
+        raise ValueError("not a topic: 1 to 65535 bytes without +, # and U+0000")
+    return value
+
+
 def _as_path(value: Any) -> Any:
     return Path(value).expanduser() if isinstance(value, str) and value else value
 
@@ -41,6 +47,7 @@ def absolute(path: Path, info: ValidationInfo) -> Path:
 
 Name = Annotated[str, AfterValidator(_check_name)]
 TopicFilter = Annotated[str, AfterValidator(_check_filter)]
+TopicName = Annotated[str, AfterValidator(_check_topic)]
 FilePath = Annotated[Path, BeforeValidator(_as_path), AfterValidator(absolute)]
 
 

@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from broker.config.access import AccessSection
-from broker.config.base import FilePath, Mistakes, Name, Section, TopicFilter, absolute, split_address
+from broker.config.base import (
+    FilePath,
+    Mistakes,
+    Name,
+    Section,
+    TopicFilter,
+    TopicName,
+    absolute,
+    split_address,
+)
 from broker.config.doors import door_mistakes
 from broker.config.limits import LimitsSection
 from broker.config.listeners import Listener
@@ -29,8 +38,23 @@ def _absolute_module(module: str, info: ValidationInfo) -> str:
     return str(absolute(Path(module), info)) if "/" in module or module.endswith(".wasm") else module
 
 
+def _absolute_keys(value: Any, info: ValidationInfo) -> Any:
+    """The paths of secrets, wherever in a module's configuration, count from the configuration file's folder, too."""
+    if isinstance(value, dict):
+        return {
+            name: str(absolute(Path(item).expanduser(), info))
+            if name == "key_file" and isinstance(item, str)
+            else _absolute_keys(item, info)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_absolute_keys(item, info) for item in value]
+    return value
+
+
 Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
 Module = Annotated[str, AfterValidator(_absolute_module)]
+ModuleConfig = Annotated[dict[str, Any], AfterValidator(_absolute_keys)]
 
 
 def _host_name() -> str:
@@ -228,6 +252,30 @@ class RuleLimits(Section):
     deadline: Duration = Field(0.05, description="The time a batch may take.")
     memory: Size = Field(16 << 20, description="The module's memory.")
     output: Size = Field(4 << 20, description="The result of one batch.")
+    emits: int = Field(1000, ge=0, description="Messages that one batch, or tick, may add.")
+    state_keys: int = Field(10_000, ge=0, description="Values that the module may have remembered.")
+    state_bytes: Size = Field(4 << 20, description="The bytes of these, and of their keys.")
+
+
+class DeadLetterSection(Section):
+    """Where messages go, with the reason, that a rule could not work on."""
+
+    topic: TopicName | None = Field(
+        None, description="Subscribers of this node, and no other, get them under this topic, as JSON."
+    )
+    file: FilePath | None = Field(
+        None,
+        description="A file of JSON lines that only the node's user can read; relative to the configuration file.",
+    )
+    max_bytes: Size = Field(
+        16 << 20, ge=4096, description="How large the file may grow; an older one is kept as FILE.1."
+    )
+
+    @model_validator(mode="after")
+    def _check_place(self) -> DeadLetterSection:
+        if self.topic is None and self.file is None:
+            raise ValueError("needs `topic`, `file` or both")
+        return self
 
 
 class Rule(Section):
@@ -238,9 +286,16 @@ class Rule(Section):
     module: Module | None = Field(
         None, description="`rules` for the built-in module, or the path of a .wasm file."
     )
-    config: dict[str, Any] = Field(default_factory=dict, description="Handed to the module as JSON.")
+    config: ModuleConfig = Field(
+        default_factory=dict,
+        description="Handed to the module as JSON. A member `key_file` anywhere in it names a file, whose bytes the "
+        "module gets as the member `key`, in hexadecimal digits.",
+    )
     limits: RuleLimits = Field(default_factory=RuleLimits, description="What the module may use.")
     on_error: Literal["drop", "pass"] = Field("drop", description="What happens to messages when it fails.")
+    dead_letter: DeadLetterSection | None = Field(
+        None, description="Where these messages go besides, with the reason."
+    )
 
 
 class HistorySection(Section):

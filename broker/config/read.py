@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from broker.config import rules
 from broker.config.base import Mistakes
 from broker.config.model import NodeConfig
 
@@ -50,7 +51,8 @@ class Reading(NamedTuple):
     name: str
     """How the file is called in messages."""
     config: NodeConfig | None
-    """Without the sections that are wrong, where it is worth anything without them."""
+    """Without the sections that are wrong, where it is worth anything without them. What the built-in rules are told
+    stands in it even where it is wrong."""
     places: Places
     problems: list[Problem]
 
@@ -70,16 +72,30 @@ def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:
 
 def read(path: Path | None, environment: Mapping[str, str]) -> Reading:
     """As :func:`load`, with the mistakes in what it returns; ConfigError where the file is no YAML at all."""
-    text = ""
-    folder = Path.cwd()
-    if path is not None:
-        folder = path.resolve().parent
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
-    return _read_text(text, str(path or "defaults"), environment, folder)
+    if path is None:
+        return _read_text("", "defaults", environment, Path.cwd())
+    return _read_text(_text(path), str(path), environment, path.resolve().parent)
+
+
+def load_rules(path: Path, stage: str) -> NodeConfig:
+    """The rules of a file: a node's whole configuration, or entries (one, or a list) as they stand under
+    `plugins.STAGE`. ConfigError tells every mistake."""
+    name = str(path)
+    document, places = _parse(_text(path), name)
+    if isinstance(document, dict) and "topics" in document:
+        document, places = [document], {(0, *key): place for key, place in places.items()}
+    if isinstance(document, list):
+        document = {"plugins": {stage: document}}
+        places = {("plugins", stage, *key): place for key, place in places.items()}
+    return _whole(_validated(document, places, name, path.resolve().parent))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
 
 
 def load_text(
@@ -100,17 +116,37 @@ def _whole(reading: Reading) -> NodeConfig:
 
 def _read_text(text: str, name: str, environment: Mapping[str, str], folder: Path) -> Reading:
     document, places = _parse(text, name)
-    _override(document, environment, places)
+    if isinstance(document, dict):
+        _override(document, environment, places)
+    return _validated(document, places, name, folder)
+
+
+def _validated(document: Any, places: Places, name: str, folder: Path) -> Reading:
+    if not isinstance(document, dict):
+        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
     # A section whose keys are all commented out is one that keeps its defaults.
     document = {key: value for key, value in document.items() if value is not None}
     context = {"folder": folder}
     try:
-        return Reading(name, NodeConfig.model_validate(document, context=context), places, [])
+        config = NodeConfig.model_validate(document, context=context)
     except ValidationError as error:
         problems = [problem for one in error.errors() for problem in _problems(dict(one), places, name)]
         wrong = {one["loc"][0] for one in error.errors() if one["loc"]}
-        rest = {key: value for key, value in document.items() if key not in wrong}
-        return Reading(name, _rest(rest, context), places, problems)
+    else:
+        return Reading(name, config, places, _rule_problems(config, places, name))
+    rest = {key: value for key, value in document.items() if key not in wrong}
+    return Reading(name, _rest(rest, context), places, problems)
+
+
+def _rule_problems(config: NodeConfig, places: Places, name: str) -> list[Problem]:
+    """What is wrong with the built-in rules, whose configuration the node only hands on."""
+    problems: list[Problem] = []
+    for stage in ("ingress", "egress", "store"):
+        for index, rule in enumerate(getattr(config.plugins, stage)):
+            above: KeyPath = ("plugins", stage, index, "config")
+            found = rules.mistakes(rule.config) if rule.module == "rules" else []
+            problems += (_problem(one, places, name, above, rules.RulesConfig) for one in found)
+    return problems
 
 
 def _rest(document: dict[str, Any], context: dict[str, Any]) -> NodeConfig | None:
@@ -123,7 +159,7 @@ def _rest(document: dict[str, Any], context: dict[str, Any]) -> NodeConfig | Non
 # -- YAML ------------------------------------------------------------------------------------------------
 
 
-def _parse(text: str, name: str) -> tuple[dict[str, Any], Places]:
+def _parse(text: str, name: str) -> tuple[Any, Places]:
     """(the document, where each key stands)."""
     loader = _LOADER(text)
     try:
@@ -140,8 +176,6 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], Places]:
         raise ConfigError([_yaml_problem(error, name)]) from None
     finally:
         loader.dispose()
-    if not isinstance(document, dict):
-        raise ConfigError([Problem(f"{name}:1", "", "is not a mapping of keys; see `geomq config schema`")])
     return document, places
 
 
@@ -230,17 +264,42 @@ def _problems(error: dict[str, Any], places: Places, name: str) -> list[Problem]
     return [_problem(error, places, name)]
 
 
-def _problem(error: dict[str, Any], places: Places, name: str) -> Problem:
-    path: KeyPath = tuple(part for part in error["loc"] if part != "[key]")
-    where = _where(path, places, name)
+def _problem(
+    error: dict[str, Any],
+    places: Places,
+    name: str,
+    above: KeyPath = (),
+    root: type[BaseModel] = NodeConfig,
+) -> Problem:
+    """A mistake that pydantic found in a model, which stands at ``above`` in the file."""
     kind = error["type"]
+    path: KeyPath = above + tuple(part for part in error["loc"] if not _is_note(part))
+    if kind == "union_tag_invalid":
+        path = (*path, "action")
+    where = _where(path, places, name)
     if kind == "extra_forbidden":
-        return Problem(where, dotted(path), _unknown(str(path[-1]), _allowed_keys(path[:-1])))
+        return Problem(where, dotted(path), _unknown(str(path[-1]), _allowed_keys(error["loc"][:-1], root)))
     if kind == "missing":
         return Problem(where, dotted(path), "is required")
-    if kind == "value_error" and isinstance(error["input"], (dict, BaseModel)):
+    if kind == "union_tag_invalid":
+        return Problem(where, dotted(path), _unknown_action(error["input"].get("action")))
+    if kind == "value_error" and (path[-1:] == ("key",) or isinstance(error["input"], (dict, BaseModel))):
         return Problem(where, dotted(path), str(error["ctx"]["error"]))
     return Problem(where, dotted(path), f"{_shown(error['input'])}: {_explanation(error)}")
+
+
+def _is_note(part: Any) -> bool:
+    """Whether it is pydantic's, not the file's: `[key]`, `[hash]`."""
+    return isinstance(part, str) and part.startswith("[")
+
+
+def _unknown_action(found: Any) -> str:
+    allowed = f"allowed: {', '.join(rules.ACTIONS)}"
+    if found is None:
+        return f"is required; {allowed}"
+    close = difflib.get_close_matches(str(found), rules.ACTIONS, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{_shown(found)}: {hint}{allowed}"
 
 
 def _shown(value: Any) -> str:
@@ -254,7 +313,7 @@ def _explanation(error: dict[str, Any]) -> str:
         return f"allowed: {context['expected'].replace(' or ', ', ')}"
     if error["type"] == "value_error":
         return str(context["error"])
-    if error["type"] in ("model_type", "dict_type"):
+    if error["type"] in ("model_type", "dict_type", "union_tag_not_found"):
         return "keys and values are expected here"
     text = str(error["msg"]).removeprefix("Input should be ")
     return f"allowed: {text.removeprefix('a valid ')}"
@@ -266,14 +325,18 @@ def _unknown(key: str, allowed: list[str]) -> str:
     return f"is not a key; {hint}allowed: {', '.join(allowed)}"
 
 
-def _allowed_keys(path: KeyPath) -> list[str]:
-    """The keys of the section at a path."""
-    section: type[BaseModel] = NodeConfig
+def _allowed_keys(path: KeyPath, root: type[BaseModel]) -> list[str]:
+    """The keys of the section at a path of pydantic's."""
+    section = root
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or part == "[key]":
             continue
-        section = next(_models(section.model_fields[part].annotation))
-    return list(section.model_fields)
+        if _is_note(part):
+            section = rules.MODELS[part]
+            continue
+        fields = (field for name, field in section.model_fields.items() if part in (name, field.alias))
+        section = next(_models(next(fields).annotation))
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -59,9 +59,14 @@ class MqttProtocol(asyncio.Protocol):
         return False
 
     def refused(self, why: str) -> None:
-        """The connection is refused by what stands before MQTT; the caller ends it. Nothing for a client that is in."""
-        if self._connection is not None and not self._connection.is_open:
+        """The connection is refused by what comes before MQTT; the caller ends it."""
+        if self._connection is not None:
             self._engine.refused(self._connection.peer.address, self._door.name, why)
+
+    def ended(self, why: str) -> None:
+        """The client breaks the rules of what carries MQTT, and the connection ends; the caller ends it."""
+        if self._connection is not None:
+            self._engine.note("ended", self._connection, why)
 
     def data_received(self, data: bytes) -> None:
         """Handle a chunk: every packet in it, then one write per connection touched."""

@@ -78,8 +78,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 payload.append(bytes(event.data))
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 # Any other kind of data ends the connection [MQTT-6.0.0-1].
-                self._refuse("WebSocket: a text frame, and MQTT is binary")
                 self._socket.fail(CloseCode.UNSUPPORTED_DATA, "MQTT is binary")
+                self._inner.ended("WebSocket: a text frame, and MQTT is binary")
         if not self._answered and self._socket.handshake_exc is not None:
             # The library's words would show the path, in which clients put tokens.
             self._refuse("WebSocket: no HTTP request")

@@ -17,6 +17,7 @@ def mesh_gauges(status: Mapping[str, Any]) -> dict[str, object]:
     outbox = mesh["outbox"]
     alarms = outbox["alarms"]
     found: dict[str, object] = {
+        "geomq/mesh/unwanted": status["counters"]["publish_unwanted"],
         "geomq/outbox/bytes": outbox["bytes"],
         "geomq/outbox/capacity": outbox["capacity"],
         "geomq/outbox/dropped": outbox["dropped"],

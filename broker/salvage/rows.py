@@ -95,6 +95,7 @@ def _likely(shapes: list[Shape], has_rowids: bool, entries: Iterable[Entry], top
 
 def _row(shape: Shape, rowid: int, values: list[Any]) -> tuple[Any, ...] | None:
     """An entry's values as a row of the table; None where it is none."""
+    values = shape.whole(values)
     if shape.alias >= 0:
         if len(values) <= shape.alias or values[shape.alias] is not None:
             return None

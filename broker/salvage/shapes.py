@@ -33,10 +33,17 @@ class Shape(NamedTuple):
     alias: int
     """Which of the columns is that number, and empty in the entry; -1 for none."""
     is_index: bool
+    later: tuple[Any, ...] = ()
+    """The values that the last columns have in entries that are older than these columns, and end before them."""
 
     def fits(self, values: list[Any]) -> bool:
         """Whether an entry may be one of these."""
         return len(values) == len(self.kinds) and all(map(isinstance, values, self.kinds))
+
+    def whole(self, values: list[Any]) -> list[Any]:
+        """An entry's values, with those of the columns that the table got after it was written."""
+        missing = len(self.kinds) - len(values)
+        return [*values, *self.later[-missing:]] if 0 < missing <= len(self.later) else values
 
 
 def shapes_of(connection: sqlite3.Connection) -> list[Shape]:
@@ -65,7 +72,8 @@ def _table(connection: sqlite3.Connection, name: str, root: int) -> Shape:
     elif len(keys) == 1 and columns[keys[0][1]][0] == (int,):
         alias = names.index(keys[0][1])
     kinds = tuple(columns[column][0] for column in names)
-    return Shape(name, tuple(names), kinds, root, not without_rowid, alias, is_index=False)
+    later = _defaults(connection, name, names)
+    return Shape(name, tuple(names), kinds, root, not without_rowid, alias, is_index=False, later=later)
 
 
 def _index(connection: sqlite3.Connection, name: str, table: str, root: int) -> Shape:
@@ -83,6 +91,19 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, tuple[Kind
         kinds = _KINDS.get(declared, tuple(_NAMES))
         found[column] = (kinds if required or primary else (*kinds, type(None)), primary)
     return found
+
+
+def _defaults(connection: sqlite3.Connection, table: str, columns: list[str]) -> tuple[Any, ...]:
+    """The defaults of the table's last columns, from the first behind which all have one."""
+    found: list[Any] = []
+    defaults = {
+        name: default for _, name, _, _, default, _ in connection.execute(f"PRAGMA table_info({table})")
+    }
+    for column in reversed(columns):
+        if defaults[column] is None:
+            break
+        found[:0] = connection.execute(f"SELECT {defaults[column]}").fetchone()
+    return tuple(found)
 
 
 def typed_wrongly(shape: Shape) -> str:

@@ -15,13 +15,13 @@ Row = tuple[Any, ...]
 def retained_row(message: Message) -> Row:
     """A retained message, or its deletion."""
     m = message
-    return (m.topic, m.payload, m.qos, m.properties, m.expires_at, m.publisher, m.origin, m.stamp)
+    return (m.topic, m.payload, m.qos, m.properties, m.expires_at, m.publisher, m.origin, m.stamp, m.user)
 
 
 def retained_of(row: Row) -> Message:
     """See :func:`retained_row`."""
-    topic, payload, qos, properties, expires_at, publisher, origin, stamp = row
-    return Message(topic, payload, qos, True, properties, expires_at, publisher, origin, stamp)
+    topic, payload, qos, properties, expires_at, publisher, origin, stamp, user = row
+    return Message(topic, payload, qos, True, properties, expires_at, publisher, origin, stamp, user)
 
 
 def message_row(message: Message) -> Row:

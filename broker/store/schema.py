@@ -52,6 +52,9 @@ MIGRATIONS = (
         due REAL NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE retained ADD COLUMN user TEXT NOT NULL DEFAULT '';
+    """,
 )
 """The steps from each schema version to the next; version 0 is an empty file.
 
@@ -62,7 +65,7 @@ A delivery is a message that a session is owed; `ended` names sessions whose del
 VERSION = len(MIGRATIONS)
 
 COLUMNS = {
-    "retained": "topic, payload, qos, properties, expires_at, publisher, origin, stamp",
+    "retained": "topic, payload, qos, properties, expires_at, publisher, origin, stamp, user",
     "session": "key, client_id, version, expiry, send_window, username, address, listener, mount_point, left_at",
     "subscription": "session, name, topic_filter, qos, no_local, retain_as_published, identifier, share",
     "message": "key, topic, payload, qos, retain, properties, expires_at, publisher, origin, stamp",

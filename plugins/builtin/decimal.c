@@ -58,11 +58,11 @@ int decimal_compare(const Decimal *a, const Decimal *b) {
     return a->negative ? compare_size(b, a) : compare_size(a, b);
 }
 
-bool step_from(const Decimal *number, Step *step) {
+bool multiple_from(const Decimal *number, Multiple *step) {
     const uint8_t *at = number->first;
     uint32_t digits = 0;
     if (sign(number) <= 0) return false;
-    *step = (Step){0, 0};
+    *step = (Multiple){0, 0};
     while (at < number->last) {
         if (++digits > STEP_DIGITS) return false;
         step->factor = step->factor * 10 + next_digit(&at, number->last);
@@ -104,11 +104,12 @@ static uint32_t write(const uint8_t *digits, uint32_t count, int32_t scale, bool
     return (uint32_t)(out - start);
 }
 
-Rounding decimal_round(const Decimal *number, const Step *step, uint8_t *out, uint32_t *length) {
-    uint8_t digits[ROUNDED_DIGITS + 1] = {0}; /* in units of 10^scale, behind a zero for the carry */
+Rounding decimal_round(const Decimal *number, const Multiple *step, uint8_t *out, uint32_t *length) {
+    uint8_t digits[ROUNDED_DIGITS + 1]; /* in units of 10^scale, behind a zero for the carry */
     if (zero(number)) return ROUND_SAME;
     int64_t count = number->point - step->scale;
     if (count > ROUNDED_DIGITS) return ROUND_TOO_LONG;
+    digits[0] = 0;
     const uint8_t *at = number->first;
     uint64_t rest = 0; /* of the division by the factor */
     for (int64_t i = 1; i <= count; i++) {

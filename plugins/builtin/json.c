@@ -2,6 +2,11 @@
 
 #include "../sdk/c/geomq_plugin.h"
 
+static const uint8_t *json_space(const uint8_t *at, const uint8_t *end) {
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) at++;
+    return at;
+}
+
 #define EVERY(byte) (0x0101010101010101u * (uint64_t)(byte))
 #define TOP_BITS EVERY(0x80)
 
@@ -28,7 +33,7 @@ static const uint8_t *plain(const uint8_t *at, const uint8_t *end) {
 static bool continues(const uint8_t *at, const uint8_t *end) { return at < end && (*at & 0xC0) == 0x80; }
 
 /* The well-formed sequences of the Unicode standard (table 3-7): none overlong, no surrogate, none above U+10FFFF. */
-static const uint8_t *utf8(const uint8_t *at, const uint8_t *end) {
+const uint8_t *utf8_sequence(const uint8_t *at, const uint8_t *end) {
     uint8_t lead = *at++;
     if (lead < 0xC2 || lead > 0xF4 || !continues(at, end)) return NULL;
     if (lead < 0xE0) return at + 1;
@@ -63,13 +68,16 @@ static const uint8_t *escape(const uint8_t *at, const uint8_t *end) {
     }
 }
 
-const uint8_t *json_string(const uint8_t *at, const uint8_t *end) {
+/* A string with its quotes; `escaped` tells whether it has escapes. NULL where there is none. */
+static const uint8_t *string(const uint8_t *at, const uint8_t *end, bool *escaped) {
+    *escaped = false;
     if (at >= end || *at != '"') return NULL;
     at++;
     while ((at = plain(at, end)) < end) {
         if (*at == '"') return at + 1;
         if (*at < 0x20) return NULL;
-        at = *at == '\\' ? escape(at, end) : utf8(at, end);
+        if (*at == '\\') *escaped = true;
+        at = *at == '\\' ? escape(at, end) : utf8_sequence(at, end);
         if (!at) return NULL;
     }
     return NULL;
@@ -100,34 +108,6 @@ static const uint8_t *word(const uint8_t *at, const uint8_t *end, const char *ex
     return at + length;
 }
 
-const uint8_t *json_scalar(const uint8_t *at, const uint8_t *end, JsonType *type) {
-    if (at >= end) return NULL;
-    switch (*at) {
-    case '"':
-        *type = JSON_STRING;
-        return json_string(at, end);
-    case 't':
-        *type = JSON_TRUE;
-        return word(at, end, "true", 4);
-    case 'f':
-        *type = JSON_FALSE;
-        return word(at, end, "false", 5);
-    case 'n':
-        *type = JSON_NULL;
-        return word(at, end, "null", 4);
-    default:
-        *type = JSON_NUMBER;
-        return number(at, end);
-    }
-}
-
-bool json_escaped(Span body) {
-    for (uint32_t i = 0; i < body.length; i++) {
-        if (body.at[i] == '\\') return true;
-    }
-    return false;
-}
-
 static uint32_t hex4(const uint8_t *at) {
     return (uint32_t)(hex(at[0]) << 12 | hex(at[1]) << 8 | hex(at[2]) << 4 | hex(at[3]));
 }
@@ -138,7 +118,7 @@ static bool escaped_low(const uint8_t *at, const uint8_t *end) {
     return end - at >= 6 && at[0] == '\\' && at[1] == 'u' && surrogate(hex4(at + 2), 0xDC00);
 }
 
-static uint32_t utf8_encode(uint32_t point, uint8_t *out) {
+uint32_t utf8_encode(uint32_t point, uint8_t *out) {
     if (point < 0x80) {
         out[0] = (uint8_t)point;
         return 1;
@@ -160,7 +140,8 @@ static uint8_t single(uint8_t letter) {
     }
 }
 
-uint32_t json_decode(Span body, uint8_t *out) {
+/* A string's meaning; a surrogate without its other half becomes the three bytes that UTF-8 would give it. */
+static uint32_t decode(Span body, uint8_t *out) {
     const uint8_t *at = body.at, *end = at + body.length;
     uint8_t *start = out;
     while (at < end) {
@@ -182,50 +163,39 @@ uint32_t json_decode(Span body, uint8_t *out) {
     return (uint32_t)(out - start);
 }
 
-const uint8_t *json_next_point(const uint8_t *at, const uint8_t *end) {
-    if (*at != '\\') {
-        at++;
-        while (continues(at, end)) at++;
-        return at;
-    }
-    if (at[1] != 'u') return at + 2;
-    bool high = surrogate(hex4(at + 2), 0xD800);
-    at += 6;
-    return high && escaped_low(at, end) ? at + 6 : at;
-}
-
-/* ---- the tree ---- */
-
-static Span decoded(Span string) {
-    Span body = json_body(string);
-    if (!json_escaped(body)) return body;
+static Span meaning(const uint8_t *start, const uint8_t *after, bool escaped) {
+    Span body = span(start + 1, after - 1);
+    if (!escaped) return body;
     uint8_t *text = geomq_take(body.length);
-    return (Span){text, json_decode(body, text)};
+    return (Span){text, decode(body, text)};
 }
 
-static const uint8_t *tree(const uint8_t *at, const uint8_t *end, Json *into, int depth);
+/* ---- the tree: each function returns where its part ends, NULL where that is no JSON ---- */
 
-static const uint8_t *member(const uint8_t *at, const uint8_t *end, Json *into) {
-    const uint8_t *after = json_string(at, end);
+static const uint8_t *read_value(const uint8_t *at, const uint8_t *end, Node *into, uint32_t depth);
+
+static const uint8_t *read_key(const uint8_t *at, const uint8_t *end, Node *into) {
+    bool escaped;
+    const uint8_t *after = string(at, end, &escaped);
     if (!after) return NULL;
-    into->raw_key = json_body(span(at, after));
-    into->key = decoded(span(at, after));
+    into->key = meaning(at, after, escaped);
     at = json_space(after, end);
     return at < end && *at == ':' ? json_space(at + 1, end) : NULL;
 }
 
-static const uint8_t *children(const uint8_t *at, const uint8_t *end, Json *into, int depth) {
-    uint8_t close = into->type == JSON_OBJECT ? '}' : ']';
-    Json **link = &into->first;
+static const uint8_t *read_inside(const uint8_t *at, const uint8_t *end, Node *into, uint32_t depth) {
+    uint8_t close = into->type == TYPE_OBJECT ? '}' : ']';
+    Node **link = &into->first;
     at = json_space(at + 1, end);
     if (at < end && *at == close) return at + 1;
     for (;;) {
-        Json *child = geomq_take(sizeof(Json));
-        *child = (Json){0};
+        Node *child = node_new();
+        child->start = at;
+        child->parent = into;
         *link = child;
         link = &child->next;
-        if (into->type == JSON_OBJECT && !(at = member(at, end, child))) return NULL;
-        if (!(at = tree(at, end, child, depth))) return NULL;
+        if (into->type == TYPE_OBJECT && !(at = read_key(at, end, child))) return NULL;
+        if (!(at = read_value(at, end, child, depth))) return NULL;
         at = json_space(at, end);
         if (at >= end) return NULL;
         if (*at == close) return at + 1;
@@ -234,26 +204,74 @@ static const uint8_t *children(const uint8_t *at, const uint8_t *end, Json *into
     }
 }
 
-static const uint8_t *tree(const uint8_t *at, const uint8_t *end, Json *into, int depth) {
+static const uint8_t *read_string(const uint8_t *at, const uint8_t *end, Node *into) {
+    bool escaped;
+    const uint8_t *after = string(at, end, &escaped);
+    if (after) into->text = meaning(at, after, escaped);
+    into->type = TYPE_STRING;
+    return after;
+}
+
+static const uint8_t *read_plain(const uint8_t *at, const uint8_t *end, Node *into) {
+    const uint8_t *after;
+    switch (*at) {
+    case 't':
+        into->type = TYPE_TRUE;
+        after = word(at, end, "true", 4);
+        break;
+    case 'f':
+        into->type = TYPE_FALSE;
+        after = word(at, end, "false", 5);
+        break;
+    case 'n':
+        into->type = TYPE_NULL;
+        after = word(at, end, "null", 4);
+        break;
+    default:
+        into->type = TYPE_NUMBER;
+        after = number(at, end);
+    }
+    if (after) into->text = span(at, after);
+    return after;
+}
+
+static const uint8_t *read_value(const uint8_t *at, const uint8_t *end, Node *into, uint32_t depth) {
     const uint8_t *start = at;
     if (at >= end) return NULL;
-    if (*at == '{' || *at == '[') {
-        if (depth == JSON_DEPTH) return NULL;
-        into->type = *at == '{' ? JSON_OBJECT : JSON_ARRAY;
-        at = children(at, end, into, depth + 1);
+    if (*at == '"') {
+        at = read_string(at, end, into);
+    } else if (*at == '{' || *at == '[') {
+        if (depth == MAX_DEPTH) return NULL;
+        into->type = *at == '{' ? TYPE_OBJECT : TYPE_ARRAY;
+        at = read_inside(at, end, into, depth + 1);
     } else {
-        at = json_scalar(at, end, &into->type);
+        at = read_plain(at, end, into);
     }
-    if (!at) return NULL;
-    into->raw = span(start, at);
-    if (into->type == JSON_STRING) into->text = decoded(into->raw);
+    if (at) into->raw = span(start, at);
     return at;
 }
 
-Json *json_tree(Span text) {
-    const uint8_t *end = text.at + text.length;
-    Json *root = geomq_take(sizeof(Json));
-    *root = (Json){0};
-    const uint8_t *at = tree(json_space(text.at, end), end, root, 0);
+Node *json_read(Span text) {
+    const uint8_t *end = span_end(text);
+    Node *root = node_new();
+    const uint8_t *at = json_space(text.at, end);
+    root->start = at;
+    at = read_value(at, end, root, 0);
     return at && json_space(at, end) == end ? root : NULL;
+}
+
+bool json_is_number(Span text) {
+    return text.length > 0 && number(text.at, span_end(text)) == span_end(text);
+}
+
+/* Eight bytes at a time where they are ASCII. */
+bool is_utf8(Span text) {
+    const uint8_t *at = text.at, *end = span_end(text);
+    while (at && at < end) {
+        uint64_t bytes = TOP_BITS;
+        if (end - at >= 8) __builtin_memcpy(&bytes, at, 8);
+        if (!(bytes & TOP_BITS)) at += 8;
+        else at = *at < 0x80 ? at + 1 : utf8_sequence(at, end);
+    }
+    return at != NULL;
 }

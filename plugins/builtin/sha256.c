@@ -12,7 +12,7 @@ static const uint32_t ROUND[64] = {
 
 static uint32_t turn(uint32_t word, int by) { return word >> by | word << (32 - by); }
 
-static void begin(Sha256 *sha) {
+void sha256_begin(Sha256 *sha) {
     *sha = (Sha256){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab,
                               0x5be0cd19}};
 }
@@ -31,9 +31,10 @@ static void compress(uint32_t state[8], const uint8_t block[64]) {
     }
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+    #pragma clang loop unroll_count(8) /* then no variable has to be moved */
     for (int i = 0; i < 64; i++) {
-        uint32_t first = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) + ROUND[i] + w[i];
-        uint32_t second = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+        uint32_t first = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + (g ^ (e & (f ^ g))) + ROUND[i] + w[i];
+        uint32_t second = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) | (c & (a | b)));
         h = g, g = f, f = e, e = d + first;
         d = c, c = b, b = a, a = first + second;
     }
@@ -41,18 +42,29 @@ static void compress(uint32_t state[8], const uint8_t block[64]) {
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
-static void update(Sha256 *sha, const uint8_t *bytes, uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) {
-        sha->block[sha->length++ & 63] = bytes[i];
-        if ((sha->length & 63) == 0) compress(sha->state, sha->block);
+void sha256_add(Sha256 *sha, const uint8_t *bytes, uint32_t count) {
+    while (count) {
+        uint32_t used = (uint32_t)(sha->length & 63), taken = 64 - used < count ? 64 - used : count;
+        __builtin_memcpy(sha->block + used, bytes, taken);
+        sha->length += taken;
+        bytes += taken;
+        count -= taken;
+        if (used + taken == 64) compress(sha->state, sha->block);
     }
 }
 
-static void finish(Sha256 *sha, uint8_t digest[SHA256_SIZE]) {
+void sha256_end(Sha256 *sha, uint8_t digest[SHA256_SIZE]) {
+    uint32_t used = (uint32_t)(sha->length & 63);
     uint64_t bits = __builtin_bswap64(sha->length * 8);
-    update(sha, (const uint8_t[]){0x80}, 1);
-    while ((sha->length & 63) != 56) update(sha, (const uint8_t[]){0}, 1);
-    update(sha, (const uint8_t *)&bits, 8);
+    sha->block[used++] = 0x80;
+    if (used > 56) {
+        __builtin_memset(sha->block + used, 0, 64 - used);
+        compress(sha->state, sha->block);
+        used = 0;
+    }
+    __builtin_memset(sha->block + used, 0, 56 - used);
+    __builtin_memcpy(sha->block + 56, &bits, 8);
+    compress(sha->state, sha->block);
     for (int i = 0; i < 8; i++) {
         uint32_t word = __builtin_bswap32(sha->state[i]);
         __builtin_memcpy(digest + 4 * i, &word, 4);
@@ -62,25 +74,32 @@ static void finish(Sha256 *sha, uint8_t digest[SHA256_SIZE]) {
 void hmac_key(Hmac *hmac, const uint8_t *key, uint32_t length) {
     uint8_t block[64] = {0};
     if (length > sizeof block) {
-        begin(&hmac->inner);
-        update(&hmac->inner, key, length);
-        finish(&hmac->inner, block);
+        sha256_begin(&hmac->inner);
+        sha256_add(&hmac->inner, key, length);
+        sha256_end(&hmac->inner, block);
     } else {
         __builtin_memcpy(block, key, length);
     }
     for (int i = 0; i < 64; i++) block[i] ^= 0x36;
-    begin(&hmac->inner);
-    update(&hmac->inner, block, sizeof block);
+    sha256_begin(&hmac->inner);
+    sha256_add(&hmac->inner, block, sizeof block);
     for (int i = 0; i < 64; i++) block[i] ^= 0x36 ^ 0x5c;
-    begin(&hmac->outer);
-    update(&hmac->outer, block, sizeof block);
+    sha256_begin(&hmac->outer);
+    sha256_add(&hmac->outer, block, sizeof block);
 }
 
 void hmac_digest(const Hmac *hmac, const uint8_t *message, uint32_t length, uint8_t digest[SHA256_SIZE]) {
     Sha256 sha = hmac->inner;
-    update(&sha, message, length);
-    finish(&sha, digest);
+    sha256_add(&sha, message, length);
+    sha256_end(&sha, digest);
     sha = hmac->outer;
-    update(&sha, digest, SHA256_SIZE);
-    finish(&sha, digest);
+    sha256_add(&sha, digest, SHA256_SIZE);
+    sha256_end(&sha, digest);
+}
+
+void sha256(const uint8_t *message, uint32_t length, uint8_t digest[SHA256_SIZE]) {
+    Sha256 sha;
+    sha256_begin(&sha);
+    sha256_add(&sha, message, length);
+    sha256_end(&sha, digest);
 }

@@ -17,6 +17,13 @@ typedef struct {
     Sha256 inner, outer;
 } Hmac;
 
+void sha256_begin(Sha256 *sha);
+void sha256_add(Sha256 *sha, const uint8_t *bytes, uint32_t count);
+void sha256_end(Sha256 *sha, uint8_t digest[SHA256_SIZE]);
+
+/* All three. */
+void sha256(const uint8_t *message, uint32_t length, uint8_t digest[SHA256_SIZE]);
+
 void hmac_key(Hmac *hmac, const uint8_t *key, uint32_t length);
 void hmac_digest(const Hmac *hmac, const uint8_t *message, uint32_t length, uint8_t digest[SHA256_SIZE]);
 

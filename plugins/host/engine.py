@@ -12,24 +12,33 @@ import contextlib
 import ctypes
 import hashlib
 import math
+import platform
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from plugins.host.cache import CompiledCache
 
 try:
     import wasmtime
     from wasmtime import _ffi as ffi
 except (ImportError, OSError, RuntimeError) as error:  # no library for this processor
     UNAVAILABLE: str = f"wasm cannot run on this machine: {error}"
+    _VERSION = ""
 else:
     UNAVAILABLE = ""
+    _VERSION = f"{metadata.version('wasmtime')}-{platform.machine()}"
 
 ABI = 1
 EPOCH_SECONDS = 0.02
 """How often the clock that deadlines are counted by moves on."""
-INIT_FUEL = 1_000_000_000
+_REMEMBERED = 32
+"""Compiled modules that are at hand, whether or not there are instances of them."""
+INIT_FUEL = 200_000_000
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
 StateGet = Callable[[bytes], bytes | None]
@@ -51,15 +60,23 @@ class Trap(PluginError):
     """A call ended by a trap, by its limits, or with a result that cannot be."""
 
 
+class Overdue(Trap):
+    """A call took longer than it may, by the clock on the wall."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a module may use: fuel is about one unit an instruction; sizes are in bytes."""
+    """What a module may use: fuel is about one unit an instruction; sizes are in bytes; ``emits`` are extra messages
+    in one result; the last two are what the module may have remembered."""
 
     fuel_base: int = 20_000_000
     fuel_per_message: int = 2_000_000
     deadline_ms: int = 50
     memory_bytes: int = 16 << 20
     output_bytes: int = 4 << 20
+    emits: int = 1000
+    state_keys: int = 10_000
+    state_bytes: int = 4 << 20
 
 
 class _Runtime:
@@ -74,19 +91,34 @@ class _Runtime:
         self.engine = wasmtime.Engine(config)
         self._instances = 0
         self._lock = threading.Lock()
+        self._compiling = threading.Lock()
         self._idle = threading.Event()
-        self._programs: dict[bytes, Any] = {}
+        self._programs: OrderedDict[str, Any] = OrderedDict()
 
-    def compile(self, code: bytes) -> Any:
+    def compile(self, code: bytes, cache: CompiledCache | None) -> Any:
         """The compiled module; ModuleRefused where the bytes are none. Equal code is compiled once."""
-        digest = hashlib.sha256(code).digest()
-        program = self._programs.get(digest)
-        if program is None:
-            try:
-                program = wasmtime.Module(self.engine, code)
-            except wasmtime.WasmtimeError as error:
-                raise ModuleRefused(f"not a wasm module: {_first_line(error)}") from None
-            self._programs[digest] = program
+        name = f"{hashlib.sha256(code).hexdigest()}-{_VERSION}"
+        with self._compiling:
+            program = self._programs.get(name)
+            if program is None:
+                program = self._programs[name] = self._compile(code, name, cache)
+            self._programs.move_to_end(name)
+            while len(self._programs) > _REMEMBERED:
+                self._programs.popitem(last=False)
+        return program
+
+    def _compile(self, code: bytes, name: str, cache: CompiledCache | None) -> Any:
+        saved = cache.load(name) if cache is not None else None
+        if saved is not None:
+            # It is of another machine, or settings, where this fails.
+            with contextlib.suppress(wasmtime.WasmtimeError):
+                return wasmtime.Module.deserialize(self.engine, saved)
+        try:
+            program = wasmtime.Module(self.engine, code)
+        except wasmtime.WasmtimeError as error:
+            raise ModuleRefused(f"not a wasm module: {_first_line(error)}") from None
+        if cache is not None:
+            cache.save(name, bytes(program.serialize()))
         return program
 
     def acquire(self) -> None:
@@ -132,22 +164,68 @@ def read_module(path: Path) -> bytes:
 
 
 def wat2wasm(text: str) -> bytes:
-    """The text format as a module."""
+    """The text format as a module; ModuleRefused where it is none."""
     _get_runtime()
-    return bytes(wasmtime.wat2wasm(text))
+    try:
+        return bytes(wasmtime.wat2wasm(text))
+    except wasmtime.WasmtimeError as error:
+        raise ModuleRefused(f"not the text of a module: {str(error).strip()}") from None
+
+
+class Anatomy(NamedTuple):
+    """What a module brings along and wants, as text: (name, type)."""
+
+    imports: list[tuple[str, str]]
+    exports: list[tuple[str, str]]
+    memory: tuple[int, int | None] | None
+    """The least and the most that its exported memory may have, in bytes; None where it exports none."""
+
+
+def anatomy(code: bytes) -> Anatomy:
+    """What a module consists of, whether it is one of this interface or not; ModuleRefused where it is none at all."""
+    compiled = _get_runtime().compile(code, None)
+    exports = [(port.name, port.type) for port in compiled.exports]
+    memories = [kind.limits for _, kind in exports if isinstance(kind, wasmtime.MemoryType)]
+    return Anatomy(
+        [(f"{port.module}.{port.name}", _type_name(port.type)) for port in compiled.imports],
+        [(name, _type_name(kind)) for name, kind in exports],
+        (memories[0].min << 16, None if memories[0].max is None else memories[0].max << 16)
+        if memories
+        else None,
+    )
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, wasmtime.FuncType):
+        parameters, results = (" ".join(map(str, types)) for types in (kind.params, kind.results))
+        return f"({parameters}) -> {results or '()'}"
+    if isinstance(kind, wasmtime.GlobalType):
+        return f"{'mutable ' if kind.mutable else ''}{kind.content}"
+    return type(kind).__name__.removesuffix("Type").lower()
+
+
+class Program:
+    """A compiled module, from which instances are made. ModuleRefused where the code is none of this interface."""
+
+    def __init__(self, code: bytes, cache: CompiledCache | None = None) -> None:
+        self.compiled = _get_runtime().compile(code, cache)
+        _check_imports(self.compiled)
 
 
 class Instance:
-    """A module with its memory, ready to be called. After a Trap it must be closed and not called again.
+    """A module (or its code) with its memory, ready to be called. After a Trap it must be closed and not called again.
 
-    ``config`` is handed to the module as it is (JSON). ModuleRefused says what is wrong with either.
+    ``config`` is handed to the module as it is (JSON); with None the module is not begun, so only :meth:`allocate` may
+    be called. ModuleRefused says what is wrong with either. Calls may come from any thread, one at a time.
     """
 
-    def __init__(self, code: bytes, config: bytes, limits: Limits, state_get: StateGet) -> None:
+    def __init__(
+        self, module: Program | bytes, config: bytes | None, limits: Limits, state_get: StateGet
+    ) -> None:
+        program = module if isinstance(module, Program) else Program(module)
         runtime = _get_runtime()
-        program = runtime.compile(code)
-        _check_imports(program)
         self._limits = limits
+        self._fuel = 0
         self._deadline_ticks = math.ceil(limits.deadline_ms / 1000 / EPOCH_SECONDS) + 1
         self._store = wasmtime.Store(runtime.engine)
         self._store.set_limits(
@@ -158,8 +236,9 @@ class Instance:
         runtime.acquire()
         self._open = True
         try:
-            self._instantiate(program, state_get)
-            self._init(config)
+            self._instantiate(program.compiled, state_get)
+            if config is not None:
+                self._init(config)
         except BaseException:
             self.close()
             raise
@@ -171,23 +250,47 @@ class Instance:
             self._runtime.release()
             self._store.close()
 
+    def allocate(self, size: int) -> int:
+        """Ask the module for room, as is done before each call; the address, 0 for none. Trap where that fails."""
+        self._refuel(self._limits.fuel_base, self._deadline_ticks)
+        return self._alloc(size) & 0xFFFFFFFF
+
     def process(self, frame: bytes, count: int) -> bytes | None:
         """Hand a request frame over; the result frame, None for "all pass". Trap where the call fails."""
         limits = self._limits
         self._refuel(limits.fuel_base + count * limits.fuel_per_message, self._deadline_ticks)
         address = self._alloc(len(frame)) & 0xFFFFFFFF
         self._write(address, frame)
-        packed = self._process(address, len(frame)) & 0xFFFFFFFFFFFFFFFF
+        return self._result(self._process(address, len(frame)))
+
+    @property
+    def ticks(self) -> bool:
+        """Whether the module wants to be called about once a second."""
+        return self._tick is not None
+
+    def tick(self, now_ns: int) -> bytes | None:
+        """Tell the module the time; a result frame that has only effects, None for none. Trap where that fails."""
+        assert self._tick is not None
+        self._refuel(self._limits.fuel_base, self._deadline_ticks)
+        return self._result(self._tick(now_ns))
+
+    def fuel_used(self) -> int:
+        """What the last call took."""
+        return self._fuel - int(self._store.get_fuel())
+
+    def _result(self, packed: int) -> bytes | None:
+        packed &= 0xFFFFFFFFFFFFFFFF
         if packed == 0:
             return None
         length = packed & 0xFFFFFFFF
-        if length > limits.output_bytes:
-            raise Trap(f"a result of {length} bytes, {limits.output_bytes} are allowed")
+        if length > self._limits.output_bytes:
+            raise Trap(f"a result of {length} bytes, {self._limits.output_bytes} are allowed")
         return self._read(packed >> 32, length)
 
     # -- setting up --------------------------------------------------------------------------------------
 
     def _refuel(self, fuel: int, ticks: int) -> None:
+        self._fuel = fuel
         self._store.set_fuel(fuel)
         self._store.set_epoch_deadline(ticks)
 
@@ -210,16 +313,17 @@ class Instance:
         memory = _export(exports, "memory", wasmtime.Memory)
         _check_abi(self._store, exports)
         self._memory = memory
-        functions = []
-        for name, parameters, result in (
-            ("geomq_alloc", 1, "i32"),
-            ("geomq_init", 2, "i32"),
-            ("geomq_process", 2, "i64"),
-        ):
-            function = _export(exports, name, wasmtime.Func)
-            _check_type(name, function.type(self._store), parameters, result)
-            functions.append(_caller(self._store, function, parameters, result))
-        self._alloc, self._call_init, self._process = functions
+        self._alloc = self._function(exports, "geomq_alloc", ["i32"], "i32")
+        self._call_init = self._function(exports, "geomq_init", ["i32", "i32"], "i32")
+        self._process = self._function(exports, "geomq_process", ["i32", "i32"], "i64")
+        self._tick = None
+        if "geomq_tick" in exports:
+            self._tick = self._function(exports, "geomq_tick", ["i64"], "i64")
+
+    def _function(self, exports: Any, name: str, parameters: list[str], result: str) -> Callable[..., int]:
+        function = _export(exports, name, wasmtime.Func)
+        _check_type(name, function.type(self._store), parameters, result)
+        return _caller(self._store, function, parameters, result)
 
     def _init(self, config: bytes) -> None:
         try:
@@ -237,9 +341,7 @@ class Instance:
         """The host's address of a part of the memory, looked up each time: it moves when the memory grows."""
         if address + length > self._memory.data_len(self._store):
             raise Trap("an address outside the memory")
-        base = ctypes.cast(self._memory.data_ptr(self._store), ctypes.c_void_p).value
-        assert base is not None
-        return base + address
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents) + address
 
     def _write(self, address: int, data: bytes) -> None:
         if address == 0:
@@ -285,9 +387,9 @@ def _check_imports(program: Any) -> None:
             raise ModuleRefused(f"imports {wanted.module}.{wanted.name}, which is not offered")
 
 
-def _check_type(name: str, function_type: Any, parameters: int, result: str) -> None:
+def _check_type(name: str, function_type: Any, parameters: list[str], result: str) -> None:
     found = ([str(kind) for kind in function_type.params], [str(kind) for kind in function_type.results])
-    if found != (["i32"] * parameters, [result]):
+    if found != (parameters, [result]):
         raise ModuleRefused(f"the export {name} does not have the type of the interface")
 
 
@@ -318,24 +420,27 @@ def has_fast_calls() -> bool:
         return False
 
 
-def _caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
+def _caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
     return (_fast_caller if has_fast_calls() else _public_caller)(store, function, parameters, result)
 
 
-def _public_caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
+def _public_caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
+    signed = [ctypes.c_int32 if kind == "i32" else ctypes.c_int64 for kind in parameters]
+
     def call(*values: int) -> int:
         try:
             return int(
-                function(store, *(value if value < 1 << 31 else value - (1 << 32) for value in values))
+                function(store, *(kind(value).value for kind, value in zip(signed, values, strict=True)))
             )
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-            raise Trap(explain(error)) from None
+            raise _trap(error) from None
 
     return call
 
 
-def _fast_caller(store: Any, function: Any, parameters: int, result: str) -> Callable[..., int]:
-    values_and_result = (ffi.wasmtime_val_raw_t * parameters)()
+def _fast_caller(store: Any, function: Any, parameters: list[str], result: str) -> Callable[..., int]:
+    count = len(parameters)
+    values_and_result = (ffi.wasmtime_val_raw_t * count)()
     context = store._context()
     raw_function = ctypes.byref(function._func)
     trap = ctypes.POINTER(ffi.wasm_trap_t)()
@@ -343,19 +448,33 @@ def _fast_caller(store: Any, function: Any, parameters: int, result: str) -> Cal
     unchecked = ffi.wasmtime_func_call_unchecked
     first = values_and_result[0]
 
-    def call(*values: int) -> int:
-        for slot, value in zip(values_and_result, values, strict=True):
-            slot.i32 = value
-        failure = unchecked(context, raw_function, values_and_result, parameters, trap_address)
+    def invoke() -> int:
+        failure = unchecked(context, raw_function, values_and_result, count, trap_address)
         if failure:
-            raise Trap(explain(wasmtime.WasmtimeError._from_ptr(failure)))
+            raise _trap(wasmtime.WasmtimeError._from_ptr(failure))
         if trap:
             found = wasmtime.Trap._from_ptr(ctypes.cast(trap, ctypes.POINTER(ffi.wasm_trap_t)))
             ctypes.memset(ctypes.addressof(trap), 0, ctypes.sizeof(trap))
-            raise Trap(explain(found))
+            raise _trap(found)
         return int(first.i64 if result == "i64" else first.i32)
 
-    return call
+    def call_with_time(value: int) -> int:
+        first.i64 = value
+        return invoke()
+
+    def call_with_one(value: int) -> int:
+        first.i32 = value
+        return invoke()
+
+    def call_with_two(value: int, other: int) -> int:
+        first.i32 = value
+        second.i32 = other
+        return invoke()
+
+    if count == 1:
+        return call_with_time if parameters == ["i64"] else call_with_one
+    second = values_and_result[1]
+    return call_with_two
 
 
 _REASONS = {
@@ -365,6 +484,11 @@ _REASONS = {
     "STACK_OVERFLOW": "overflowed its stack",
     "MEMORY_OUT_OF_BOUNDS": "reached outside its memory",
 }
+
+
+def _trap(error: Exception) -> Trap:
+    code = getattr(error, "trap_code", None)
+    return (Overdue if getattr(code, "name", "") == "INTERRUPT" else Trap)(explain(error))
 
 
 def explain(error: Exception) -> str:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from plugins.host import frame
 from plugins.host.breaker import Breaker
-from plugins.host.engine import Instance, Limits, PluginError, read_module
-from plugins.host.frame import Fields
+from plugins.host.cache import CompiledCache
+from plugins.host.engine import Instance, Overdue, PluginError
+from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
+from plugins.host.frame import NOWHERE, Fields, Place
+from plugins.host.loading import Plan
+from plugins.host.pace import Pace
 from plugins.host.state import State
 
 logger = logging.getLogger("geomq.plugins")
 
-BUILTIN = Path(__file__).resolve().parents[1] / "builtin"
 _SEARCH_SECONDS = 0.2
-"""For how long a failed batch is searched for the messages that make it fail: everybody else waits meanwhile."""
+"""For how long a failed batch is searched for the messages that make it fail: what is behind it waits meanwhile."""
+_LITTLE_FUEL = 200_000
+"""What takes a small part of a millisecond on any machine."""
 _MAX_METRICS = 1000
 _LEVELS = {
     b"debug": logging.DEBUG,
@@ -29,56 +30,41 @@ _LEVELS = {
     b"warning": logging.WARNING,
     b"error": logging.ERROR,
 }
-
-INGRESS, EGRESS, STORE = 1, 2, 4
-STAGE_NAMES = {INGRESS: "ingress", EGRESS: "egress", STORE: "store"}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A rule as the operator configured it.
-
-    ``module`` is the name of a built-in module or the path of a file; None keeps every message as it is.
-    ``on_error`` says what happens to messages that the rule could not work on: ``drop`` or ``pass``. At the
-    boundary (stage EGRESS) they are always dropped.
-    """
-
-    name: str
-    stage: int
-    module: str | None
-    topics: tuple[str, ...]
-    config: dict[str, Any] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
-    on_error: str = "drop"
-
-
-class Outcome(NamedTuple):
-    """What a rule made of a batch."""
-
-    messages: list[Fields | None]
-    """One for each of the batch: the same object, a changed one, or None where it is dropped."""
-    emitted: list[Fields]
-    stored: list[Fields]
+_COUNTED = (
+    *("messages", "runs", "passed", "dropped", "replaced", "emitted", "failed", "alerts", "traps", "fuel"),
+    "microseconds",
+)
 
 
 class Rule:
-    """An entry at work. Called from one thread at a time."""
+    """An entry at work. :meth:`run` and :meth:`tick` may be called from any thread, one at a time.
 
-    def __init__(self, entry: Entry) -> None:
+    ``state`` is what the module remembers; ``cache`` keeps compiled modules. A module that cannot be had yet is tried
+    again.
+    """
+
+    def __init__(self, entry: Entry, state: State | None = None, cache: CompiledCache | None = None) -> None:
         self.entry = entry
-        self._config = json.dumps(entry.config).encode()
-        self._closed = entry.stage == EGRESS or entry.on_error == "drop"
+        self.state = State() if state is None else state
+        self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
+        self.place = NOWHERE
+        self.renames = False
+        """Whether the module has ever given a message another topic."""
+        self.pace = Pace()
+        self._cache = cache
+        self._plan: Plan | None = None
         self._instance: Instance | None = None
+        self._ticks = False
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
-        self._state = State()
         self._batch_id = 0
+        self._minute = -1.0
+        self._told_place = NOWHERE
         self._search_until = 0.0
         self._told = ""
         self.last_error = ""
         self.metrics: dict[str, float] = {}
-        self.counts: Counter[str] = Counter()
-        self.microseconds = 0
+        self.counts = dict.fromkeys(_COUNTED, 0)
         if entry.module is not None:
             self._load(time.monotonic())
 
@@ -91,28 +77,111 @@ class Rule:
         self.counts["messages"] += len(batch)
         if self.entry.module is None:
             self.counts["passed"] += len(batch)
-            return Outcome(list(batch), [], [])
+            return Outcome(list(batch), [], [], [])
+        outcome = Outcome([None] * len(batch), [], [], [])
         clock = time.monotonic()
-        outcome = Outcome([None] * len(batch), [], [])
         if self._breaker.allows(clock) and self._ready(clock):
             self.counts["runs"] += 1
             self._search_until = clock + _SEARCH_SECONDS
-            self._attempt(batch, range(len(batch)), outcome, now)
-            self.microseconds += round((time.monotonic() - clock) * 1e6)
+            fuel = self.counts["fuel"]
+            for where in self._portions(len(batch)):
+                if self._breaker.allows(time.monotonic()):
+                    self._attempt(batch, where, outcome, now)
+                else:
+                    self._give_up(batch, where, outcome, self.last_error)
+            took = time.monotonic() - clock
+            self.counts["microseconds"] += round(took * 1e6)
+            self.pace.ran(len(batch), took, self.counts["fuel"] - fuel, clock)
         else:
-            self._give_up(batch, range(len(batch)), outcome)
+            self._give_up(batch, range(len(batch)), outcome, self.last_error)
         return outcome
+
+    def is_quick(self, count: int) -> bool:
+        """Whether :meth:`run` with so many messages may be called where nobody can wait a millisecond."""
+        if self.entry.module is None:
+            return True
+        clock = time.monotonic()
+        if self._instance is None:
+            # Messages are given up in no time; a module is not loaded in that.
+            return not (self._loading.allows(clock) and self._breaker.allows(clock))
+        return self.pace.is_quick(count, clock)
+
+    @property
+    def ticks(self) -> bool:
+        """Whether :meth:`tick` does something."""
+        return self._ticks
+
+    def tick(self, now: float) -> Outcome:
+        """Tell the module the time, for what it does without messages. Never raises."""
+        outcome = Outcome([], [], [], [])
+        clock = time.monotonic()
+        if not (self._ticks and self._breaker.allows(clock) and self._ready(clock)):
+            return outcome
+        instance = self._instance
+        assert instance is not None
+        try:
+            found = instance.tick(int(now * 1e9))
+            result = None if found is None else self._decoded(found, ())
+        except (PluginError, frame.FrameError) as error:
+            self._failed(f"geomq_tick: {error}")
+            self._breaker.failed(clock)
+            self._load(clock)
+        else:
+            self.counts["fuel"] += instance.fuel_used()
+            if result is not None:
+                self._apply((), 0, result, outcome)
+        self.counts["microseconds"] += round((time.monotonic() - clock) * 1e6)
+        return outcome
+
+    # -- other modules and settings ----------------------------------------------------------------------
+
+    @property
+    def works(self) -> bool:
+        """Whether the module has ever started."""
+        return self.entry.module is None or self._plan is not None
+
+    def prepare(self, entry: Entry) -> tuple[Plan, Instance] | None:
+        """What :meth:`adopt` needs to go on as another entry; None where that needs no module.
+
+        May be called from any thread at any time. PluginError where the module does not start.
+        """
+        if entry.module is None:
+            return None
+        plan = Plan(entry, self._cache)
+        return plan, plan.make(self._state_get)
+
+    def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None) -> None:
+        """Go on as another entry, between two batches; with nothing prepared its module is tried again and again."""
+        self._discard()
+        self.entry = entry
+        self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
+        self._plan, self._instance = prepared if prepared is not None else (None, None)
+        self._ticks = self._instance is not None and self._instance.ticks
+        self.pace = Pace()
+        self._breaker = Breaker()
+        self._loading = Breaker(threshold=1, first=2.0)
+        self.renames = False
+        self._told = self.last_error = ""
+
+    def stay(self, error: PluginError) -> None:
+        """What should have taken this one's place does not start: say so."""
+        self.last_error = str(error)
+        logger.error("rule %s stays as it was: %s", self.entry.name, error)
+
+    # -- figures -----------------------------------------------------------------------------------------
 
     def figures(self) -> dict[str, Any]:
         """What operators ask about the rule, ready for JSON."""
-        names = ("messages", "runs", "passed", "dropped", "replaced", "emitted", "failed", "alerts")
         return {
             "name": self.entry.name,
             "stage": STAGE_NAMES[self.entry.stage],
             "module": self.entry.module,
             "state": self._condition(),
-            **{name: self.counts[name] for name in names},
-            "microseconds": self.microseconds,
+            "breaker": "open" if self._breaker.opened else "closed",
+            **{name: self.counts[name] for name in _COUNTED},
+            "microseconds_per_message": round(self.pace.per_message * 1e6, 1),
+            "state_keys": len(self.state),
+            "state_bytes": self.state.bytes,
             "metrics": dict(self.metrics),
             "last_error": self.last_error,
         }
@@ -130,40 +199,55 @@ class Rule:
         return self._instance is not None
 
     def _load(self, clock: float) -> None:
-        module = self.entry.module
-        assert module is not None
-        path = Path(module) if "/" in module or module.endswith(".wasm") else BUILTIN / f"{module}.wasm"
         try:
-            self._instance = self._make(path)
+            plan = self._plan
+            if plan is None:
+                plan = Plan(self.entry, self._cache)
+            self._instance = plan.make(self._state_get)
         except PluginError as error:
             self._loading.failed(clock)
             self._complain(str(error))
             return
+        self._plan = plan
+        self._ticks = self._instance.ticks
+        if self._loading.opened:
+            self._say_it_works()
         self._loading.succeeded()
-        if self._told:
-            logger.info("rule %s works again", self.entry.name)
-            self._told = ""
-
-    def _make(self, path: Path) -> Instance:
-        return Instance(read_module(path), self._config, self.entry.limits, self._state_get)
 
     def _state_get(self, key: bytes) -> bytes | None:
-        return self._state.get(key, time.monotonic())
+        return self.state.get(key, time.monotonic())
 
     def _discard(self) -> None:
         instance, self._instance = self._instance, None
         if instance is not None:
             instance.close()
 
+    def _failed(self, reason: str) -> None:
+        """A call failed: the instance cannot be used again."""
+        self.counts["traps"] += 1
+        self._discard()
+        self.pace.failed(time.monotonic())
+        self._complain(reason)
+
+    def _say_it_works(self) -> None:
+        self._told = ""
+        logger.info("rule %s works again", self.entry.name)
+
     def _complain(self, text: str) -> None:
         """Tell an error once, however often it comes."""
         self.last_error = text
         if text != self._told:
             self._told = text
-            fate = "dropped" if self._closed else "passed on unchanged"
+            fate = "dropped" if self.entry.closed else "passed on unchanged"
             logger.error("rule %s fails, its messages are %s: %s", self.entry.name, fate, text)
 
     # -- a batch -----------------------------------------------------------------------------------------
+
+    def _portions(self, count: int) -> Iterator[range]:
+        """A batch in parts each of which should take no more than a quarter of the deadline."""
+        size = self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+        for start in range(0, count, size):
+            yield range(start, min(start + size, count))
 
     def _attempt(self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float) -> None:
         """Work on the part ``where`` of the batch; where that fails, on its halves."""
@@ -171,10 +255,11 @@ class Rule:
         try:
             result = self._call(part, now)
         except (PluginError, frame.FrameError) as error:
-            self._discard()
-            self._complain(str(error))
-            self._split(batch, where, outcome, now)
+            self._failed(str(error))
+            self._split(batch, where, outcome, now, str(error))
             return
+        if self._breaker.opened:
+            self._say_it_works()
         self._breaker.succeeded()
         if result is None:
             outcome.messages[where.start : where.stop] = part
@@ -182,41 +267,76 @@ class Rule:
             return
         self._apply(part, where.start, result, outcome)
 
-    def _call(self, part: Sequence[Fields], now: float) -> frame.Result | None:
+    def _call(self, part: Sequence[Fields], now: float, again: bool = False) -> frame.Result | None:
         if self._instance is None:
             self._load(time.monotonic())
-        if self._instance is None:
+        instance = self._instance
+        if instance is None:
             raise PluginError(self.last_error)
         self._batch_id += 1
-        request = frame.encode_request(part, int(now * 1e9), self._batch_id, self.entry.stage)
-        found = self._instance.process(request, len(part))
-        return None if found is None else frame.decode_result(found, part)
+        request = frame.encode_request(
+            part, int(now * 1e9), self._batch_id, self.entry.stage, self._place_at(now)
+        )
+        try:
+            found = instance.process(request, len(part))
+        except Overdue:
+            # The clock on the wall went on while the thread did not: that is no fault of the module's.
+            if again or instance.fuel_used() > self.entry.limits.deadline_ms * _LITTLE_FUEL:
+                raise
+            self._discard()
+            return self._call(part, now, again=True)
+        self.counts["fuel"] += instance.fuel_used()
+        return None if found is None else self._decoded(found, part)
 
-    def _split(self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float) -> None:
+    def _place_at(self, now: float) -> Place:
+        """The place, with the node's local time, which is asked for anew each minute."""
+        minute = now // 60
+        if minute != self._minute or self._told_place[:2] != self.place[:2]:
+            self._minute = minute
+            self._told_place = self.place._replace(utc_offset=time.localtime(now).tm_gmtoff)
+        return self._told_place
+
+    def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
+        result = frame.decode_result(found, part)
+        if result.effects:
+            emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
+            allowed = self.entry.limits.emits
+            if emits > allowed:
+                raise frame.FrameError(f"a result with {emits} messages more, {allowed} are allowed")
+        return result
+
+    def _split(
+        self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: str
+    ) -> None:
         """One message must not take those beside it along: search for it, but not without end."""
         clock = time.monotonic()
         if len(where) == 1 or self._breaker.opened or clock >= self._search_until:
             self._breaker.failed(clock)
-            self._give_up(batch, where, outcome)
+            self._give_up(batch, where, outcome, reason)
             return
         middle = where.start + len(where) // 2
         self._attempt(batch, range(where.start, middle), outcome, now)
         self._attempt(batch, range(middle, where.stop), outcome, now)
 
-    def _give_up(self, batch: Sequence[Fields], where: range, outcome: Outcome) -> None:
+    def _give_up(self, batch: Sequence[Fields], where: range, outcome: Outcome, reason: str) -> None:
         self.counts["failed"] += len(where)
-        if not self._closed:
-            outcome.messages[where.start : where.stop] = batch[where.start : where.stop]
+        part = batch[where.start : where.stop]
+        if self.entry.dead_letter is not None:
+            outcome.failed.extend(Failed(message, reason) for message in part)
+        if not self.entry.closed:
+            outcome.messages[where.start : where.stop] = part
 
     def _apply(self, part: Sequence[Fields], start: int, result: frame.Result, outcome: Outcome) -> None:
         verdicts, changes, effects = result
         messages = outcome.messages
-        for index, verdict in enumerate(verdicts):
-            if verdict == frame.PASS:
-                messages[start + index] = part[index]
-            elif verdict == frame.REPLACE:
-                messages[start + index] = changes[index]
+        messages[start : start + len(part)] = part
+        for index, fields in changes.items():
+            messages[start + index] = fields
         dropped = verdicts.count(frame.DROP)
+        if dropped:
+            for index, verdict in enumerate(verdicts, start):
+                if verdict == frame.DROP:
+                    messages[index] = None
         self.counts["dropped"] += dropped
         self.counts["replaced"] += len(changes)
         self.counts["passed"] += len(part) - dropped - len(changes)
@@ -232,7 +352,7 @@ class Rule:
         elif kind == frame.STORE:
             outcome.stored.append(Fields(effect.first, effect.second))
         elif kind == frame.STATE_PUT:
-            self._state.put(effect.first, effect.second, effect.number, time.monotonic())
+            self.state.put(effect.first, effect.second, effect.number, time.monotonic())
         elif kind == frame.METRIC:
             name = effect.first.decode("utf-8", "replace")[:100]
             if name in self.metrics or len(self.metrics) < _MAX_METRICS:

@@ -23,11 +23,11 @@ CREATE TABLE IF NOT EXISTS topic (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNI
 CREATE TABLE IF NOT EXISTS message (
     id INTEGER PRIMARY KEY, topic INTEGER NOT NULL, time REAL NOT NULL, payload BLOB NOT NULL,
     qos INTEGER NOT NULL, retain INTEGER NOT NULL, properties BLOB NOT NULL, publisher TEXT NOT NULL,
-    size INTEGER NOT NULL);
+    size INTEGER NOT NULL, user TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS message_topic ON message (topic, time);
 CREATE INDEX IF NOT EXISTS message_time ON message (time);
 """
-_FORMAT = 1
+_FORMAT = 2
 _ROW_BYTES = 64
 """What a row takes beside its texts and bytes, roughly."""
 
@@ -52,6 +52,7 @@ class Stored(NamedTuple):
     retain: bool
     properties: bytes
     publisher: str
+    user: str
 
 
 class History:
@@ -99,11 +100,13 @@ class History:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _FORMAT):
+            if version > _FORMAT:
                 raise HistoryError(
                     f"the history {self._path} has format {version}, this version knows {_FORMAT}"
                 )
             check(db)
+            if version == 1:
+                _add_users(db)
             check_tables(db, prepare)
             prepare(db)
             self._count, self._bytes = db.execute(
@@ -226,14 +229,14 @@ class History:
         db = self._db
         db.execute("BEGIN")
         rows = [self._row(message, now) for messages, now in batches for message in messages]
-        db.executemany("INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        db.executemany("INSERT INTO message VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         db.execute("COMMIT")
         self._count += len(rows)
-        self._bytes += sum(row[-1] for row in rows)
+        self._bytes += sum(row[-2] for row in rows)
         if self._oldest is None and rows:
             self._oldest = rows[0][1]
 
-    def _row(self, message: Message, now: float) -> tuple[int, float, bytes, int, bool, bytes, str, int]:
+    def _row(self, message: Message, now: float) -> tuple[int, float, bytes, int, bool, bytes, str, int, str]:
         topic = self._topics.get(message.topic)
         if topic is None:
             self._db.execute("INSERT OR IGNORE INTO topic (name) VALUES (?)", (message.topic,))
@@ -249,6 +252,7 @@ class History:
             message.properties,
             message.publisher,
             size,
+            message.user,
         )
 
     def _prune(self, now: float) -> None:
@@ -299,7 +303,7 @@ def _query(
     db.execute("CREATE TEMP TABLE chosen (topic INTEGER PRIMARY KEY)")
     db.executemany("INSERT INTO chosen VALUES (?)", [(number,) for number in chosen])
     rows = db.execute(
-        "SELECT topic.name, time, payload, qos, retain, properties, publisher FROM message "
+        "SELECT topic.name, time, payload, qos, retain, properties, publisher, user FROM message "
         "JOIN topic ON topic.id = message.topic "
         "WHERE message.topic IN (SELECT topic FROM temp.chosen) AND time >= ? AND time <= ? "
         "ORDER BY time DESC, message.id DESC LIMIT ?",
@@ -310,8 +314,8 @@ def _query(
         ),
     ).fetchall()
     return [
-        Stored(topic, moment, payload, qos, bool(retain), properties, publisher)
-        for topic, moment, payload, qos, retain, properties, publisher in reversed(rows)
+        Stored(topic, moment, payload, qos, bool(retain), properties, publisher, user)
+        for topic, moment, payload, qos, retain, properties, publisher, user in reversed(rows)
     ]
 
 
@@ -330,6 +334,12 @@ def prepare(db: sqlite3.Connection) -> None:
     """Make the tables that are not there."""
     # At once: whoever is killed here leaves no half of them, which would count as damage.
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_FORMAT}; COMMIT;")
+
+
+def _add_users(db: sqlite3.Connection) -> None:
+    """Format 1 did not know who had published."""
+    if "user" not in {name for _, name, *_ in db.execute("PRAGMA table_info(message)")}:
+        db.execute("ALTER TABLE message ADD COLUMN user TEXT NOT NULL DEFAULT ''")
 
 
 def _fit(db: sqlite3.Connection) -> None:

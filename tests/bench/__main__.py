@@ -55,7 +55,7 @@ MASK = {
             "topics": ["bench/#"],
             "module": "rules",
             "config": {
-                "mask": [
+                "steps": [
                     {"path": "driver.name", "action": "hash", "key": "00112233445566778899aabbccddeeff"},
                     {"path": "driver.phone", "action": "redact"},
                 ]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
 
-MASK = {"mask": [{"path": "name", "action": "redact"}]}
-NOISE = {"drop_if": {"path": "n", "below": 0}}
+MASK = {"steps": [{"path": "name", "action": "redact"}]}
+NOISE = {"steps": [{"action": "drop", "when": {"path": "n", "below": 0}}]}
 
 
 def query(node: NodeProcess, *arguments: str) -> list[dict[str, str]]:

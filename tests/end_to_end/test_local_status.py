@@ -48,6 +48,8 @@ def test_single_broker(tmp_path: Path, durability: str) -> None:
     assert found["counters"]["connections_accepted"] == 1
     sock = node.folder / "data" / "status.sock"
     assert stat.S_IMODE(sock.stat().st_mode) == 0o600
+    # What devices said is nobody else's concern, in the queues neither.
+    assert [path for path in (node.folder / "data").iterdir() if path.stat().st_mode & 0o077] == []
     client.close()
     node.kill()
     answer = status(node.folder / "node.yaml")

@@ -24,7 +24,7 @@ TOPIC = "fleet/eu-1/telemetry"
 MASK = {
     "module": "rules",
     "config": {
-        "mask": [
+        "steps": [
             {"path": "driver.name", "action": "hash", "key": "00112233445566778899aabbccddeeff"},
             {"path": "driver.phone", "action": "redact"},
         ]

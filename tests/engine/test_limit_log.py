@@ -248,3 +248,13 @@ def test_connection_that_said_nothing_is_named_by_its_address() -> None:
     broker.advance(20)
     assert len(broker.notes.lines) == 1
     assert broker.engine.stats.limited_connect_timeout == 2
+
+
+def test_client_that_breaks_the_protocol_is_named_with_its_mistake() -> None:
+    broker = Broker()
+    clients = [broker.client("second"), broker.client("reserved"), broker.client("clean")]
+    clients[0].send(wire.connect("second", 5))
+    clients[1].send(b"\xd0\x00")
+    clients[2].send(wire.disconnect(5))
+    assert [line[:2] for line in broker.notes.lines] == [("ended", "second"), ("ended", "reserved")]
+    assert all(detail.startswith("0x82, ") for _, _, detail in broker.notes.lines)

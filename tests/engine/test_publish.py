@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from broker.message import Message
 from tests.engine.harness import Broker, Peer
 from tests.protocol import wire
 
@@ -416,3 +417,12 @@ def test_retained_dollar_topics_are_spared_by_wildcards(broker: Broker) -> None:
     assert subscriber.heard() == []
     subscriber.subscribe(("$app/#", 0))
     assert subscriber.heard() == [("$app/x", b"1")]
+
+
+def test_what_other_nodes_send_and_nobody_wants_is_counted(broker: Broker) -> None:
+    client = broker.client("c")
+    client.subscribe(("a/+", 0), ("$share/g/b", 0))
+    batch = [Message(topic, b"", 0, retain) for topic, retain in (("a/1", False), ("x", False), ("y", True))]
+    broker.engine.deliver_from_mesh([*batch, Message("b", b""), Message("a/1/2", b"", 1)], broker.now)
+    assert broker.engine.stats.publish_from_mesh == 5
+    assert broker.engine.stats.publish_unwanted == 2

@@ -1,4 +1,5 @@
-"""`make fuzz`: coverage-guided fuzzing of the decoder and of whole connections, beside each other.
+"""`make fuzz`: coverage-guided fuzzing of the decoder and of whole connections, and of the built-in rules, beside each
+other.
 
 What a run learns goes to `.geomq/fuzz`; `--keep` has it reduced and put into tests/fuzz/corpus.
 An input that breaks the contract ends the run and stays in `.geomq/fuzz`.
@@ -58,6 +59,8 @@ def run(seconds: int) -> int:
                 ),
             )
         )
+    rules = [sys.executable, "-m", "tests.fuzz.rules", "--seconds", str(seconds)]
+    running.append(subprocess.Popen(rules))
     return sum(process.wait() != 0 for process in running)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.message import Message
-from broker.ports import Outbound, Processed, Stage
+from broker.ports import Later, Outbound, Processed, Stage
 from broker.protocol.topics import matches
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
@@ -109,15 +109,34 @@ class FakePipeline:
         self.rule = rule
         self.emits = emits
         self.seen: list[Message] = []
+        self.behind = False
 
     def stages(self, topic: str) -> int:
         return Stage.EGRESS if matches(self.topic_filter, topic) else 0
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float) -> Processed:
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         assert stage is Stage.EGRESS
         self.seen.extend(batch)
         emitted = [extra for message in batch for extra in self.emits(message)]
         return Processed([self.rule(message) for message in batch], emitted)
+
+
+class SlowPipeline(FakePipeline):
+    """Works on each batch until it is told to finish."""
+
+    def __init__(self, topic_filter: str, rule: Callable[[Message], Message | None]) -> None:
+        super().__init__(topic_filter, rule)
+        self.waiting: list[tuple[Sequence[Message], Later]] = []
+
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+        self.waiting.append((batch, then))
+        return Processed([None] * len(batch), [], frozenset(range(len(batch))))
+
+    def finish(self) -> None:
+        """Be done with all batches, one after the other."""
+        waiting, self.waiting = self.waiting, []
+        for batch, then in waiting:
+            then(batch, super().run(Stage.EGRESS, batch, 0.0, then), 0.0)
 
 
 def with_payload(message: Message, payload: bytes) -> Message:

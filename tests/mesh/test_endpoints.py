@@ -11,6 +11,7 @@ from edge_mesh.endpoints import Place, parse
 from edge_mesh.keys import Keys
 from edge_mesh.membership import Membership
 from edge_mesh.settings import MeshTls
+from edge_mesh.zenoh_log import Refusals
 from tests.mesh.fakes import Meadow, free_port, joined, until
 from tests.net.certificates import LOCALHOST, Authority
 
@@ -81,3 +82,45 @@ def test_foreign_version_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         assert member.token_changed(token, True) is None
     assert caplog.text.count("node b speaks version 2 of the mesh protocol, this node 1") == 1
+
+
+TLS = "\x1b[2m2026-11-27Z\x1b[0m \x1b[33m WARN\x1b[0m acc-0 \x1b[2mzenoh_link_tls::unicast\x1b[0m\x1b[2m:\x1b[0m "
+QUIC = "2026-11-27T15:14:05Z  WARN acc-0 zenoh_link_commons::quic::unicast: QUIC acceptor failed: "
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            f"{TLS}invalid peer certificate: UnknownIssuer. Hint: increase the system open file limit.",
+            "a node was refused: its certificate is not accepted here (UnknownIssuer)",
+        ),
+        (
+            f'{QUIC}TransportError(Error {{ reason: "invalid peer certificate: UnknownIssuer" }}) at /root/x.rs:1.',
+            "a node was refused: its certificate is not accepted here (UnknownIssuer)",
+        ),
+        (
+            f"{TLS}received fatal alert: UnknownCA. Hint: increase the system open file limit.",
+            "a node does not accept the certificate of this one (UnknownCA)",
+        ),
+        (
+            f'{QUIC}ConnectionClosed(ConnectionClose {{ reason: b"invalid peer certificate: Expired" }}) at /x.rs.',
+            "a node does not accept the certificate of this one (invalid peer certificate: Expired)",
+        ),
+        (
+            f"{TLS}received corrupt message of type InvalidContentType. Hint: increase the system open file limit.",
+            "a connection to the mesh was refused: received corrupt message of type InvalidContentType",
+        ),
+    ],
+)
+def test_what_zenoh_says_of_refused_links_is_told_once_and_again_later(line: str, told: str) -> None:
+    refusals = Refusals()
+    assert refusals.hear(line, 1.0) == (True, told)
+    assert refusals.hear(line, 2.0) == (True, None)
+    assert refusals.hear(line, 500.0) == (True, None)
+    assert refusals.hear(line, 700.0) == (True, f"{told}; 2 more times since it was last told")
+
+
+def test_what_else_zenoh_says_is_handed_on() -> None:
+    for line in ("a line of something else", "2026 DEBUG zenoh_link_tls::unicast: hello", ""):
+        assert Refusals().hear(line, 1.0) == (False, None)

@@ -120,6 +120,29 @@ def test_mark_outlives_the_process_and_a_new_epoch_begins_at_nothing() -> None:
     assert bench.take(1, 2, epoch=2) == [1, 2]
 
 
+def test_what_a_former_life_sent_late_is_refused() -> None:
+    bench = Bench(mark=(1, 5))
+    assert bench.take(1, 2, epoch=2) == [1, 2]
+    bench.lane.settle()
+    bench.local.commits.pop()()
+    assert bench.take(4, 3, epoch=1) == []
+    assert bench.take(7, 1, epoch=1) == []
+    assert bench.link.acks == [Ack(2, 2, False), Ack(2, 2, False)], (
+        "once, lest the living one hears it all day"
+    )
+    assert bench.take(1, 3, epoch=2) == [3]
+    assert bench.local.saved == [(2, 2)]
+
+
+def test_sender_whose_clock_was_set_back_is_told_each_time_it_asks() -> None:
+    bench = Bench(mark=(9, 5))
+    assert bench.take(1, 2, epoch=8) == []
+    bench.clock = 1.0
+    assert bench.take(3, 0, epoch=8) == []
+    assert bench.link.acks == [Ack(9, 5, False)] * 2
+    assert bench.take(1, 2, epoch=10) == [1, 2]
+
+
 def test_nothing_is_saved_in_memory_mode() -> None:
     bench = Bench(durable=False)
     bench.take(1, 2)

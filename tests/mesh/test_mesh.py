@@ -10,7 +10,16 @@ import pytest
 from broker.message import Message
 from edge_mesh.client import query_status
 from edge_mesh.link import MeshError
-from tests.mesh.fakes import FakePipeline, Meadow, free_port, joined, until, with_payload
+from tests.mesh.fakes import (
+    FakePipeline,
+    Meadow,
+    Member,
+    SlowPipeline,
+    free_port,
+    joined,
+    until,
+    with_payload,
+)
 from tests.mesh.relay import Relay
 
 
@@ -149,6 +158,10 @@ async def test_clean_leave_is_noticed_and_what_comes_later_waits(nodes: Meadow) 
     assert a.peer("b").ledger["acknowledged"] == 10
 
 
+def alive(member: Member) -> set[str]:
+    return {peer.name for peer in member.mesh.peers() if peer.alive}
+
+
 async def test_node_that_was_forgotten_gets_everything_from_its_return_on(
     nodes: Meadow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +186,37 @@ async def test_node_that_was_forgotten_gets_everything_from_its_return_on(
     await until(lambda: a.peer("b").ledger["acknowledged"] == 30)
     assert a.peer("b").ledger["accepted"] == 40, "the account is the old one"
     assert sum(a.peer("b").ledger["dropped"].values()) == 10
+
+
+async def test_node_whose_clock_was_set_back_before_it_was_restarted_is_heard(
+    nodes: Meadow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new epoch, and its incarnation, are smaller than those of its former life."""
+    filters = ["t"]
+    members = [await nodes.node("b", filters=filters, region="far")]
+    members.append(await nodes.node("c", members[0], filters=filters, region="far"))
+    a = await nodes.node("a", *members, durability="memory", data_dir=None)
+    await joined(a, *members)
+    for number in range(3):
+        a.publish("t", b"%d" % number, qos=1)
+    await until(lambda: all(len(member.node.delivered) == 3 for member in members))
+    await a.mesh.stop()
+    await until(lambda: all("a" not in alive(member) for member in members), "a is gone")
+    now, now_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: now() - 3600.0)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() - 3600 * 10**9)
+    again = await nodes.again(a)
+    monkeypatch.undo()
+    late = await nodes.node("d", *members, filters=filters, region="far")
+    await joined(again, *members, late)
+    for number in range(3, 9):
+        again.publish("t", b"%d" % number, qos=1)
+    for member in members:
+        await until(lambda m=member: len(m.node.delivered) >= 9, "all of them are heard")
+        assert member.node.payloads() == [b"%d" % number for number in range(9)]
+    await until(lambda: len(late.node.delivered) >= 6)
+    assert late.node.payloads() == [b"%d" % number for number in range(3, 9)]
+    await until(lambda: not any(peer.backlog for peer in again.mesh.peers()), "all is acknowledged")
 
 
 async def test_many_messages_beyond_the_window_arrive_in_order(nodes: Meadow) -> None:
@@ -220,9 +264,10 @@ async def test_taken_name_is_refused(nodes: Meadow, caplog: pytest.LogCaptureFix
     await until(lambda: first.node.payloads() == [b"for the first"])
     assert second.node.delivered == []
     assert hub.node.interest["twin"] == {"t"}
+    second.subscribe("meanwhile")
     await first.mesh.stop()
     await until(lambda: not second.mesh.refused, "the name is free again")
-    await until(lambda: hub.node.interest["twin"] == {"other"}, "the second has its place")
+    await until(lambda: hub.node.interest["twin"] == {"other", "meanwhile"}, "the second has its place")
 
 
 async def test_taken_port_is_a_clear_error(nodes: Meadow) -> None:
@@ -269,6 +314,20 @@ async def test_retained_messages_are_told_when_nodes_meet(nodes: Meadow) -> None
     await until(lambda: again.node.retained["x/1"].payload == b"", "the deletion is known")
 
 
+async def test_retained_messages_are_told_only_to_who_is_sent_the_next_ones(nodes: Meadow) -> None:
+    """Else what is published before this node has seen the asker's token would be missing there for good."""
+    a = await nodes.node("a")
+    b = await nodes.node("b", a)
+    await joined(a, b)
+    a.publish("x", b"1", retain=True)
+    parts = []
+    for asker in (b"stranger", b"b"):
+        replies = b.mesh._link.ask(b.mesh._keys.query("a", "retained"), asker, 5.0)
+        await asyncio.wait_for(replies.finished, 5.0)
+        parts.append(len(replies.answers))
+    assert parts == [0, 1]
+
+
 async def test_egress_rules_stand_before_every_door(nodes: Meadow) -> None:
     """What a rule drops or changes is so on both lanes and in snapshots."""
 
@@ -292,6 +351,36 @@ async def test_egress_rules_stand_before_every_door(nodes: Meadow) -> None:
     assert not [message for message in heard if b"secret" in message.payload or message.topic == "s/drop"]
     assert "s/drop" not in late.node.retained
     assert a.mesh.kept_back >= 4
+
+
+async def test_slow_egress_rules_let_nothing_by(nodes: Meadow) -> None:
+    def rule(message: Message) -> Message | None:
+        return None if message.topic == "s/drop" else with_payload(message, b"***" + message.payload[-2:])
+
+    slow = SlowPipeline("s/#", rule)
+    a = await nodes.node("a", pipeline=slow)
+    b = await nodes.node("b", a, filters=["#"])
+    await joined(a, b)
+    for number in range(5):
+        assert a.publish("s/mask", b"secret%02d" % number, number % 2)
+        a.publish("s/drop", b"secret", 1)
+        a.publish("free", b"%d" % number, 1)
+    a.publish("s/kept", b"secret05", 1, retain=True)
+    await until(lambda: len(b.node.delivered) == 5, "others wait for nobody")
+    assert {message.topic for message in b.node.delivered} == {"free"}
+    safe = a.safe
+    slow.finish()
+    await until(lambda: len(b.node.delivered) == 11)
+    await until(lambda: a.safe == safe + 11, "each is safe, or dropped, once")
+    masked = [(message.qos, message.payload) for message in b.node.delivered if message.topic == "s/mask"]
+    for qos, numbers in ((0, (0, 2, 4)), (1, (1, 3))):
+        assert [payload for q, payload in masked if q == qos] == [b"***%02d" % number for number in numbers]
+    late = await nodes.node("late", a)
+    await until(lambda: bool(slow.waiting), "it asks for what is retained")
+    slow.finish()
+    await until(lambda: "s/kept" in late.node.retained)
+    assert late.node.retained["s/kept"].payload == b"***05"
+    assert a.mesh.kept_back == 5
 
 
 async def test_node_that_dies_is_noticed(nodes: Meadow) -> None:

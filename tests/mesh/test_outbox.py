@@ -212,13 +212,25 @@ async def test_damaged_outbox_is_set_aside_and_salvaged(
     at = len(data) // 2 // 4096 * 4096 if how == "middle" else 0
     data[at : at + 40960] = b"\xff" * 40960
     path.write_bytes(data)
-    again = await opened(path)
+    again = await opened(path, wall=101.0)
     (aside,) = tmp_path.glob("outbox.db.damaged-*[0-9]")
     assert aside.read_bytes() == bytes(data)
     assert str(aside) in caplog.text
     rows = await read(again, "b")
     assert (len(rows) > 500) == (how == "middle")
     assert (again.epoch == epoch) == (how == "middle"), "who lost the numbers begins a new count"
+    await again.close()
+
+
+async def test_epoch_of_a_destination_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path)
+    assert outbox.epoch == outbox.epoch_for("b") == 100 * 10**9
+    outbox.keep_epoch("b", 1 << 61)
+    assert outbox.epoch_for("b") == 1 << 61
+    await outbox.close()
+    again = await opened(path, wall=101.0)
+    assert (again.epoch_for("b"), again.epoch_for("c")) == (1 << 61, 100 * 10**9)
     await again.close()
 
 

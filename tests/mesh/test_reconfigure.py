@@ -45,6 +45,19 @@ async def test_bounds_of_the_outbox_hold_at_once(nodes: Meadow, caplog: pytest.L
     ]
 
 
+async def test_bound_of_what_is_told_holds_at_once(nodes: Meadow) -> None:
+    filters = [f"site/{number}/x" for number in range(40)]
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=filters)
+    await joined(a, b)
+    link = b.mesh._link._session
+    await reconfigure(b, max_filters=10)
+    await until(lambda: a.node.interest["b"] == {"site/#"}, "prefixes are told")
+    await reconfigure(b, max_filters=50)
+    await until(lambda: a.node.interest["b"] == set(filters), "all are told again")
+    assert b.mesh._link._session is link, "the link has not been touched"
+
+
 async def test_link_is_opened_anew_under_traffic(nodes: Meadow) -> None:
     a = await nodes.node("a")
     b = await nodes.node("b", filters=["t/#"])

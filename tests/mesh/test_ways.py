@@ -53,6 +53,7 @@ class Outbox:
     def __init__(self) -> None:
         self.store = OutboxStore(None)
         self.store.begin()
+        self.epochs: dict[str, int] = {}
         self.due: list[Callable[[], None]] = []
 
     def read(self, destination: str, after: int, max_bytes: int, done: Callable[[list[Row]], None]) -> None:
@@ -70,6 +71,12 @@ class Outbox:
 
     def acknowledge(self, destination: str, sequence: int) -> None:
         self.store.acknowledge(destination, sequence)
+
+    def epoch_for(self, destination: str) -> int:
+        return self.epochs.get(destination, self.epoch)
+
+    def keep_epoch(self, destination: str, epoch: int) -> None:
+        self.epochs[destination] = epoch
 
 
 class Peer:
@@ -180,6 +187,30 @@ def test_what_several_want_goes_to_the_gateway_and_the_rest_goes_straight(bench:
     ]
 
 
+def test_receiver_that_has_heard_a_later_life_is_sent_all_in_an_epoch_of_its_own(bench: Bench) -> None:
+    bench.all_there()
+    bench.publish("a b c")
+    bench.ways.flush()
+    bench.puts()
+    for answer in (Ack(20, 1000, False), Ack(20, 1000, False)):
+        bench.peers["b"].lane.acknowledge(answer)
+    bench.publish("a b c")
+    bench.settle()
+    bench.ways.flush()
+    puts = list(bench.link.puts)
+    assert bench.puts() == [
+        (alone("b"), "b", [1]),
+        (alone("b"), "b", [2]),
+        (TO_GATEWAY, "a", [2]),
+        (TO_GATEWAY, "c", [2]),
+    ]
+    assert [envelope.decode_header(data).epoch for key, data in puts if key == alone("b")] == [21, 21]
+    assert bench.outbox.epochs == {"b": 21}
+    bench.publish("a b")
+    bench.ways.flush()
+    assert bench.puts() == [(alone("a"), "a", [3]), (alone("b"), "b", [3])]
+
+
 def test_live_messages_for_who_is_away_are_dropped_and_counted(bench: Bench) -> None:
     bench.resume("a", "b")
     bench.settle()
@@ -193,6 +224,25 @@ def test_live_messages_for_who_is_away_are_dropped_and_counted(bench: Bench) -> 
     bench.ways.flush()
     assert [(name, numbers) for _, name, numbers in bench.puts()] == [("b", [3])]
     assert bench.peers["a"].lane.live_dropped == 1
+
+
+def test_live_message_takes_the_same_way_whatever_goes_with_it(bench: Bench) -> None:
+    """Or else the second for b alone would overtake the first, which waits at the gateway."""
+    bench.all_there()
+    bench.publish("b", qos=0)
+    bench.publish("a b c", qos=0)
+    bench.publish("b", qos=0)
+    bench.ways.flush()
+    assert bench.puts() == [
+        *((TO_GATEWAY, name, [2]) for name in "abc"),
+        (KEYS.live("b", "me"), "b", [1, 3]),
+    ]
+    assert [bench.peers[name].lane.sent for name in "abc"] == [1, 3, 1]
+    bench.publish("b c", qos=0)
+    bench.publish("a", qos=0)
+    bench.peers["c"].lane.pause()
+    bench.ways.flush()
+    assert bench.puts() == [(KEYS.live("a", "me"), "a", [5]), (KEYS.live("b", "me"), "b", [4])]
 
 
 def test_those_who_come_back_together_catch_up_together(bench: Bench) -> None:

@@ -30,6 +30,7 @@ TOPICS = [
     )
     if topic
 ]
+BOUNDS = st.integers(1, 12)
 MOVES = st.lists(st.tuples(st.integers(0, 2), FILTERS), max_size=40)
 
 
@@ -41,7 +42,7 @@ def told_by(local: LocalInterest) -> Change:
 
 
 @settings(deadline=None, max_examples=400)
-@given(MOVES, st.integers(1, 12))
+@given(MOVES, BOUNDS)
 def test_told_is_sound_bounded_and_exact_where_there_is_room(moves: list[tuple[int, str]], most: int) -> None:
     local, remote, held = LocalInterest(7, most), RemoteInterest(), set[str]()
     ever_most = 0
@@ -66,6 +67,43 @@ def test_told_is_sound_bounded_and_exact_where_there_is_room(moves: list[tuple[i
         for item in told:
             assert not any(covers(other, item) for other in told - {item}), "nothing is told twice"
             assert any(covers(item, other) for other in held), "nothing is told for nobody"
+
+
+@settings(deadline=None, max_examples=300)
+@given(MOVES, st.lists(BOUNDS, min_size=2, max_size=4))
+def test_another_bound_holds_at_once(moves: list[tuple[int, str]], bounds: list[int]) -> None:
+    local, remote, held = LocalInterest(7, bounds[0]), RemoteInterest(), set[str]()
+    remote.apply_snapshot(local.snapshot())
+    for move, topic_filter in moves:
+        (held.add if move else held.discard)(topic_filter)
+        (local.add if move else local.remove)(topic_filter)
+    for most in [*bounds[1:], 100]:
+        assert local.set_bound(most) == local.changed
+        while local.changed:
+            assert remote.apply(local.take_change()) is not None
+        told = set(remote)
+        assert told == set(local.snapshot().added)
+        assert len(told) <= most
+        exact = most == 100
+        for topic in TOPICS:
+            wanted = any(matches(item, topic) for item in held)
+            heard = any(matches(item, topic) for item in told)
+            assert heard or not wanted, f"{topic} is wanted and not told"
+            assert wanted or not heard or not exact, f"{topic} is told and not wanted, with room for all"
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sets(FILTERS, max_size=25), FILTERS)
+def test_pruned_is_what_was_covered(found: set[str], topic_filter: str) -> None:
+    found = {item for item in found if not any(covers(other, item) for other in found - {item})}
+    pruned = FilterSet(found)
+    covered = {item for item in found if item != topic_filter and covers(topic_filter, item)}
+    assert sorted(pruned.prune(topic_filter)) == sorted(covered)
+    assert set(pruned) == found - covered
+    assert len(pruned) == len(found - covered)
+    for item in found - covered:
+        pruned.discard(item)
+    assert not pruned._root.children, "no empty level stays"
 
 
 @settings(deadline=None, max_examples=300)

@@ -104,20 +104,7 @@ async def test_text_ends_the_connection(doors: Doors) -> None:
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1003
     assert doors.broker.engine.roster.connected == 0
-
-
-async def test_text_before_the_client_is_let_in_is_told(doors: Doors) -> None:
-    notes = doors.broker.engine.audit.journal = Notes()
-    listener = await doors.open(websocket=True)
-    for first in (b"", wire.connect("c", 5)):
-        async with joined(listener) as client:
-            if first:
-                await client.send(first)
-                await answers(client, 1)
-            await client.send("text")
-            with pytest.raises(ConnectionClosed):
-                await asyncio.wait_for(client.recv(), TIMEOUT)
-    assert notes.notes == [("refused", "WebSocket: a text frame, and MQTT is binary")]
+    assert doors.broker.notes.lines == [("ended", "c", "WebSocket: a text frame, and MQTT is binary")]
 
 
 async def status(listener: Listener, path: str = "/mqtt", **more: Any) -> int:

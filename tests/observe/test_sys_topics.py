@@ -139,7 +139,8 @@ def mesh_status(**changes: object) -> dict[str, object]:
     }
     alarms = {"filled": True, "dropping": False, "late": ["far"], "raised": 2}
     outbox = {"bytes": 900, "capacity": 1000, "dropped": 1, "alarms": alarms}
-    return {"mesh": {"outbox": outbox}, "peers": [peer | changes]}
+    counters = {"publish_unwanted": 3}
+    return {"mesh": {"outbox": outbox}, "peers": [peer | changes], "counters": counters}
 
 
 def test_ledger_and_links_are_told() -> None:
@@ -155,6 +156,7 @@ def test_ledger_and_links_are_told() -> None:
     values = ("9", "5", "2", "1", "0", "1", "1")
     assert heard == {
         **{f"mesh/far/{name}": value for name, value in zip(figures, values, strict=True)},
+        "mesh/unwanted": "3",
         "mesh/far/version": "1.0",
         "mesh/far/backlog_age": "3.5",
         "mesh/far/round_trip_ms": "1.25",

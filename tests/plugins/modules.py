@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 
 from plugins.host.engine import wat2wasm
@@ -43,15 +44,65 @@ DROPS_ALL = """
 
 TRAPS_ON_BANG = """
   (local $i i32) (local $entry i32)
-  (local.set $entry (i32.add (local.get $at) (i32.const 32)))
+  (local.set $entry (i32.add (local.get $at) (i32.load offset=24 (local.get $at))))
   (block $done
     (loop $next
       (br_if $done (i32.ge_u (local.get $i) (i32.load offset=4 (local.get $at))))
       (if (i32.eq (i32.load8_u (i32.add (local.get $at) (i32.load offset=8 (local.get $entry)))) (i32.const 33))
         (then unreachable))
-      (local.set $entry (i32.add (local.get $entry) (i32.const 40)))
+      (local.set $entry (i32.add (local.get $entry) (i32.load offset=32 (local.get $at))))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
       (br $next)))
   (i64.const 0)
 """
 """Traps when a payload begins with an exclamation mark."""
+
+
+def result(count: int, effects: list[tuple[int, int, bytes, bytes, int]]) -> bytes:
+    """A result frame in which all of ``count`` messages pass, with (kind, index, first, second, number) as effects."""
+    tail = b""
+    rows = b""
+    at = 32 + count + 32 * len(effects)
+    for kind, index, first, second, number in effects:
+        start = at + len(tail)
+        tail += first + second
+        rows += struct.pack("<6IQ", kind, index, start, len(first), start + len(first), len(second), number)
+    head = struct.pack("<8I", 0x31524D47, count, 32, 0, 32 + count, len(effects), 32 + count, 0)
+    return head + bytes(count) + rows + tail
+
+
+def data(at: int, content: bytes) -> str:
+    """A data segment."""
+    text = "".join(f"\\{byte:02x}" for byte in content)
+    return f'(data (i32.const {at}) "{text}")'
+
+
+def ticking(frame: bytes, process: str = PASSES) -> bytes:
+    """A module whose geomq_tick returns this frame."""
+    tick = f'(func (export "geomq_tick") (param i64) (result i64) (i64.const {8192 << 32 | len(frame)}))'
+    return module(process, HEADER + data(8192, frame) + tick)
+
+
+STARTS_LOOPING = HEADER + "(func $start (loop $again (br $again))) (start $start)"
+INIT_LOOPS = HEADER.replace(
+    "(result i32) (i32.const 0)", "(result i32) (loop $again (br $again)) (i32.const 0)"
+)
+FOREIGN_VERSION = HEADER.replace('"geomq_abi") i32 (i32.const 1)', '"geomq_abi") i32 (i32.const 2)')
+MEMORY_BOMB = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"
+WILD = "(i64.store (i32.const 0x7ffffff0) (i64.const 1)) (i64.const 0)"
+RANDOM_TRAP = """
+  (if (i64.eq (i64.const 0)
+        (i64.rem_u (i64.mul (i64.load offset=16 (local.get $at)) (i64.const 2654435761)) (i64.const 3)))
+    (then unreachable)) (i64.const 0)
+"""
+"""Traps in a third of its batches."""
+
+
+def emitting(count: int) -> tuple[str, str]:
+    """A module's process and header: a result with so many messages more, whatever comes."""
+    frame = result(1, [(1, 0xFFFFFFFF, b"bomb", b"x", 0)] * count)
+    pages = (8192 + len(frame)) // 65536 + 1
+    header = HEADER.replace('"memory") 2', f'"memory") {pages}').replace(
+        "(i32.const 4096)", "(i32.const 256)"
+    )
+    return f"(i64.const {8192 << 32 | len(frame)})", header + data(8192, frame)

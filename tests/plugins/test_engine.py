@@ -41,7 +41,7 @@ def test_calls(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     ("process", "limits", "words"),
     [
         (modules.TRAPS, Limits(), "trapped"),
-        (modules.LOOPS, Limits(), "used up its fuel"),
+        (modules.LOOPS, Limits(deadline_ms=10_000), "used up its fuel"),
         (modules.LOOPS, Limits(fuel_base=10**15, deadline_ms=20), "ran past its deadline"),
         (modules.SPRAWLS, Limits(), "a result of 4294967295 bytes"),
         (modules.ELSEWHERE, Limits(), "an address outside the memory"),

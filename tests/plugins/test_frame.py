@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.host import frame
-from plugins.host.frame import Effect, Fields, FrameError, decode_result, encode_request
+from plugins.host.frame import Effect, Fields, FrameError, Place, decode_result, encode_request
 
 FIELDS = st.builds(
     Fields,
@@ -19,7 +19,9 @@ FIELDS = st.builds(
     st.binary(max_size=10),
     st.integers(0, 2),
     st.booleans(),
+    st.binary(max_size=10),
 )
+PLACES = st.builds(Place, st.binary(max_size=10), st.binary(max_size=10), st.integers(-86400, 86400))
 
 
 def result(
@@ -49,19 +51,31 @@ def effect(
     return struct.pack("<6IQ", kind, index, *first, *second, number)
 
 
-@given(st.lists(FIELDS, max_size=8), st.integers(0, 2**63), st.integers(0, 2**63), st.integers(0, 4))
-def test_request_can_be_read_back(batch: list[Fields], now: int, batch_id: int, stage: int) -> None:
-    data = encode_request(batch, now, batch_id, stage)
-    assert struct.unpack_from("<IIQQII", data) == (frame.REQUEST_MAGIC, len(batch), now, batch_id, 32, stage)
+def _part(data: bytes, at: int) -> bytes:
+    offset, length = struct.unpack_from("<II", data, at)
+    assert offset + length <= len(data)
+    return data[offset : offset + length]
+
+
+@given(st.lists(FIELDS, max_size=8), st.integers(0, 2**63), st.integers(0, 2**63), st.integers(0, 4), PLACES)
+def test_request_can_be_read_back(
+    batch: list[Fields], now: int, batch_id: int, stage: int, place: Place
+) -> None:
+    data = encode_request(batch, now, batch_id, stage, place)
+    *head, entry_size, utc_offset = struct.unpack_from("<IIQQIIIi", data)
+    assert head == [frame.REQUEST_MAGIC, len(batch), now, batch_id, 56, stage]
+    node, region = (_part(data, at) for at in (40, 48))
+    assert (entry_size, Place(node, region, utc_offset)) == (48, place)
     for number, fields in enumerate(batch):
-        *spans, qos, retain, flags, reserved = struct.unpack_from("<8IBBHI", data, 32 + 40 * number)
-        parts = [data[spans[at] : spans[at] + spans[at + 1]] for at in range(0, 8, 2)]
-        assert Fields(*parts, qos, bool(retain)) == fields
+        at = 56 + 48 * number
+        topic, payload, properties, client, user = (_part(data, at + field) for field in (0, 8, 16, 24, 40))
+        qos, retain, flags, reserved = struct.unpack_from("<BBHI", data, at + 32)
+        assert Fields(topic, payload, properties, client, qos, bool(retain), user) == fields
         assert (flags, reserved) == (0, 0)
 
 
 def test_verdicts_changes_and_effects() -> None:
-    batch = [Fields(b"a", b"1"), Fields(b"b", b"2"), Fields(b"c", b"3", b"", b"me", 1, False)]
+    batch = [Fields(b"a", b"1"), Fields(b"b", b"2"), Fields(b"c", b"3", b"", b"me", 1, False, b"ann")]
     at = 32 + 3 + 40 + 32
     data = result(
         3,
@@ -72,7 +86,7 @@ def test_verdicts_changes_and_effects() -> None:
     )
     assert decode_result(data, batch) == (
         b"\x00\x01\x02",
-        {2: Fields(b"x/y", b"news", b"", b"me", 2, True)},
+        {2: Fields(b"x/y", b"news", b"", b"me", 2, True, b"ann")},
         [Effect(frame.EMIT, 0, b"x/y", b"news", 5)],
     )
 

@@ -37,9 +37,9 @@ def test_newest_of_matching_topics_oldest_first(history: History) -> None:
 
 
 def test_everything_of_a_message_is_kept(history: History) -> None:
-    history.append([Message("t", b"\x00\xff", 2, True, b"\x01\x01", 0.0, "device")], NOW)
+    history.append([Message("t", b"\x00\xff", 2, True, b"\x01\x01", 0.0, "device", user="ann")], NOW)
     (stored,) = history.query("t")
-    assert stored == ("t", NOW, b"\x00\xff", 2, True, b"\x01\x01", "device")
+    assert stored == ("t", NOW, b"\x00\xff", 2, True, b"\x01\x01", "device", "ann")
     assert history.stats()["messages"] == 1
 
 
@@ -138,3 +138,18 @@ def test_disk_error_is_told_and_counted_and_the_node_goes_on(
     blocker.close()
     history.append([Message("t", b"second")], NOW)
     assert payloads(history, "t") == [b"first", b"second"]
+
+
+def test_who_published_is_kept_and_older_files_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    first = History(path, 3600, 1 << 20)
+    first.append([Message("t", b"1", publisher="device", user="ann")], NOW)
+    first.close()
+    db = sqlite3.connect(path)
+    db.execute("ALTER TABLE message DROP COLUMN user")
+    db.execute("PRAGMA user_version=1")
+    db.close()
+    second = History(path, 3600, 1 << 20)
+    second.append([Message("t", b"2", publisher="device", user="bob")], NOW)
+    assert [(found.payload, found.user) for found in second.query("t")] == [(b"1", ""), (b"2", "bob")]
+    second.close()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
 
+from plugins.host import frame
 from plugins.host.breaker import Breaker
-from plugins.host.engine import Limits, wat2wasm
+from plugins.host.engine import Instance, Limits, Overdue
+from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
 from plugins.host.frame import Fields
-from plugins.host.pipeline import EGRESS, INGRESS, STORE, Entry, Rule
-from plugins.host.state import State
+from plugins.host.pipeline import Rule
+from plugins.host.state import State, StateChange
 from tests.plugins import modules
+from tests.plugins.bench import SLOW
 
 BATCH = [Fields(b"t", b"%d" % number) for number in range(10)]
 
@@ -94,39 +98,25 @@ def test_missing_module_is_told_once_and_found_later(
 
 
 def test_refused_configuration_fails_closed(tmp_path: Path) -> None:
-    refused = Rule(Entry("mask", EGRESS, "rules", ("#",), {"mask": [{"path": "a", "action": "foo"}]}))
+    refused = Rule(Entry("mask", EGRESS, "rules", ("#",), {"steps": [{"path": "a", "action": "foo"}]}))
     assert refused.run(BATCH, 1.0).messages == [None] * 10
-    assert refused.figures()["last_error"].startswith('mask[0].action: "foo" is not one of')
+    assert refused.figures()["last_error"].startswith('steps[0].action: "foo" is not one of')
 
 
 def test_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """One effect of each kind, built in memory by data segments."""
-    effects = [
-        (1, 1 | 4),  # EMIT, QoS 1, retained
-        (2, 0),  # STORE
-        (3, 0),  # STATE PUT
-        (4, 0x4000000000000000),  # METRIC, 2.0
-        (5, 0),  # LOG
-        (6, 0),  # ALERT
-    ]
-    table = b"".join(
-        kind.to_bytes(4, "little")
-        + (0xFFFFFFFF).to_bytes(4, "little")
-        + (225).to_bytes(4, "little")
-        + (3).to_bytes(4, "little")
-        + (228).to_bytes(4, "little")
-        + (4).to_bytes(4, "little")
-        + number.to_bytes(8, "little")
-        for kind, number in effects
+    data = modules.result(
+        1,
+        [
+            (frame.EMIT, frame.NO_MESSAGE, b"x/y", b"news", 1 | 4),
+            (frame.STORE, frame.NO_MESSAGE, b"x/y", b"news", 0),
+            (frame.STATE_PUT, frame.NO_MESSAGE, b"x/y", b"news", 0),
+            (frame.METRIC, frame.NO_MESSAGE, b"x/y", b"", 0x4000000000000000),
+            (frame.LOG, frame.NO_MESSAGE, b"info", b"news", 0),
+            (frame.ALERT, frame.NO_MESSAGE, b"x/y", b"news", 0),
+        ],
     )
-    head = b"".join(n.to_bytes(4, "little") for n in (0x31524D47, 1, 32, 0, 33, len(effects), 33, 0))
-    data = head + b"\0" + table + b"x/ynews"
-    text = "".join(f"\\{byte:02x}" for byte in data)
-    code = wat2wasm(
-        f"""(module {modules.HEADER} (data (i32.const 16) "{text}")
-        (func (export "geomq_process") (param i32 i32) (result i64)
-          (i64.const {16 << 32 | len(data)})))"""
-    )
+    code = modules.module(f"(i64.const {8192 << 32 | len(data)})", modules.HEADER + modules.data(8192, data))
     path = tmp_path / "effects.wasm"
     path.write_bytes(code)
     found = Rule(Entry("effects", INGRESS, str(path), ("#",)))
@@ -136,8 +126,96 @@ def test_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert outcome.stored == [Fields(b"x/y", b"news")]
     assert found.figures()["metrics"] == {"x/y": 2.0}
     assert found.figures()["alerts"] == 1
-    assert found._state_get(b"x/y") == b"news"
+    assert found.state.get(b"x/y", time.monotonic()) == b"news"
     assert "rule effects: alert x/y: news" in caplog.text
+
+
+def test_tick_has_effects_without_messages(tmp_path: Path) -> None:
+    path = tmp_path / "ticks.wasm"
+    path.write_bytes(modules.ticking(modules.result(0, [(frame.EMIT, frame.NO_MESSAGE, b"w", b"1", 0)])))
+    found = Rule(Entry("ticks", INGRESS, str(path), ("#",)))
+    assert found.ticks
+    assert found.tick(1.0).emitted == [Fields(b"w", b"1")]
+    assert found.run(BATCH, 1.0).messages == BATCH
+    assert not rule(tmp_path, modules.PASSES).ticks
+
+
+def test_tick_is_told_the_wall_clock(tmp_path: Path) -> None:
+    path = tmp_path / "clock.wasm"
+    tick = """(func (export "geomq_tick") (param $now i64) (result i64)
+      (if (i64.ne (local.get $now) (i64.const 1700000000500000000)) (then unreachable)) (i64.const 0))"""
+    path.write_bytes(modules.module(modules.PASSES, modules.HEADER + tick))
+    found = Rule(Entry("clock", INGRESS, str(path), ("#",)))
+    found.tick(1700000000.5)
+    assert found.figures()["traps"] == 0
+    found.tick(1700000001.5)
+    assert found.figures()["traps"] == 1
+    assert found.last_error == "geomq_tick: trapped"
+    assert found.run(BATCH, 1.0).messages == BATCH
+
+
+@pytest.mark.parametrize("many", [3, 4])
+def test_emits_are_bounded(tmp_path: Path, many: int) -> None:
+    data = modules.result(1, [(frame.EMIT, 0, b"t", b"x", 0)] * many)
+    path = tmp_path / "emits.wasm"
+    path.write_bytes(
+        modules.module(f"(i64.const {8192 << 32 | len(data)})", modules.HEADER + modules.data(8192, data))
+    )
+    found = Rule(Entry("emits", INGRESS, str(path), ("#",), limits=Limits(emits=3)))
+    outcome = found.run(BATCH[:1], 1.0)
+    assert len(outcome.emitted) == (many if many <= 3 else 0)
+    assert found.figures()["failed"] == (many > 3)
+    if many > 3:
+        assert found.last_error == "a result with 4 messages more, 3 are allowed"
+
+
+def test_figures_count_what_a_module_takes(tmp_path: Path) -> None:
+    found = rule(tmp_path, modules.PASSES)
+    found.run(BATCH, 1.0)
+    figures = found.figures()
+    assert figures["fuel"] > 0
+    assert figures["microseconds_per_message"] > 0
+    assert (figures["messages"], figures["passed"], figures["traps"]) == (10, 10, 0)
+
+
+def test_sporadic_poison_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    found = rule(tmp_path, modules.TRAPS_ON_BANG)
+    for _ in range(3):
+        found.run([Fields(b"t", b"!"), *BATCH], 1.0)
+    assert len([record for record in caplog.records if record.name == "geomq.plugins"]) == 1
+
+
+def test_thread_that_did_not_run_is_no_fault_of_the_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran past its deadline on the wall, but not by the processor's time: it gets another try, one."""
+    process = Instance.process
+    for often, messages in ((1, BATCH), (1000, [None] * 10)):
+        found = rule(tmp_path, modules.PASSES)
+        calls = 0
+
+        def late(self: Instance, data: bytes, count: int, often: int = often) -> bytes | None:
+            nonlocal calls
+            calls += 1
+            if calls <= often:
+                raise Overdue("ran past its deadline")
+            return process(self, data, count)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Instance, "process", late)
+            assert found.run(BATCH, 1.0).messages == messages
+        assert found.figures()["failed"] == (0 if often == 1 else 10)
+
+
+def test_many_messages_are_handed_over_in_parts(tmp_path: Path) -> None:
+    """A batch of a slow module must not run into its deadline only because it is large."""
+    many = [Fields(b"t", b"%d" % number) for number in range(600)]
+    found = rule(tmp_path, SLOW, limits=Limits(fuel_base=10**12, deadline_ms=100))
+    for _ in range(2):
+        assert found.run(many, 1.0).messages == many
+    assert found.figures()["traps"] == 0
+    assert found.figures()["microseconds"] > 2 * 600 * 50, "it was slow indeed"
 
 
 def test_breaker() -> None:
@@ -164,6 +242,22 @@ def test_state_is_bounded_and_forgets() -> None:
     state.put(b"c", b"3", 0, 0.0)
     assert state.get(b"a", 0.0) is None
     state.put(b"d", bytes(98), 0, 0.0)
-    assert len(state) == 1
+    assert (len(state), state.bytes) == (1, 99)
     state.put(b"e", bytes(101), 0, 0.0)
-    assert len(state) == 0
+    assert (len(state), state.bytes) == (0, 0)
+
+
+def test_state_collects_what_changed() -> None:
+    state = State(max_keys=2)
+    state.put(b"a", b"1", 0, 0.0)
+    state.put(b"b", b"2", 1000, 0.0)
+    changes = state.collect(0.5)
+    assert changes == [StateChange(b"a", b"1", 0.0), StateChange(b"b", b"2", 1.0)]
+    assert state.collect(0.5) == []
+    state.give_back(changes)
+    state.put(b"c", b"3", 0, 0.5)
+    assert state.collect(1.0) == [
+        StateChange(b"a", None, 0.0),
+        StateChange(b"b", None, 0.0),
+        StateChange(b"c", b"3", 0.0),
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, ModuleRefused
 from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
+from tests.plugins.rules import program
 
-CODE = build.MODULE.read_bytes()
 KEY = "00112233445566778899aabbccddeeff"
 
 
@@ -24,7 +23,7 @@ def apply(config: dict[str, Any], *payloads: str | bytes) -> list[str | None]:
     """What becomes of payloads; None where they are dropped."""
     raw = [payload if isinstance(payload, bytes) else payload.encode() for payload in payloads]
     batch = [Fields(b"t", payload) for payload in raw]
-    instance = Instance(CODE, json.dumps(config).encode(), Limits(), lambda key: None)
+    instance = Instance(program(), json.dumps(config).encode(), Limits(), lambda key: None)
     answer = instance.process(encode_request(batch, 1, 1, 1), len(batch))
     instance.close()
     if answer is None:
@@ -37,7 +36,11 @@ def apply(config: dict[str, Any], *payloads: str | bytes) -> list[str | None]:
 
 
 def mask(path: str, action: str, **more: Any) -> dict[str, Any]:
-    return {"mask": [{"path": path, "action": action, **more}]}
+    return {"steps": [{"path": path, "action": action, **more}]}
+
+
+def when(action: str, condition: dict[str, Any]) -> dict[str, Any]:
+    return {"steps": [{"action": action, "when": condition}]}
 
 
 def digest(text: str, length: int = 16) -> str:
@@ -62,7 +65,7 @@ def test_module_is_what_its_sources_make() -> None:
         (mask("0", "remove"), '{"0":1,"1":2}', '{"1":2}'),
         (mask("a", "redact"), '{"a":"secret"}', '{"a":"***"}'),
         (mask("a", "redact", **{"with": None}), '{"a":{"b":[1]}}', '{"a":null}'),
-        (mask("a", "redact", **{"with": "x\u00e9"}), '{"a":1}', '{"a":"x\\u00e9"}'),
+        (mask("a", "redact", **{"with": "x\u00e9"}), '{"a":1}', '{"a":"xé"}'),
         (mask("a.b", "redact"), '{"a":{"b":1,"c":2},"b":3}', '{"a":{"b":"***","c":2},"b":3}'),
         (mask("a.*.b", "redact"), '{"a":[{"b":1},{"b":2}]}', '{"a":[{"b":"***"},{"b":"***"}]}'),
         (mask("**.b", "redact"), '{"b":1,"a":[{"b":2}]}', '{"b":"***","a":[{"b":"***"}]}'),
@@ -75,8 +78,9 @@ def test_module_is_what_its_sources_make() -> None:
         (mask("\\*", "redact"), '{"*":1,"a":2}', '{"*":"***","a":2}'),
         (mask("name", "redact"), '{"n\\u0061me":"x"}', '{"n\\u0061me":"***"}'),
         (mask("é", "redact"), '{"é":1,"\\u00e9":2}', '{"é":"***","\\u00e9":"***"}'),
-        (mask("a", "truncate", length=2), '{"a":"h\\u00e9llo"}', '{"a":"h\\u00e9"}'),
-        (mask("a", "truncate", length=1), '{"a":"\\ud83d\\ude00x"}', '{"a":"\\ud83d\\ude00"}'),
+        (mask("a", "truncate", length=2), '{"a":"h\\u00e9llo"}', '{"a":"hé"}'),
+        (mask("a", "truncate", length=1), '{"a":"\\ud83d\\ude00x"}', '{"a":"😀"}'),
+        (mask("a", "truncate", length=2), '{"a":"\\ud83d\\"x"}', '{"a":"\\ud83d\\""}'),
         (mask("a", "truncate", length=9), '{"a":"short"}', '{"a":"short"}'),
         (mask("a", "truncate", length=0), '{"a":"x"}', '{"a":""}'),
         (mask("a", "truncate", length=3), '{"a":12345}', '{"a":"***"}'),
@@ -98,11 +102,35 @@ def test_masks(config: dict[str, Any], before: str, after: str) -> None:
     assert apply(config, before) == [after]
 
 
-def test_first_rule_that_names_a_value_has_it() -> None:
-    config = {"mask": [{"path": "a.b", "action": "redact"}, {"path": "**.b", "action": "remove"}]}
-    assert apply(config, '{"a":{"b":1},"b":2}') == ['{"a":{"b":"***"}}']
-    config = {"mask": [{"path": "a", "action": "redact"}, {"path": "a.b", "action": "remove"}]}
+def test_steps_see_what_the_steps_before_left() -> None:
+    config = {"steps": [{"path": "a.b", "action": "redact"}, {"path": "**.b", "action": "remove"}]}
+    assert apply(config, '{"a":{"b":1},"b":2}') == ['{"a":{}}']
+    config = {"steps": [{"path": "a", "action": "redact"}, {"path": "a.b", "action": "remove"}]}
     assert apply(config, '{"a":{"b":1}}') == ['{"a":"***"}']
+    config = {"steps": [{"path": "0", "action": "remove"}, {"path": "0", "action": "redact"}]}
+    assert apply(config, "[1, 2, 3]") == ['["***", 3]']
+    hidden = {"path": "a", "equals": "***"}
+    config = {"steps": [{"path": "a", "action": "redact"}, {"action": "drop", "when": hidden}]}
+    assert apply(config, '{"a":1}', '{"b":1}') == [None, '{"b":1}']
+
+
+def test_one_step_has_several_paths_and_a_condition() -> None:
+    step = {"action": "redact", "paths": ["a", "c.d"], "when": {"path": "kind", "equals": "x"}}
+    before = ['{"kind":"x","a":1,"b":2,"c":{"d":3}}', '{"kind":"y","a":1}']
+    assert apply({"steps": [step]}, *before) == ['{"kind":"x","a":"***","b":2,"c":{"d":"***"}}', before[1]]
+
+
+def test_a_group_has_one_condition_for_its_steps() -> None:
+    inside = [{"action": "redact", "path": "kind"}, {"action": "redact", "path": "a"}]
+    config = {"steps": [{"when": {"path": "kind", "equals": "x"}, "steps": inside}]}
+    before = '{"kind":"y","a":1}'
+    assert apply(config, '{"kind":"x","a":1}', before) == ['{"kind":"***","a":"***"}', before]
+
+
+def test_whole_payload_is_a_value() -> None:
+    assert apply(mask("$", "redact"), ' {"a":1}\n', "5", "") == [' "***"\n', '"***"', ""]
+    assert apply({"format": "text", **mask("$", "truncate", length=2)}, "héllo") == ["hé"]
+    assert apply({"format": "text", "steps": [{"action": "redact"}]}, "héllo", b"\xff") == ["***", None]
 
 
 @pytest.mark.parametrize(
@@ -137,10 +165,10 @@ def test_first_rule_that_names_a_value_has_it() -> None:
     ],
 )
 def test_conditions(condition: dict[str, Any], meets: list[str], fails: list[str]) -> None:
-    assert apply({"drop_if": condition}, *meets) == [None] * len(meets)
-    assert apply({"drop_if": condition}, *fails) == fails
-    assert apply({"keep_if": condition}, *meets) == meets
-    assert apply({"keep_if": condition}, *fails) == [None] * len(fails)
+    assert apply(when("drop", condition), *meets) == [None] * len(meets)
+    assert apply(when("drop", condition), *fails) == fails
+    assert apply(when("keep", condition), *meets) == meets
+    assert apply(when("keep", condition), *fails) == [None] * len(fails)
 
 
 DEEP = "[" * 65 + "]" * 65
@@ -160,46 +188,69 @@ BROKEN = [
 
 
 def test_what_cannot_be_read_fails_closed() -> None:
-    for config in (mask("a", "redact"), {"drop_if": {"path": "a", "equals": 5}}):
+    for config in (mask("a", "redact"), when("keep", {"path": "a", "equals": 5})):
         assert apply(config, *BROKEN) == [None] * len(BROKEN)
         kept = apply({**config, "on_undecodable": "pass"}, *BROKEN)
-        assert None not in kept
+        assert kept == [
+            text if isinstance(text, str) else text.decode("utf-8", "surrogateescape") for text in BROKEN
+        ]
     assert apply({}, *BROKEN[:3]) == BROKEN[:3]
 
 
 def test_empty_payload_passes_for_it_deletes_retained_messages() -> None:
-    assert apply({"keep_if": {"path": "a", "exists": True}, **mask("a", "redact")}, "") == [""]
+    assert apply(when("keep", {"path": "a", "exists": True}), "") == [""]
+    assert apply(mask("a", "redact"), "") == [""]
+    assert apply({"steps": [{"action": "drop"}]}, "") == [None]
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({"mask": {}}, "mask: {} is not a list"),
-        ({"masks": []}, "masks is not a key; allowed: drop_if keep_if mask on_undecodable"),
-        (mask("a", "foo"), 'mask[0].action: "foo" is not one of remove, redact, hash, truncate, round'),
-        (mask("", "redact"), 'mask[0].path: "" is not a path'),
-        (mask("a..b", "redact"), 'mask[0].path: "a..b" has an empty level'),
-        (mask("a.**", "redact"), 'mask[0].path: "a.**" must not end with **'),
-        (mask("a", "redact", length=5), "mask[0]: length is not a key"),
-        (mask("a", "hash"), "mask[0].key: is to be at least 16 hexadecimal digits"),
-        (mask("a", "hash", key="xyz"), "mask[0].key: is to be at least 16"),
-        (mask("a", "hash", key=KEY, length=65), "mask[0].length: 65 is not a whole number from 4 to 64"),
-        (mask("a", "truncate"), "mask[0].length: is required"),
-        (mask("a", "round", to=0), "mask[0].to: 0 is not a step"),
-        (mask("a", "redact", **{"with": [1]}), "mask[0].with: [1] is not a scalar"),
-        ({"mask": [{"action": "redact"}]}, "mask[0].path: is not a path"),
-        ({"drop_if": {"path": "a"}}, "drop_if: needs one of exists, equals"),
-        ({"drop_if": {"path": "a", "equals": 1, "above": 2}}, "drop_if: has more than one comparison"),
-        ({"drop_if": {"path": "a", "above": "x"}}, 'drop_if.above: "x" is not a number'),
-        ({"drop_if": {"path": "a", "exists": 1}}, "drop_if.exists: 1 is neither true nor false"),
-        ({"keep_if": {"any": []}}, "keep_if.any: [] is not a list of conditions"),
-        (
-            {"keep_if": {"all": [{"not": {"path": "a", "in": [[]]}}]}},
-            "keep_if.all[0].not.in: [] is not a scalar",
-        ),
-        ({"on_undecodable": "maybe"}, 'on_undecodable: "maybe" is neither drop nor pass'),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"steps": {}}, "steps: {} is not a list"),
+    ({"steps": [5]}, "steps[0]: 5 is not an object"),
+    ({"step": []}, "step is not a key; allowed: format on_undecodable utc_offset steps"),
+    ({"format": "xml"}, 'format: "xml" is not one of: json cbor msgpack text auto'),
+    (mask("a", "foo"), 'steps[0].action: "foo" is not one of: drop keep sample'),
+    ({"steps": [{"path": "a"}]}, "steps[0].action: is to be one of: drop keep sample"),
+    (mask("", "redact"), 'steps[0].path: "" is not a path'),
+    (mask("a..b", "redact"), 'steps[0].path: "a..b" has an empty level'),
+    (mask("a.", "redact"), 'steps[0].path: "a." has an empty level'),
+    (mask("a.**", "redact"), 'steps[0].path: "a.**" must not end with **'),
+    (mask("a", "redact", paths=["b"]), "steps[0]: has both path and paths"),
+    ({"steps": [{"action": "redact", "paths": ["b", 5]}]}, "steps[0].paths[1]: 5 is not a path"),
+    (mask(".".join("a" * 31), "redact"), 'steps[0].path: "a.a.a.a'),
+    (
+        mask("a", "redact", length=5),
+        "steps[0]: length is not a key; allowed: when action path paths with",
+    ),
+    (mask("$", "remove"), "steps[0]: cannot remove the whole payload"),
+    (mask("a", "hash"), "steps[0].key: is to be at least 16 hexadecimal digits"),
+    (mask("a", "hash", key="xyz"), "steps[0].key: is to be at least 16"),
+    (mask("a", "hash", key=KEY, length=65), "steps[0].length: 65 is not a whole number from 4 to 64"),
+    (mask("a", "truncate"), "steps[0].length: is required"),
+    (mask("a", "round", to=0), "steps[0].to: 0 is not a step"),
+    (mask("a", "redact", **{"with": [1]}), "steps[0].with: [1] is not a scalar"),
+    ({"steps": [{"action": "redact"}]}, "steps[0].path: is not a path"),
+    ({"steps": [{"action": "keep"}]}, "steps[0].when: is required"),
+    ({"steps": [{"steps": [{"action": "drop", "to": 1}]}]}, "steps[0].steps[0]: to is not a key"),
+    (when("drop", {"path": "a"}), "steps[0].when: needs one of: exists equals"),
+    (when("drop", {}), "steps[0].when: needs one of: path topic"),
+    (when("drop", {"path": "a", "equals": 1, "above": 2}), "steps[0].when: has more than one comparison"),
+    (when("drop", {"path": "a", "topic": "b"}), "steps[0].when: is about more than one thing"),
+    (when("drop", {"path": "a", "above": "x"}), 'steps[0].when.above: "x" is not a number'),
+    (when("drop", {"path": "a", "exists": 1}), "steps[0].when.exists: 1 is neither true nor false"),
+    (when("keep", {"any": []}), "steps[0].when.any: [] is not a list of conditions"),
+    (
+        when("keep", {"all": [{"not": {"path": "a", "in": [[]]}}]}),
+        "steps[0].when.all[0].not.in[0]: [] is not a scalar",
+    ),
+    (when("drop", {"topic": "a/#/b"}), 'steps[0].when.topic: "a/#/b" is not a topic filter'),
+    (when("drop", {"topic": ["a", "b+"]}), 'steps[0].when.topic[1]: "b+" is not a topic filter'),
+    (when("drop", {"qos": 3}), "steps[0].when.qos: 3 is not one of 0, 1, 2"),
+    ({"on_undecodable": "maybe"}, 'on_undecodable: "maybe" is not one of: drop pass'),
+]
+MISTAKES = [config for config, _ in REFUSED]
+
+
+@pytest.mark.parametrize(("config", "words"), REFUSED)
 def test_mistakes_in_the_configuration(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ModuleRefused, match=f"^{re.escape(words)}"):
         apply(config)
@@ -280,17 +331,3 @@ def test_hash_is_hmac(key: bytes, text: str) -> None:
     (after,) = apply(mask("a", "hash", key=key.hex(), length=64), json.dumps({"a": text}))
     assert after is not None
     assert json.loads(after)["a"] == hmac.new(key, text.encode(), "sha256").hexdigest()
-
-
-def test_example_of_the_sdk_is_a_plugin(tmp_path: Path) -> None:
-    target = tmp_path / "example.wasm"
-    build.compile_module([Path(build.HERE).parent / "sdk" / "c" / "example.c"], target)
-    instance = Instance(target.read_bytes(), b"> ", Limits(), lambda key: None)
-    batch = [Fields(b"t", b"hello"), Fields(b"t", b"")]
-    answer = instance.process(encode_request(batch, 1, 1, 1), 2)
-    instance.close()
-    assert answer is not None
-    result = decode_result(answer, batch)
-    assert result.changes[0].payload == b"> hello"
-    assert result.verdicts == bytes([REPLACE, DROP])
-    assert len(result.effects) == 2

@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from broker.message import Message
-from broker.ports import Stage
-from plugins.host.pipeline import Entry
+from broker.ports import Processed, Stage
+from plugins.host.entry import Entry
 from plugins.stages import Stages
 from tests.plugins import modules
 
-MASK = {"mask": [{"path": "name", "action": "redact"}]}
+MASK = {"steps": [{"path": "name", "action": "redact"}]}
+
+
+def never(messages: Sequence[Message], processed: Processed, now: float) -> None:
+    """Without workers nothing is done later."""
+    raise AssertionError("later")
 
 
 class Kept:
@@ -52,7 +57,7 @@ def test_topics_choose_stages(dropping: str) -> None:
 def test_only_named_topics_are_touched_and_order_is_kept(dropping: str) -> None:
     stages = Stages([Entry("a", Stage.INGRESS, dropping, ("drop/#",))], None)
     batch = [Message("keep/1", b"1"), Message("drop/2", b"2"), Message("keep/3", b"3")]
-    processed = stages.run(Stage.INGRESS, batch, 1.0)
+    processed = stages.run(Stage.INGRESS, batch, 1.0, never)
     assert processed.messages == [batch[0], None, batch[2]]
     assert processed.messages[0] is batch[0]
     stages.close()
@@ -61,7 +66,7 @@ def test_only_named_topics_are_touched_and_order_is_kept(dropping: str) -> None:
 def test_changed_message_keeps_what_no_rule_sees() -> None:
     stages = Stages([Entry("mask", Stage.EGRESS, "rules", ("t",), MASK)], None)
     before = Message("t", b'{"name":"x"}', 2, True, b"\x01\x01", 99.0, "device", "eu", 7)
-    (after,) = stages.run(Stage.EGRESS, [before], 1.0).messages
+    (after,) = stages.run(Stage.EGRESS, [before], 1.0, never).messages
     assert after is not None
     assert after.payload == b'{"name":"***"}'
     assert (after.topic, after.qos, after.retain, after.properties) == ("t", 2, True, b"\x01\x01")
@@ -73,12 +78,18 @@ def test_changed_message_keeps_what_no_rule_sees() -> None:
 def test_rules_follow_one_another() -> None:
     stages = Stages(
         [
-            Entry("first", Stage.INGRESS, "rules", ("#",), {"mask": [{"path": "a", "action": "remove"}]}),
-            Entry("second", Stage.INGRESS, "rules", ("#",), {"drop_if": {"path": "a", "exists": True}}),
+            Entry("first", Stage.INGRESS, "rules", ("#",), {"steps": [{"path": "a", "action": "remove"}]}),
+            Entry(
+                "second",
+                Stage.INGRESS,
+                "rules",
+                ("#",),
+                {"steps": [{"action": "drop", "when": {"path": "a", "exists": True}}]},
+            ),
         ],
         None,
     )
-    (after,) = stages.run(Stage.INGRESS, [Message("t", b'{"a":1,"b":2}')], 1.0).messages
+    (after,) = stages.run(Stage.INGRESS, [Message("t", b'{"a":1,"b":2}')], 1.0, never).messages
     assert after is not None
     assert after.payload == b'{"b":2}'
     assert [entry["passed"] + entry["replaced"] for entry in stages.counters()] == [1, 1]
@@ -96,7 +107,7 @@ def test_store_stage_keeps_what_its_rules_name(dropping: str) -> None:
         kept,
     )
     batch = [Message(topic, b'{"name":"x"}') for topic in ("raw/1", "masked", "never", "other")]
-    stages.run(Stage.STORE, batch, 1.0)
+    stages.run(Stage.STORE, batch, 1.0, never)
     assert [(m.topic, m.payload) for m in kept.messages] == [
         ("raw/1", b'{"name":"x"}'),
         ("masked", b'{"name":"***"}'),

@@ -46,7 +46,7 @@ class Costs(NamedTuple):
 def measure(nodes: int, subscriptions: int, max_filters: int = MAX_FILTERS) -> Costs:
     """``subscriptions`` are spread over the nodes: a tenth of each node's are for what happens elsewhere."""
     began = time.process_time()
-    interests = [_interest(number, nodes, subscriptions // nodes, max_filters) for number in range(nodes)]
+    interests = [node_interest(number, nodes, subscriptions // nodes, max_filters) for number in range(nodes)]
     subscribe = (time.process_time() - began) / subscriptions
     snapshots = [list(snapshot_parts(interest.snapshot())) for interest in interests]
     told = sum(map(len, interests))
@@ -80,13 +80,14 @@ def measure(nodes: int, subscriptions: int, max_filters: int = MAX_FILTERS) -> C
     )
 
 
-def _interest(number: int, nodes: int, count: int, max_filters: int) -> LocalInterest:
+def node_interest(number: int, nodes: int, count: int, max_filters: int) -> LocalInterest:
+    """What one of the nodes tells, whose clients have ``count`` subscriptions."""
     interest = LocalInterest(1, max_filters)
     for device in range(count):
         if device % 10:
             interest.add(f"fleet/{number}/{device}/commands")
         else:
-            interest.add(f"fleet/{(number + device) % nodes}/{device}/position")
+            interest.add(f"fleet/{(number + device // 10) % nodes}/{device}/position")
     interest.take_change()
     return interest
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.scale.growth import measure
+from collections import Counter
+
+from tests.scale.growth import measure, node_interest
 
 
 def test_small_mesh() -> None:
@@ -17,3 +19,9 @@ def test_small_mesh() -> None:
 def test_what_is_past_the_bound_is_widened() -> None:
     costs = measure(2, 24_000)
     assert costs.told <= 20_000
+
+
+def test_positions_are_those_of_all_nodes_alike() -> None:
+    told = node_interest(3, 10, 1000, 10_000).snapshot().added
+    positions = [name.split("/")[1] for name in told if name.endswith("/position")]
+    assert Counter(positions) == {str(number): 10 for number in range(10)}

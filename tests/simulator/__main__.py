@@ -24,7 +24,7 @@ def main() -> int:
         try:
             schedule.run(seed, print if arguments.trace else lambda line: None)
         except AssertionError as error:
-            print(f"seed {seed}: {error}")
+            print(f"seed {seed}: {error}; again with: --seed {seed} --trace")
             return 1
     print(f"{count} schedules in {time.monotonic() - began:.0f} s: all well")
     return 0

@@ -120,6 +120,7 @@ class SmallDisk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._filling = folder / "filling"
+        self.nodes: list[NodeProcess] = []
 
     def fill(self, left: int) -> None:
         """Leave so many bytes, or less."""
@@ -136,6 +137,7 @@ class SmallDisk:
         name = f"disk-{uuid.uuid4().hex[:8]}"
         node = NodeProcess(self.folder.parent, "node", name, mesh={"enabled": mesh}, **sections)
         node.config["node"]["data"] = str(self.folder / "data")
+        self.nodes.append(node)
         return node
 
 
@@ -146,9 +148,12 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a file system of its own may not be mounted here")
+    disk = SmallDisk(folder)
     try:
-        yield SmallDisk(folder)
+        yield disk
     finally:
+        for node in disk.nodes:
+            node.stop()
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 

@@ -7,7 +7,7 @@
  *   zig cc -target wasm32-freestanding -mcpu=mvp+bulk_memory -O2 -nostdlib -Wl,--no-entry \
  *       -Wl,--export-memory plugin.c -o plugin.wasm
  *
- * example.c is a complete plugin. */
+ * filter.c, mask.c and aggregate.c are complete plugins; geomq_json.h helps with JSON and state. */
 #ifndef GEOMQ_PLUGIN_H
 #define GEOMQ_PLUGIN_H
 
@@ -52,6 +52,10 @@ typedef struct {
     uint64_t batch;
     uint32_t entries; /* offset of the entry table */
     uint32_t stage;
+    uint32_t entry_size; /* what geomq_entry steps by: later hosts may append fields */
+    int32_t utc_offset;  /* the node's local time at `now_ns`, seconds east of UTC */
+    GeomqField node;
+    GeomqField region;
 } GeomqRequest;
 
 typedef struct {
@@ -63,6 +67,7 @@ typedef struct {
     uint8_t retain;
     uint16_t flags;
     uint32_t reserved;
+    GeomqField user; /* empty for anonymous clients and messages of the node's own */
 } GeomqEntry;
 
 typedef struct {
@@ -95,8 +100,8 @@ typedef struct {
     uint64_t number; /* QoS + 4 x retain, a lifetime in milliseconds, or the bits of an f64 */
 } GeomqEffect;
 
-_Static_assert(sizeof(GeomqRequest) == 32, "request header");
-_Static_assert(sizeof(GeomqEntry) == 40, "request entry");
+_Static_assert(sizeof(GeomqRequest) == 56, "request header");
+_Static_assert(sizeof(GeomqEntry) == 48, "request entry");
 _Static_assert(sizeof(GeomqResult) == 32, "result header");
 _Static_assert(sizeof(GeomqChange) == 40, "changed record");
 _Static_assert(sizeof(GeomqEffect) == 32, "effect");
@@ -108,8 +113,8 @@ __attribute__((import_module("geomq"), import_name("state_get"))) int32_t geomq_
 
 /* ---- reading a request ---- */
 
-static inline const GeomqEntry *geomq_entries(const GeomqRequest *request) {
-    return (const GeomqEntry *)((const uint8_t *)request + request->entries);
+static inline const GeomqEntry *geomq_entry(const GeomqRequest *request, uint32_t index) {
+    return (const GeomqEntry *)((const uint8_t *)request + request->entries + index * request->entry_size);
 }
 
 static inline const uint8_t *geomq_bytes(const void *frame, GeomqField field) {

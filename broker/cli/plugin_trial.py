@@ -1,0 +1,221 @@
+"""`geomq plugin test`: what rules make of messages, told to people or, as JSON, to scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from broker.cli.common import fail
+from broker.cli.recording import Recorded
+from broker.cli.rule_files import (
+    STAGES,
+    EntryOption,
+    FileArgument,
+    ModuleConfigOption,
+    PayloadFileOption,
+    PayloadOption,
+    RecordedOption,
+    Rules,
+    StageOption,
+    TopicOption,
+    messages_of,
+    rules_of,
+    to_fields,
+)
+from broker.protocol.topics import matches
+
+if TYPE_CHECKING:
+    from plugins.host.frame import Fields
+    from plugins.tools.trial import Attempt, Trial
+
+_STYLES = {"pass": "green", "replace": "yellow", "drop": "red", "fail": "bold red", "tick": "cyan"}
+_MARKS = {"-": "red", "+": "green"}
+_STAGE_NAMES = {number: name for name, number in STAGES.items()}
+
+
+def try_rules(
+    file: FileArgument,
+    topic: TopicOption = None,
+    payload: PayloadOption = None,
+    payload_file: PayloadFileOption = None,
+    recorded: RecordedOption = None,
+    config: ModuleConfigOption = None,
+    stage: StageOption = None,
+    entry: EntryOption = None,
+    client: Annotated[str, typer.Option(help="The publisher's client identifier.")] = "",
+    user: Annotated[str, typer.Option(help="The publisher's user name.")] = "",
+    qos: Annotated[int, typer.Option(help="With --topic: the quality of service.", min=0, max=2)] = 0,
+    retain: Annotated[bool, typer.Option("--retain", help="With --topic: a retained message.")] = False,
+    node: Annotated[
+        str | None, typer.Option(help="The node's name that rules see. Default: the configuration's.")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Its region.")] = None,
+    later: Annotated[
+        float, typer.Option(help="Seconds that pass after the last message: windows close.", min=0)
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show what rules make of messages: verdict, what changed, effects, fuel and time. Exit code 1 where one fails."""
+    messages = messages_of(topic, payload, payload_file, recorded)
+    if not messages:
+        fail("nothing to try: --topic with --payload or --payload-file, or --file with recorded messages")
+    if topic is not None:
+        messages = [messages[0]._replace(qos=qos, retain=retain)]
+    messages = [m._replace(client=m.client or client, user=m.user or user) for m in messages]
+    rules = rules_of(file, config, stage, entry)
+    trials = _trials(rules._replace(node=node or rules.node, region=region or rules.region))
+    verdicts: Counter[str] = Counter()
+    show = _print_json if as_json else _Page().show
+    for number, attempt in _attempts(trials, messages, later):
+        verdicts[attempt.verdict] += 1
+        show(number, messages[number - 1], attempt)
+    if not as_json:
+        _summary(len(messages), verdicts)
+    raise SystemExit(1 if verdicts["fail"] else 0)
+
+
+def _trials(rules: Rules) -> list[Trial]:
+    from plugins.host.engine import PluginError
+    from plugins.host.frame import Place
+    from plugins.tools.trial import Trial
+
+    where = Place(rules.node.encode(), rules.region.encode())
+    trials = []
+    for found in rules.entries:
+        try:
+            trials.append(Trial(found, where))
+        except PluginError as error:
+            fail(f"rule {found.name} does not start: {error}")
+    return trials
+
+
+def _attempts(trials: list[Trial], messages: list[Recorded], later: float) -> Iterator[tuple[int, Attempt]]:
+    """(which message, what an entry made of it), as a node would run them: what the ingress rules leave of a message
+    goes to those of the other stages."""
+    now = next((message.time for message in messages if message.time), time.time())
+    by_stage = [[trial for trial in trials if trial.entry.stage == stage] for stage in STAGES.values()]
+    for number, message in enumerate(messages, 1):
+        now = max(now, message.time or now)
+        yield from ((number, attempt) for attempt in _ticks(trials, now))
+        at_first, *others = by_stage
+        left: Fields | None = to_fields(message)
+        for chain in (at_first, *others):
+            current = left
+            for trial in chain:
+                if current is None or not _concerns(trial, current):
+                    continue
+                attempt = trial.work_on(current, now)
+                yield number, attempt
+                current = attempt.after
+            if chain is at_first:
+                left = current
+    if later:
+        yield from ((len(messages), attempt) for attempt in _ticks(trials, now + later))
+
+
+def _ticks(trials: list[Trial], now: float) -> Iterator[Attempt]:
+    for trial in trials:
+        attempt = trial.pass_time(now)
+        if attempt is not None:
+            yield attempt
+
+
+def _concerns(trial: Trial, message: Fields) -> bool:
+    topics = trial.entry.topics
+    return not topics or any(matches(one, message.topic.decode()) for one in topics)
+
+
+# -- for people ------------------------------------------------------------------------------------------
+
+
+class _Page:
+    """Prints attempts, the message above those that are about the same."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._number = 0
+
+    def show(self, number: int, message: Recorded, attempt: Attempt) -> None:
+        from plugins.tools.difference import difference, shown
+        from plugins.tools.effects import in_words
+
+        if attempt.before is None:
+            self._line("time passes", "bold")
+            self._number = 0
+        elif number != self._number:
+            self._number = number
+            marks = f"QoS {message.qos}{', retained' if message.retain else ''}"
+            self._line(f"{number}  {shown(message.topic.encode())}  {marks}", "bold")
+            self._line(f"   {shown(message.payload)}", "dim")
+        self._verdict(attempt)
+        if attempt.before is not None and attempt.after is not None:
+            for line in difference(attempt.before, attempt.after):
+                self._line(f"     {line.mark} {line.text}", _MARKS[line.mark])
+        for effect in attempt.effects:
+            self._line(f"     {in_words(effect)}", "cyan")
+
+    def _verdict(self, attempt: Attempt) -> None:
+        text = Text(f"   {_STAGE_NAMES[attempt.entry.stage]} {attempt.entry.name}: ")
+        text.append(attempt.verdict, style=_STYLES[attempt.verdict])
+        if attempt.reason:
+            fate = "the message is dropped" if attempt.entry.closed else "the message passes unchanged"
+            text.append(f", {attempt.reason}{'' if attempt.before is None else f'; {fate}'}")
+        if attempt.entry.module is not None:
+            text.append(f"  {attempt.fuel:,} fuel, {attempt.microseconds:,.0f} us", style="dim")
+        self._console.print(text)
+
+    def _line(self, text: str, style: str) -> None:
+        self._console.print(Text(text, style=style))
+
+
+def _summary(count: int, verdicts: Counter[str]) -> None:
+    told = {"pass": "passed", "replace": "changed", "drop": "dropped", "fail": "failed"}
+    parts = ", ".join(f"{verdicts[verdict]} {word}" for verdict, word in told.items())
+    print(f"{count} {'message' if count == 1 else 'messages'}: {parts}", file=sys.stderr)
+
+
+# -- for scripts -----------------------------------------------------------------------------------------
+
+
+def _print_json(number: int, message: Recorded, attempt: Attempt) -> None:
+    from plugins.tools.effects import as_json
+
+    print(
+        json.dumps(
+            {
+                "message": number,
+                "entry": attempt.entry.name,
+                "stage": _STAGE_NAMES[attempt.entry.stage],
+                "verdict": attempt.verdict,
+                "reason": attempt.reason,
+                "before": _fields(attempt.before),
+                "after": _fields(attempt.after),
+                "effects": [as_json(effect) for effect in attempt.effects],
+                "fuel": attempt.fuel,
+                "microseconds": round(attempt.microseconds, 1),
+            },
+            ensure_ascii=False,
+        )
+    )
+
+
+def _fields(fields: Fields | None) -> dict[str, Any] | None:
+    if fields is None:
+        return None
+    from broker.cli.recording import Recorded, to_line
+    from broker.protocol.constants import PUBLISH
+    from broker.protocol.properties import read_bare
+
+    properties = read_bare(fields.properties, PUBLISH)
+    line: dict[str, Any] = json.loads(
+        to_line(Recorded(fields.topic.decode(), fields.payload, fields.qos, fields.retain, properties))
+    )
+    return line

@@ -1,0 +1,124 @@
+"""The ingress and store rules on a message's way; batches that rules take long for go it later, the others at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from broker.joint import Joint
+from broker.message import Message
+from broker.ports import Pipeline, Processed, Stage
+from broker.subscriptions import Route
+
+if TYPE_CHECKING:
+    from broker.engine import Engine
+
+Batch = list[tuple[Message, Route]]
+
+
+class Ruling:
+    """The rules, as the engine has them applied."""
+
+    def __init__(self, engine: Engine, pipeline: Pipeline) -> None:
+        self._engine = engine
+        self._pipeline = pipeline
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits for rules that publishers should wait, too."""
+        return self._pipeline.behind
+
+    def publish(self, batch: Batch, now: float, on_safe: Callable[[], None] | None) -> bool:
+        """What :meth:`broker.engine.Engine.publish` does with a batch that rules concern.
+
+        When it returns, the batch holds all that may still have to be withdrawn.
+        """
+        engine = self._engine
+        safe = Joint(on_safe)
+        kept, apart = self._take_in(batch, now, safe)
+        kept = self._store(kept, now, safe)
+        batch[:] = kept
+        if not safe.left:
+            return engine.distribute(batch, now, on_safe)
+        batch += apart
+        safe.expect(1)
+        if not engine.distribute(kept, now, safe.arrived):
+            safe.arrived()
+        return True
+
+    def publish_emitted(self, stage: Stage, messages: Sequence[Message], now: float) -> None:
+        """Publish what rules said without a message's occasion, as if it came out of their stage."""
+        engine = self._engine
+        if stage is Stage.EGRESS:
+            if engine.mesh is not None:
+                engine.mesh.publish_emitted(messages)
+            return
+        batch = self._routed(messages)
+        if stage is Stage.INGRESS:
+            batch = self._store(batch, now, Joint(None))
+        engine.distribute(batch, now, None)
+        engine.flush()
+
+    def _take_in(self, batch: Batch, now: float, safe: Joint) -> tuple[Batch, Batch]:
+        """(what the ingress rules leave of a batch, in order; what they are still working on)."""
+        chosen = [message for message, route in batch if route.stages & Stage.INGRESS]
+        if not chosen:
+            return batch, []
+        wall = now + self._engine.wall_offset
+        processed = self._pipeline.run(Stage.INGRESS, chosen, wall, partial(self._taken_in, batch, safe))
+        safe.expect(len(processed.later))
+        kept: Batch = []
+        apart: Batch = []
+        number = 0
+        for item in batch:
+            route = item[1]
+            if route.stages & Stage.INGRESS:
+                result = processed.messages[number]
+                if number in processed.later:
+                    apart.append(item)
+                elif result is not None:
+                    same = result.topic == route.topic
+                    kept.append((result, route if same else self._engine.subscriptions.route(result.topic)))
+                number += 1
+            else:
+                kept.append(item)
+        return kept + self._routed(processed.emitted), apart
+
+    def _taken_in(
+        self, batch: Batch, safe: Joint, messages: Sequence[Message], processed: Processed, wall: float
+    ) -> None:
+        """The ingress rules are through with a part of a batch."""
+        now = wall - self._engine.wall_offset
+        kept = [
+            result
+            for message, result in zip(messages, processed.messages, strict=True)
+            if result is not None and not message.is_withdrawn
+        ]
+        part = self._store(self._routed(kept + processed.emitted), now, safe)
+        batch += part
+        self._part_is_done(part, len(messages), safe, now)
+
+    def _store(self, batch: Batch, now: float, safe: Joint) -> Batch:
+        """Keep what the store rules name. The batch, which is not held up by that, and what they emitted."""
+        stored = [message for message, route in batch if route.stages & Stage.STORE]
+        if not stored:
+            return batch
+        wall = now + self._engine.wall_offset
+        processed = self._pipeline.run(Stage.STORE, stored, wall, partial(self._stored, safe))
+        safe.expect(len(processed.later))
+        return batch + self._routed(processed.emitted)
+
+    def _stored(self, safe: Joint, messages: Sequence[Message], processed: Processed, wall: float) -> None:
+        part = self._routed(processed.emitted)
+        self._part_is_done(part, len(messages), safe, wall - self._engine.wall_offset)
+
+    def _part_is_done(self, part: Batch, count: int, safe: Joint, now: float) -> None:
+        engine = self._engine
+        if not engine.distribute(part, now, partial(safe.arrived, count)):
+            safe.arrived(count)
+        engine.flush()
+
+    def _routed(self, messages: Sequence[Message]) -> Batch:
+        route = self._engine.subscriptions.route
+        return [(message, route(message.topic)) for message in messages]

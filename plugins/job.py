@@ -1,0 +1,75 @@
+"""Messages on their way through a stage's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.message import Message
+from broker.ports import Later, Processed, Stage
+from plugins.convert import changed, to_fields
+from plugins.host.entry import Outcome
+from plugins.host.frame import Fields
+
+
+class Job:
+    """Messages that go through the rules of a stage together; ``at`` is how many of these they have behind them.
+
+    ``then`` is told the outcome where they do not get through at once.
+    """
+
+    __slots__ = ("at", "emitted", "messages", "named", "originals", "renamed", "size", "stage", "then")
+
+    def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
+        self.stage = stage
+        self.originals = batch
+        self.messages: list[Message | None] = list(batch)
+        self.emitted: list[Message] = []
+        self.named: set[int] = set()
+        """The places of those that any rule of the store stage was for."""
+        self.renamed = False
+        """Whether a rule that gives other topics was among them: others may be on the way to the same topic."""
+        self.then = then
+        self.at = 0
+        self.size = 0
+        """Bytes of payload."""
+
+    def fields(self, places: Sequence[int]) -> list[Fields]:
+        """The messages in these places as a rule sees them."""
+        found = map(self.messages.__getitem__, places)
+        return [to_fields(message) for message in found if message is not None]
+
+    def take(self, places: Sequence[int], before: Sequence[Fields], outcome: Sequence[Fields | None]) -> bool:
+        """Have the messages in these places be as a rule left them; whether one has another topic."""
+        messages = self.messages
+        renamed = False
+        for place, fields, result in zip(places, before, outcome, strict=True):
+            if result is fields:
+                continue
+            if result is None:
+                messages[place] = None
+                continue
+            message = messages[place]
+            assert message is not None
+            messages[place] = changed(message, fields, result)
+            if result[0] is not fields[0]:
+                renamed = True
+        if self.stage is Stage.STORE:
+            self.named.update(places)
+        return renamed
+
+    def kept(self) -> list[Message]:
+        """What the store stage's rules have named, and left."""
+        return [
+            message
+            for place, message in enumerate(self.messages)
+            if message is not None and place in self.named
+        ]
+
+    def processed(self) -> Processed:
+        """What has become of the messages."""
+        return Processed(self.messages, self.emitted)
+
+
+def nothing(count: int) -> Outcome:
+    """The outcome of a rule that broke: all is dropped."""
+    return Outcome([None] * count, [], [], [])

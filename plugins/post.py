@@ -1,0 +1,182 @@
+"""A rule at its place in a stage: what takes long is done on a thread, one batch after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+from plugins.host.entry import Outcome
+from plugins.host.frame import Fields
+from plugins.host.pipeline import Rule
+from plugins.job import Job, nothing
+
+logger = logging.getLogger("geomq.plugins")
+
+_THREADS = max(2, os.cpu_count() or 1)
+_TOGETHER = 1024
+"""Messages that are handed to a module in one call, at most, when they had to wait."""
+
+
+class Workers:
+    """The threads that all rules share; each works for one of them at a time.
+
+    They have the event loop's priority: one with less would be put off while it holds the interpreter lock.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule")
+        self._stopped = False
+
+    def start(self, work: Callable[[], Callable[[], None]]) -> None:
+        """Do something on a thread; what it returns is called on the event loop."""
+        self.pool.submit(self._run, work)
+
+    def _run(self, work: Callable[[], Callable[[], None]]) -> None:
+        finish = work()
+        self.loop.call_soon_threadsafe(self._finish, finish)
+
+    def _finish(self, finish: Callable[[], None]) -> None:
+        if not self._stopped:
+            finish()
+
+    async def stop(self) -> None:
+        """Wait for the threads; what they have done does not count any more, nor does what waits for them."""
+        self._stopped = True
+        await asyncio.to_thread(self.pool.shutdown, cancel_futures=True)
+
+
+class Piece(NamedTuple):
+    """Some messages of a job, by their places."""
+
+    job: Job
+    places: list[int]
+
+
+class Master(Protocol):
+    """Whoever has the rules: :class:`plugins.stages.Stages`. Called on the event loop."""
+
+    def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
+        """See to the effects of a result: the job is the last of those that were worked on together; None: a tick."""
+
+    def go_on(self, job: Job) -> None:
+        """A job has got through a rule that took long."""
+
+    def idles(self) -> None:
+        """A rule has nothing to do any more."""
+
+
+class Post:
+    """A rule, and who waits for it."""
+
+    def __init__(self, rule: Rule, workers: Workers | None, master: Master) -> None:
+        self.rule = rule
+        self._workers = workers
+        self._master = master
+        self._queue: deque[Piece | None] = deque()
+        """None is a tick."""
+        self._busy = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being worked on, and nobody waits."""
+        return not (self._busy or self._queue)
+
+    def is_quick(self, count: int) -> bool:
+        """Whether so many messages can be worked on at once."""
+        return self._workers is None or (self.idle and self.rule.is_quick(count))
+
+    def run(self, job: Job, places: list[int], now: float) -> None:
+        """Work on messages at once."""
+        fields = job.fields(places)
+        outcome = self.rule.run(fields, now)
+        if job.take(places, fields, outcome.messages):
+            self.rule.renames = True
+        self._master.apply(self, job, outcome)
+
+    def put(self, job: Job, places: list[int]) -> None:
+        """Work on messages later, behind whatever waits."""
+        self._queue.append(Piece(job, places))
+        self._start()
+
+    def tick(self, now: float) -> None:
+        """Tell the module the time, soon."""
+        if not self.rule.ticks:
+            return
+        if self._workers is None:
+            self._master.apply(self, None, self.rule.tick(now))
+        elif None not in self._queue:
+            self._queue.append(None)
+            self._start()
+
+    def _start(self) -> None:
+        if self._busy or not self._queue:
+            return
+        assert self._workers is not None
+        self._busy = True
+        first = self._queue.popleft()
+        if first is None:
+            self._workers.start(self._tick)
+            return
+        pieces = [first]
+        count = len(first.places)
+        while self._queue and (more := self._queue[0]) is not None:
+            count += len(more.places)
+            if count > _TOGETHER:
+                break
+            pieces.append(more)
+            self._queue.popleft()
+        self._workers.start(lambda: self._work(pieces))
+
+    # -- on a thread -------------------------------------------------------------------------------------
+
+    def _tick(self) -> Callable[[], None]:
+        try:
+            outcome = self.rule.tick(time.time())
+        except Exception:
+            logger.exception("rule %s", self.rule.entry.name)
+            outcome = nothing(0)
+        return lambda: self._finish_tick(outcome)
+
+    def _work(self, pieces: list[Piece]) -> Callable[[], None]:
+        fields = [job.fields(places) for job, places in pieces]
+        together = [one for part in fields for one in part]
+        try:
+            # A job may be here only for its turn.
+            outcome = self.rule.run(together, time.time()) if together else nothing(0)
+        except Exception:
+            # The rule promises not to raise; if it does nothing must get through.
+            logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, len(together))
+            outcome = nothing(len(together))
+        return lambda: self._finish(pieces, fields, outcome)
+
+    # -- on the event loop again -------------------------------------------------------------------------
+
+    def _finish_tick(self, outcome: Outcome) -> None:
+        self._master.apply(self, None, outcome)
+        self._free()
+
+    def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
+        start = 0
+        for (job, places), before in zip(pieces, fields, strict=True):
+            end = start + len(places)
+            if job.take(places, before, outcome.messages[start:end]):
+                self.rule.renames = True
+            start = end
+        self._master.apply(self, pieces[-1].job, outcome)
+        # Still busy: whoever comes meanwhile waits behind those that go on now.
+        for job, _ in pieces:
+            self._master.go_on(job)
+        self._free()
+
+    def _free(self) -> None:
+        self._busy = False
+        self._start()
+        if self.idle:
+            self._master.idles()

@@ -1,0 +1,1 @@
+"""What the command line does with modules before a node gets them: make, look at, check, try, measure."""

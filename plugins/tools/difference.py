@@ -1,0 +1,100 @@
+"""What a rule changed in a message, as lines for people. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from plugins.host.frame import Fields
+
+_LONGEST = 2000
+"""Characters of a value that are shown."""
+
+
+class Line(NamedTuple):
+    """``mark`` is `-` for what is gone, `+` for what is new."""
+
+    mark: str
+    text: str
+
+
+class _Number(str):
+    """A number as it is written: 1.50 is not 1.5 here."""
+
+    __slots__ = ()
+
+
+def shown(raw: bytes) -> str:
+    """Bytes as text on one line, without anything that a terminal would obey; hexadecimal where they are no text."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = "hex " + raw.hex(" ")
+    else:
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(raw)} bytes)"
+
+
+def difference(before: Fields, after: Fields) -> list[Line]:
+    """What has changed, each thing with what it was and what it is; of JSON payloads only the members that changed."""
+    lines: list[Line] = []
+    for name, old, new in (
+        ("topic", shown(before.topic), shown(after.topic)),
+        ("QoS", before.qos, after.qos),
+        ("retain", before.retain, after.retain),
+        ("properties", shown(before.properties), shown(after.properties)),
+    ):
+        if old != new:
+            lines += [Line("-", f"{name} {old}"), Line("+", f"{name} {new}")]
+    if before.payload != after.payload:
+        lines += _payload(before.payload, after.payload)
+    return lines
+
+
+def _payload(before: bytes, after: bytes) -> list[Line]:
+    lines: list[Line] = []
+    with contextlib.suppress(ValueError, RecursionError):
+        lines = list(_members("", _parsed(before), _parsed(after)))
+    # Where nothing but white space or the order of members has changed, the whole of it is told.
+    return lines or [Line("-", shown(before)), Line("+", shown(after))]
+
+
+def _parsed(payload: bytes) -> Any:
+    return json.loads(payload.decode(), parse_int=_Number, parse_float=_Number)
+
+
+def _members(path: str, before: Any, after: Any) -> Iterator[Line]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in before | after:
+            at = f"{path}.{name}" if path else name
+            if name not in after:
+                yield Line("-", f"{at}: {_value(before[name])}")
+            elif name not in before:
+                yield Line("+", f"{at}: {_value(after[name])}")
+            else:
+                yield from _members(at, before[name], after[name])
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for index, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from _members(f"{path}[{index}]", old, new)
+    elif type(before) is not type(after) or before != after:
+        start = f"{path}: " if path else ""
+        yield from (Line("-", start + _value(before)), Line("+", start + _value(after)))
+
+
+def _value(value: Any) -> str:
+    return shown(_written(value).encode("utf-8", "backslashreplace"))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, _Number):
+        return value
+    if isinstance(value, dict):
+        members = (
+            f"{json.dumps(name, ensure_ascii=False)}: {_written(item)}" for name, item in value.items()
+        )
+        return f"{{{', '.join(members)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,69 @@
+"""Stages with workers, on real wasm, and rules that take their time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from broker.message import Message
+from broker.ports import Processed, Stage
+from plugins.host.engine import Limits
+from plugins.host.entry import Entry
+from plugins.post import Workers
+from plugins.stages import Stages
+
+SLOW = """
+  (local $i i32)
+  (local.set $i (i32.mul (i32.load offset=4 (local.get $at)) (i32.const 500000)))
+  (loop $again (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+  (i64.const 0)
+"""
+"""Passes every message, after a quarter of a millisecond or more for each."""
+SOMETIMES_SLOW = f"""
+  (local $i i32)
+  ;; Two of three batches.
+  (if (i64.ne (i64.rem_u (i64.load offset=16 (local.get $at)) (i64.const 3)) (i64.const 0))
+    (then (return (i64.const 0))))
+  {SLOW.replace("(local $i i32)", "")}
+"""
+LIMITS = Limits(fuel_base=10**12, deadline_ms=60_000)
+
+
+class Bench:
+    """Stages with workers, and what came out of them, by topic."""
+
+    def __init__(self, *entries: Entry) -> None:
+        self.stages = Stages(entries, workers=Workers(asyncio.get_running_loop()))
+        self.came: dict[str, list[bytes]] = defaultdict(list)
+        self.later = 0
+
+    def publish(self, *messages: Message, stage: Stage = Stage.INGRESS) -> Processed:
+        concerned = [message for message in messages if self.stages.stages(message.topic) & stage]
+        for message in messages:
+            if message not in concerned:
+                self._take(message)
+        processed = self.stages.run(stage, concerned, time.time(), self._then)
+        self.later += len(processed.later)
+        for number, message in enumerate(processed.messages):
+            if number not in processed.later:
+                self._take(message)
+        return processed
+
+    def _then(self, messages: Sequence[Message], processed: Processed, now: float) -> None:
+        assert len(messages) == len(processed.messages)
+        assert not processed.later
+        assert abs(now - time.time()) < 5
+        self.later -= len(messages)
+        for message in processed.messages:
+            self._take(message)
+
+    def _take(self, message: Message | None) -> None:
+        if message is not None:
+            self.came[message.topic].append(message.payload)
+
+    async def all_through(self) -> None:
+        async with asyncio.timeout(30):
+            while self.later:
+                await asyncio.sleep(0.002)

@@ -1,0 +1,137 @@
+"""What rules could not work on is kept, with the reason: on real files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from broker.config import ConfigError, load_text
+from broker.message import Message
+from broker.ports import Stage
+from plugins.dead_letters import DeadLetters
+from plugins.host.entry import EGRESS, INGRESS, DeadLetter, Entry, Failed
+from plugins.host.frame import Fields
+from plugins.stages import Stages
+from tests.plugins import modules
+
+
+class Around:
+    """Remembers what is told to subscribers of this node."""
+
+    def __init__(self) -> None:
+        self.letters: list[Message] = []
+
+    def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+        raise AssertionError("emitted")
+
+    def dead(self, messages: Sequence[Message]) -> None:
+        self.letters += messages
+
+    def rules_changed(self) -> None:
+        raise AssertionError("changed")
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_failed_message_goes_to_its_topic_and_file(tmp_path: Path) -> None:
+    module = tmp_path / "poison.wasm"
+    module.write_bytes(modules.module(modules.TRAPS_ON_BANG))
+    place = DeadLetter("dead/mask", tmp_path / "dead.jsonl")
+    stages = Stages([Entry("mask", EGRESS, str(module), ("#",), dead_letter=place)])
+    stages.surroundings = around = Around()
+    batch = [
+        Message("t/1", b"1"),
+        Message("t/2", b"!\xff", 1, True, b"", 0.0, "device", "", 0, "ann"),
+        Message("t/3", "!Ä".encode()),
+    ]
+    processed = stages.run(Stage.EGRESS, batch, time.time(), lambda *_: None)
+    assert processed.messages == [batch[0], None, None]
+    stages.close()
+    first, second = read(tmp_path / "dead.jsonl")
+    assert str(first.pop("time")).startswith("20")
+    assert first == {
+        "rule": "mask",
+        "stage": "egress",
+        "reason": "trapped",
+        "topic": "t/2",
+        "client": "device",
+        "user": "ann",
+        "qos": 1,
+        "retain": True,
+        "payload_base64": "If8=",
+    }
+    assert (second["topic"], second["payload"]) == ("t/3", "!Ä")
+    assert (tmp_path / "dead.jsonl").stat().st_mode & 0o777 == 0o600
+    assert [(m.topic, m.qos, m.retain) for m in around.letters] == [
+        ("dead/mask", 1, False),
+        ("dead/mask", 0, False),
+    ]
+    assert json.loads(around.letters[1].payload) == second
+
+
+def test_messages_of_an_open_breaker_and_a_missing_module_count(tmp_path: Path) -> None:
+    stages = Stages(
+        [Entry("none", INGRESS, str(tmp_path / "none.wasm"), ("#",), dead_letter=DeadLetter("dead"))]
+    )
+    stages.surroundings = around = Around()
+    for _ in range(3):
+        stages.run(Stage.INGRESS, [Message("t", b"1")], 1.0, lambda *_: None)
+    assert [json.loads(m.payload)["reason"] for m in around.letters] == [
+        f"{tmp_path / 'none.wasm'}: No such file or directory"
+    ] * 3
+    stages.close()
+
+
+def test_file_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "dead.jsonl"
+    entry = Entry("r", INGRESS, None, ("#",), dead_letter=DeadLetter("", path, 10_000))
+    letters = DeadLetters()
+    for number in range(200):
+        assert letters.put(entry, [Failed(Fields(b"t", b"%04d" % number + bytes(100)), "why")], 0.0) == []
+    letters.close()
+    older = path.with_name("dead.jsonl.1")
+    assert path.stat().st_size <= 10_000
+    assert 0 < older.stat().st_size <= 10_000
+    kept = [str(letter["payload"])[:4] for letter in read(older) + read(path)]
+    assert kept == [f"{number:04}" for number in range(200 - len(kept), 200)]
+
+
+def test_file_that_cannot_be_written_is_told_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = Entry("r", INGRESS, None, ("#",), dead_letter=DeadLetter("", tmp_path / "none" / "dead"))
+    letters = DeadLetters()
+    for _ in range(3):
+        letters.put(entry, [Failed(Fields(b"t", b""), "why")], 0.0)
+    letters.close()
+    assert letters.dropped == 3
+    assert caplog.text.count("dead letters cannot be written") == 1
+
+
+RULE = "plugins: {ingress: [{name: r, topics: ['#'], module: rules, dead_letter: %s}]}"
+
+
+def test_configuration(tmp_path: Path) -> None:
+    config = load_text(RULE % "{file: dead.jsonl, max_bytes: 1MiB, topic: dead/r}", folder=tmp_path)
+    letter = config.plugins.ingress[0].dead_letter
+    assert letter is not None
+    assert (letter.topic, letter.file, letter.max_bytes) == ("dead/r", tmp_path / "dead.jsonl", 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("{}", "needs `topic`, `file` or both"),
+        ("{topic: 'dead/#'}", "not a topic"),
+        ("{topic: ''}", "not a topic"),
+    ],
+)
+def test_mistakes(section: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_text(RULE % section)

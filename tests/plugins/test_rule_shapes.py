@@ -1,0 +1,231 @@
+"""Steps that change how messages go on, put values in, or make further messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from plugins.host.engine import ModuleRefused
+from plugins.host.frame import Fields
+from tests.plugins.rules import Emitted, Rules, Shop
+
+
+@pytest.mark.parametrize(
+    ("to", "becomes"),
+    [
+        ("anon/{2}/{path:site}", "anon/gps/Berlin"),
+        ("{topic}/raw", "fleet/17/gps/raw"),
+        ("{region}/{node}/{client}/{user}/{qos}", "eu/gate-7/c-1/ana/1"),
+        ("{path:n}/{path:yes}", "21.50/true"),
+        ("a{b c}/{/}", "a{b c}/{/}"),
+        ("x/{time_ms}", "x/1767265200000"),
+        ("{9}/x", None),
+        ("{path:gone}", None),
+        ("{path:slash}", None),
+        ("{path:plus}", None),
+        ("{path:site.x}", None),
+        ("{path:list}", None),
+        ("{path:dollar}/x", None),
+        ("a/{path:empty}/b", "a//b"),
+        ("{path:empty}", None),
+    ],
+)
+def test_topic(make: Shop, to: str, becomes: str | None) -> None:
+    payload = json.dumps(
+        {
+            "site": "Berlin",
+            "yes": True,
+            "slash": "a/b",
+            "plus": "+",
+            "list": [1],
+            "dollar": "$SYS",
+            "empty": "",
+        }
+    )
+    message = Fields(
+        b"fleet/17/gps", payload[:-1].encode() + b', "n": 21.50}', client_id=b"c-1", qos=1, user=b"ana"
+    )
+    rules = make({"action": "topic", "to": to})
+    expected = None if becomes is None else message._replace(topic=becomes.encode())
+    assert rules.run(message) == [expected]
+    rules = make({"action": "topic", "to": to}, on_undecodable="pass")
+    assert rules.run(message) == [expected or message]
+
+
+def test_steps_see_the_new_topic(make: Shop) -> None:
+    rules = make(
+        {"action": "topic", "to": "b/{1}"},
+        {"action": "keep", "when": {"topic": "b/#"}},
+        {"action": "topic", "to": "c/{1}"},
+        {"action": "redact", "path": "a"},
+    )
+    assert rules.one('{"a":1}', "a/x") == Fields(b"c/x", b'{"a":"***"}')
+    assert rules.run(Fields(b"a/1", b"{}"), Fields(b"a/2", b"x"), Fields(b"a/3", b"[]")) == [
+        Fields(b"c/1", b"{}"),
+        None,
+        Fields(b"c/3", b"[]"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("step", "becomes"),
+    [
+        ({"to": 1}, [1, 1, 1]),
+        ({"to": 1, "mode": "at_most"}, [0, 1, 1]),
+        ({"to": 2, "mode": "set"}, [2, 2, 2]),
+    ],
+)
+def test_qos(make: Shop, step: dict[str, Any], becomes: list[int]) -> None:
+    rules = make({"action": "qos", **step})
+    after = rules.run(*(Fields(b"t", b"x", qos=qos) for qos in range(3)))
+    assert after == [Fields(b"t", b"x", qos=qos) for qos in becomes]
+
+
+def test_retain(make: Shop) -> None:
+    rules = make({"action": "retain", "to": False})
+    assert rules.one("x", retain=True) == Fields(b"t", b"x", retain=False)
+    rules = make({"action": "retain", "to": True})
+    assert rules.one("x") == Fields(b"t", b"x", retain=True)
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "after"),
+    [
+        ({"path": "a", "to": 5}, '{ "b" : 1 }', '{ "b" : 1,"a":5 }'),
+        ({"path": "a", "to": None}, "{ }", '{"a":null }'),
+        ({"path": "a.b.c", "to": "x"}, '{"a":{}}', '{"a":{"b":{"c":"x"}}}'),
+        ({"path": "a.b", "to": True}, '{"a":[1]}', '{"a":[1]}'),
+        ({"path": "a.0", "to": True}, '{"a":[1]}', '{"a":[true]}'),
+        ({"path": "a", "to": 2}, '{"a":1}', '{"a":2}'),
+        ({"path": "a", "to": 2, "only_if_missing": True}, '{"a":null}', '{"a":null}'),
+        ({"path": "a", "to": 2, "only_if_missing": True}, "{}", '{"a":2}'),
+        ({"path": "a", "to": "{node}@{region}"}, "{}", '{"a":"gate-7@eu"}'),
+        ({"path": "a", "to": "{time}"}, "{}", '{"a":"2026-01-01T11:00:00.000Z"}'),
+        ({"path": "a", "to": "{time_ms}"}, "{}", '{"a":1767265200000}'),
+        ({"path": "a", "to": "{path:b}"}, '{"b":1.50}', '{"b":1.50,"a":1.50}'),
+        ({"path": "a", "to": "{path:b}"}, '{"b":[1]}', '{"b":[1]}'),
+        ({"path": "a", "to": "{path:b}!"}, '{"b":"\\"x\\u00e9"}', '{"b":"\\"x\\u00e9","a":"\\"xé!"}'),
+        ({"path": "a", "to": "{path:c}"}, '{"b":1}', '{"b":1}'),
+        ({"path": "a", "to": "{1}"}, "{}", "{}"),
+        ({"path": "a", "to": 1}, "[]", "[]"),
+        ({"path": "$", "to": 1}, " [] ", " 1 "),
+    ],
+)
+def test_set(make: Shop, step: dict[str, Any], before: str, after: str) -> None:
+    rules = make({"action": "set", **step})
+    assert rules.one(before) == Fields(b"t", after.encode())
+
+
+def test_what_is_set_can_be_masked_and_removed(make: Shop) -> None:
+    put = {"action": "set", "path": "a.b", "to": "x"}
+    assert make(put, {"action": "redact", "path": "a.b"}).one("{}") == Fields(b"t", b'{"a":{"b":"***"}}')
+    assert make(put, {"action": "redact", "path": "a"}).one("{}") == Fields(b"t", b'{"a":"***"}')
+    assert make(put, {"action": "remove", "path": "a"}).one("{}") == Fields(b"t", b"{}")
+    assert make(put, {"action": "remove", "path": "a.b"}).one('{"c":1}') == Fields(b"t", b'{"c":1,"a":{}}')
+    back = {"action": "set", "path": "c", "to": 2}
+    assert make({"action": "remove", "path": "c"}, back).one('{"c":1}') == Fields(b"t", b'{"c":2}')
+    assert make({"action": "remove", "path": "c"}, back).one('{"c":1,"d":3}') == Fields(
+        b"t", b'{"d":3,"c":2}'
+    )
+
+
+def test_emit(make: Shop) -> None:
+    document = {"id": "{path:id}", "all": ["{0}", 1.50, None, {"no": "{path:no}"}], "text": 'n {path:id}"'}
+    rules = make(
+        {"action": "emit", "topic": "copy/{0}"},
+        {"action": "redact", "path": "id"},
+        {"action": "emit", "topic": "masked", "payload": "message", "qos": 1, "retain": True},
+        {"action": "emit", "topic": "text", "payload": "{path:id} at {0}, {path:no}"},
+        {"action": "set", "path": "id", "to": 7},
+        {"action": "emit", "topic": "document", "payload": document, "when": {"path": "id", "equals": 7}},
+        {"action": "drop"},
+    )
+    assert rules.run(Fields(b"a", b'{"id": 5}'), Fields(b"b", b'{"id": 6}')) == [None, None]
+    assert rules.emitted[:4] == [
+        Emitted("copy/a", b'{"id": 5}', 0, False),
+        Emitted("masked", b'{"id": "***"}', 1, True),
+        Emitted("text", b"*** at a, ", 0, False),
+        Emitted("document", b'{"id":7,"all":["a",1.5,null,{"no":null}],"text":"n 7\\""}', 0, False),
+    ]
+    assert [emitted.topic for emitted in rules.emitted[4:]] == ["copy/b", "masked", "text", "document"]
+
+
+def test_what_is_emitted_stands_beside_what_is_changed(make: Shop) -> None:
+    rules = make(
+        {"action": "redact", "path": "a"},
+        {"action": "emit", "topic": "{topic}/copy"},
+        {"action": "topic", "to": "n/{0}"},
+    )
+    payload = json.dumps({"a": 1, "b": "x" * 500}).encode()
+    after = rules.run(*(Fields(f"t{i}".encode(), payload) for i in range(20)))
+    masked = payload.replace(b"1", b'"***"')
+    assert after == [Fields(f"n/t{i}".encode(), masked) for i in range(20)]
+    assert rules.emitted == [Emitted(f"t{i}/copy", masked, 0, False) for i in range(20)]
+
+
+def test_alert(make: Shop) -> None:
+    rules = make(
+        {
+            "action": "alert",
+            "name": "hot",
+            "text": "{path:t} degrees at {1}",
+            "topic": "alerts/{1}",
+            "at_most_every": "30s",
+            "when": {"path": "t", "above": 90},
+        }
+    )
+    assert rules.passes('{"t":95}', "site/a")
+    assert rules.passes('{"t":96}', "site/a")
+    assert rules.passes('{"t":20}', "site/b")
+    assert rules.passes('{"t":97}', "site/b")
+    rules.restart()
+    rules.now += 29
+    assert rules.passes('{"t":98}', "site/a")
+    assert rules.alerts == [("hot", "95 degrees at a"), ("hot", "97 degrees at b")]
+    rules.now += 1
+    assert rules.passes('{"t":99}', "site/a")
+    assert rules.alerts[2:] == [("hot", "99 degrees at a")]
+    assert [(emitted.topic, emitted.qos, emitted.retain) for emitted in rules.emitted] == [
+        ("alerts/a", 1, False),
+        ("alerts/b", 1, False),
+        ("alerts/a", 1, False),
+    ]
+    assert json.loads(rules.emitted[0].payload) == {
+        "alert": "hot",
+        "text": "95 degrees at a",
+        "topic": "site/a",
+        "time": "2026-01-01T11:00:00.000Z",
+    }
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"action": "topic"}, ".to: is required"),
+    (
+        {"action": "topic", "to": "{foo}"},
+        '.to: "{foo}" has an unknown place in braces; allowed: a topic level',
+    ),
+    ({"action": "topic", "to": "{path:a..b}"}, '.to: "{path:a..b}" has an empty level'),
+    ({"action": "qos", "to": 3}, ".to: 3 is not a whole number from 0 to 2"),
+    ({"action": "qos", "to": 1, "mode": "least"}, '.mode: "least" is not one of: set at_most'),
+    ({"action": "retain"}, ".to: is required"),
+    ({"action": "set", "path": "a.*", "to": 1}, '.path: "a.*" has stars'),
+    ({"action": "set", "path": "a"}, ".to: is required"),
+    ({"action": "set", "path": "a", "to": []}, ".to: [] is not a scalar"),
+    ({"action": "emit"}, ".topic: is required"),
+    (
+        {"action": "emit", "topic": "t", "payload": {"a": ["{x}"]}},
+        '.payload[0]: "{x}" has an unknown place',
+    ),
+    ({"action": "alert", "name": "a"}, ".text: is required"),
+    ({"action": "alert", "name": "a+", "text": "t"}, '.name: "a+" must not have + and #'),
+    ({"action": "emit", "topic": "{0}" * 65}, ".topic: "),
+]
+
+
+@pytest.mark.parametrize(("step", "words"), MISTAKES)
+def test_mistakes(step: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModuleRefused) as caught:
+        Rules(step)
+    assert str(caught.value).startswith(f"steps[0]{words}")

@@ -1,0 +1,230 @@
+"""Aggregates over windows of time."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.host.engine import ModuleRefused
+from plugins.host.frame import Fields
+from tests.plugins.rules import NOON, Rules, Shop
+
+FUNCTIONS = ["count", "min", "max", "mean", "last", "sum"]
+
+
+def step(**more: Any) -> dict[str, Any]:
+    return {
+        "action": "aggregate",
+        "window": "60s",
+        "values": {"v": FUNCTIONS},
+        "topic": "{topic}/minute",
+        **more,
+    }
+
+
+def documents(rules: Rules) -> list[dict[str, Any]]:
+    found = [json.loads(emitted.payload) for emitted in rules.emitted]
+    rules.emitted.clear()
+    return found
+
+
+def test_window_is_emitted_when_it_is_over(make: Shop) -> None:
+    rules = make(step())
+    rules.now += 5
+    assert [rules.passes(f'{{"v":{v}}}', "a") for v in (1, 2.5, -1)] == [False] * 3
+    assert not rules.passes('{"v":"no number"}', "a")
+    assert not rules.passes('{"v":7}', "b")
+    rules.now += 54.9
+    rules.tick()
+    assert rules.emitted == []
+    rules.now += 0.2
+    rules.tick()
+    assert [emitted.topic for emitted in rules.emitted] == ["a/minute", "b/minute"]
+    assert documents(rules) == [
+        {
+            "from": "2026-01-01T11:00:00.000Z",
+            "to": "2026-01-01T11:01:00.000Z",
+            "by": {"topic": "a"},
+            "messages": 4,
+            "values": {"v": {"count": 3, "min": -1, "max": 2.5, "mean": 2.5 / 3, "last": -1, "sum": 2.5}},
+        },
+        {
+            "from": "2026-01-01T11:00:00.000Z",
+            "to": "2026-01-01T11:01:00.000Z",
+            "by": {"topic": "b"},
+            "messages": 1,
+            "values": {"v": {"count": 1, "min": 7, "max": 7, "mean": 7, "last": 7, "sum": 7}},
+        },
+    ]
+    rules.tick()
+    assert rules.emitted == []
+
+
+def test_message_of_the_next_window_ends_the_last_one(make: Shop) -> None:
+    rules = make(step(values={"v": ["last", "count"]}, keep=True, qos=1, retain=True))
+    assert rules.passes('{"v":1}')
+    rules.now += 60
+    assert rules.passes('{"v":2}')
+    assert [(e.topic, e.qos, e.retain) for e in rules.emitted] == [("t/minute", 1, True)]
+    assert documents(rules)[0]["values"] == {"v": {"count": 1, "last": 1}}
+    rules.now += 60
+    rules.tick()
+    assert documents(rules)[0]["values"] == {"v": {"count": 1, "last": 2}}
+
+
+def test_keys_and_several_values(make: Shop) -> None:
+    rules = make(
+        step(
+            by=["site", "client"],
+            values={"v": ["sum"], "list.*": ["count", "sum"]},
+            topic="minute/{path:site}",
+        )
+    )
+    for site, client in ((1, b"x"), (1, b"y"), (2, b"x"), (1, b"x")):
+        payload = json.dumps({"site": site, "v": 2, "list": [1, 2, "no"]})
+        assert not rules.passes(payload, "any", client_id=client)
+    rules.now += 60
+    rules.tick()
+    topics = [emitted.topic for emitted in rules.emitted]
+    found = documents(rules)
+    assert topics == ["minute/1", "minute/1", "minute/2"]
+    assert [one["by"] for one in found] == [
+        {"site": 1, "client": "x"},
+        {"site": 1, "client": "y"},
+        {"site": 2, "client": "x"},
+    ]
+    assert found[0]["values"] == {"v": {"sum": 4}, "list.*": {"count": 4, "sum": 6}}
+
+
+def test_nothing_but_messages_counted(make: Shop) -> None:
+    rules = make({"action": "aggregate", "window": "10s", "topic": "n", "by": []})
+    rules.run(*[Fields(b"t", b"not JSON")] * 5, Fields(b"x", b""))
+    rules.now += 10
+    rules.tick()
+    assert documents(rules) == [
+        {
+            "from": "2026-01-01T11:00:00.000Z",
+            "to": "2026-01-01T11:00:10.000Z",
+            "by": {},
+            "messages": 6,
+            "values": {},
+        }
+    ]
+
+
+def test_window_without_numbers(make: Shop) -> None:
+    rules = make(step())
+    rules.passes('{"w":1}')
+    rules.now += 60
+    rules.tick()
+    (found,) = documents(rules)
+    assert found["values"]["v"] == {name: 0 if name == "count" else None for name in FUNCTIONS}
+
+
+@pytest.mark.parametrize("comes_again", [True, False])
+def test_windows_survive_a_restart(make: Shop, comes_again: bool) -> None:
+    rules = make(step(keys=50))
+    names = [f"t{i}" for i in range(20)]
+    for name in names:
+        rules.passes('{"v":1}', name)
+    rules.now += 30
+    rules.restart()
+    if comes_again:
+        for name in reversed(names):
+            rules.passes('{"v":2}', name)
+        rules.restart()
+    rules.now += 30
+    rules.tick()
+    assert sorted(emitted.topic for emitted in rules.emitted) == sorted(f"{name}/minute" for name in names)
+    assert {one["values"]["v"]["sum"] for one in documents(rules)} == {3 if comes_again else 1}
+    rules.restart()
+    rules.tick()
+    assert rules.emitted == [], "a window is emitted once"
+    rules.passes('{"v":5}', "t3")
+    rules.now += 60
+    rules.tick()
+    assert [one["values"]["v"]["sum"] for one in documents(rules)] == [5]
+
+
+def test_more_keys_than_there_is_room_for(make: Shop) -> None:
+    rules = make(step(keys=4))
+    batch = [Fields(f"t{i}".encode(), b'{"v":1}') for i in range(10)]
+    assert rules.run(*batch) == [None] * 10
+    assert [emitted.topic for emitted in rules.emitted] == [f"t{i}/minute" for i in range(6)]
+    rules.restart()
+    rules.now += 60
+    rules.tick()
+    assert sorted(emitted.topic for emitted in rules.emitted) == sorted(f"t{i}/minute" for i in range(10))
+    assert all(one["messages"] == 1 for one in documents(rules))
+
+
+def test_many_windows_are_closed_little_by_little(make: Shop) -> None:
+    rules = make(step(keys=1000))
+    for first in range(0, 1000, 250):
+        rules.run(*(Fields(f"t{i}".encode(), b'{"v":1}') for i in range(first, first + 250)))
+    rules.now += 60
+    counts = []
+    for _ in range(4):
+        rules.tick()
+        counts.append(len(rules.emitted))
+    assert counts == [400, 800, 1000, 1000]
+
+
+def test_clock_set_back(make: Shop) -> None:
+    rules = make(step())
+    rules.passes('{"v":1}')
+    rules.now -= 30
+    rules.passes('{"v":1}')
+    assert rules.emitted == []
+    rules.now -= 3600
+    rules.passes('{"v":1}')
+    assert documents(rules)[0]["messages"] == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+def test_figures_agree_with_python(numbers: list[float]) -> None:
+    rules = Rules(step(by=[]))
+    rules.now = NOON
+    rules.run(*(Fields(b"t", json.dumps({"v": number}).encode()) for number in numbers))
+    rules.now += 60
+    rules.tick()
+    figures = documents(rules)[0]["values"]["v"]
+    rules.close()
+    found = {name: value if value is None else float(value) for name, value in figures.items()}
+    total = 0.0
+    for number in numbers:
+        total += number
+    assert found["count"] == len(numbers)
+    assert (found["min"], found["max"], found["last"]) == (min(numbers), max(numbers), numbers[-1])
+    if math.isfinite(total):
+        assert found["sum"] == total
+        assert found["mean"] == total / len(numbers)
+    else:
+        assert found["sum"] is None
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"window": None}, ".window: null is not a duration"),
+    ({"topic": ""}, '.topic: "" is not a text'),
+    ({"values": []}, ".values: [] is not an object of paths"),
+    ({"values": {"a": "min"}}, '.values: "min" is not a list of functions'),
+    (
+        {"values": {"a": ["median"]}},
+        '.values[0]: "median" is not one of count, min, max, mean, last, sum',
+    ),
+    ({"values": {"a..b": ["min"]}}, ".values: a..b has an empty level"),
+    ({"values": {f"a{i}": ["min"] for i in range(17)}}, ".values: has more than 16 paths"),
+]
+
+
+@pytest.mark.parametrize(("more", "words"), MISTAKES)
+def test_mistakes(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModuleRefused) as caught:
+        Rules(step(**more))
+    assert str(caught.value).startswith(f"steps[0]{words}")

@@ -1,0 +1,56 @@
+"""What people are shown of a change."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugins.host.frame import Fields
+from plugins.tools.difference import difference, shown
+
+
+def lines(before: bytes, after: bytes) -> list[str]:
+    return [f"{mark} {text}" for mark, text in difference(Fields(b"t", before), Fields(b"t", after))]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (b'{"a":1,"b":2}', b'{"a":1}', ["- b: 2"]),
+        (b'{"a":1}', b'{"a":1,"region":"eu"}', ['+ region: "eu"']),
+        (
+            b'{"a":{"b":[1,{"c":"x"}]}}',
+            b'{"a":{"b":[1,{"c":null}]}}',
+            ['- a.b[1].c: "x"', "+ a.b[1].c: null"],
+        ),
+        (b'{"a":[1,2]}', b'{"a":[1]}', ["- a: [1, 2]", "+ a: [1]"]),
+        (b'{"a":1.50}', b'{"a":1.5}', ["- a: 1.50", "+ a: 1.5"]),
+        (b'{"a":1}', b'{"a":"1"}', ["- a: 1", '+ a: "1"']),
+        (b'{"a":true}', b'{"a":1}', ["- a: true", "+ a: 1"]),
+        (b'{"a": 1}', b'{"a":1}', ['- {"a": 1}', '+ {"a":1}']),
+        (b'{"a":1}', b"[1]", ['- {"a": 1}', "+ [1]"]),
+        (b"21.5", b"21", ["- 21.5", "+ 21"]),
+        (b"text", b'{"a":1}', ["- text", '+ {"a":1}']),
+        (b"\xff\x00", b"", ["- hex ff 00", "+ "]),
+        (b"[" * 100_000, b"", [f"- {'[' * 2000}... (100000 bytes)", "+ "]),
+        ('{"ä":"ü"}'.encode(), '{"ä":"\\u001b"}'.encode(), ['- ä: "ü"', '+ ä: "\\u001b"']),
+        (b'{"a":1}', b'{"a":1}', []),
+    ],
+)
+def test_payloads(before: bytes, after: bytes, expected: list[str]) -> None:
+    assert lines(before, after) == expected
+
+
+def test_all_that_can_change() -> None:
+    before = Fields(b"a", b"x", b"", b"me", 0, False)
+    after = Fields(b"b", b"x", b"\x01\x01", b"me", 1, True)
+    assert [f"{mark} {text}" for mark, text in difference(before, after)] == [
+        *("- topic a", "+ topic b"),
+        *("- QoS 0", "+ QoS 1"),
+        *("- retain False", "+ retain True"),
+        *("- properties ", "+ properties \\x01\\x01"),
+    ]
+
+
+def test_nothing_reaches_the_terminal_that_it_would_obey() -> None:
+    assert shown(b"\x1b[31mred\r\n\x9b") == "hex 1b 5b 33 31 6d 72 65 64 0d 0a 9b"
+    assert shown("\x1b[31mred\r\n\u202e\x85".encode()) == "\\x1b[31mred\\r\\n\\u202e\\x85"
