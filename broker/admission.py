@@ -141,11 +141,14 @@ class Admission:
         self.half_open.discard(connection)
         self.per_address.add(address, -1)
 
-    def objection(self, address: str, now: float) -> str:
-        """The limit that a CONNECT from this address, which has arrived, does not keep; empty where it keeps all."""
+    def objection(self, address: str, now: float, replaces: bool = False) -> str:
+        """The limit that a CONNECT from this address, which has arrived, does not keep; empty where it keeps all.
+
+        ``replaces`` says that it takes another connection of this address over, which then ends.
+        """
         # All clients of a Unix socket have the same address: none of them should be in another's way.
         if address != LOCAL:
-            if not self.per_address.has_room(address, 0):
+            if not self.per_address.has_room(address, -1 if replaces else 0):
                 return "max_connections_per_address"
             if not self._rate_per_address.take(address, now):
                 return "connection_rate_per_address"

@@ -17,6 +17,7 @@ from broker.access.bans import Bans
 from broker.access.opening import AccessError, open_gates
 from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig
+from broker.config.base import join_address
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
@@ -189,7 +190,7 @@ class Node:
         self._listeners.append(listener)
         self.addresses += listener.addresses
         for address in listener.addresses:
-            place = address if isinstance(address, str) else f"{address[0]}:{address[1]}"
+            place = address if isinstance(address, str) else join_address(*address)
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+OWNER_ONLY = 0o700
+
 
 class FolderError(Exception):
     """Why the folder cannot be used, in words for the operator."""
@@ -29,13 +31,15 @@ def owner(path: Path) -> int:
 class DataFolder:
     """The folder of everything that outlives the process.
 
-    Opening it makes it, and takes it for this process until :meth:`close` or the process's end, however that comes.
+    Opening it makes it, for its owner only, and takes it for this process until :meth:`close` or the process's end,
+    however that comes.
     FolderError where that cannot be had.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            # Payloads are in there, and SQLite's files may be read by everybody.
+            path.mkdir(OWNER_ONLY, parents=True, exist_ok=True)
             self._lock: IO[str] = (path / "lock").open("a+", encoding="ascii")
         except OSError as error:
             raise FolderError(f"the folder {path} cannot be used: {error.strerror or error}") from None

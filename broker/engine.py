@@ -24,7 +24,6 @@ from broker.ports import (
     Journal,
     Mesh,
     Outbound,
-    Party,
     Pipeline,
     Stage,
     Store,
@@ -112,6 +111,8 @@ class Engine:
             self._send_frames(other, frames, run.count, payload)
         if route.particular:
             self._deliver_particular(run, route, connection)
+        if route.denied:
+            self.stats.receive_denied += route.denied * run.count
 
     def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int, payload: int) -> None:
         """``payload`` is how many bytes of the frames are payload."""
@@ -216,7 +217,8 @@ class Engine:
             limit = self.retained.bound(message.topic, len(message.payload))
             if limit:
                 bound = getattr(self.limits, limit)
-                self.limit_log.hit(limit, bound, Party(message.publisher), "delivered, and not retained")
+                who = self.roster.party(message.publisher)
+                self.limit_log.hit(limit, bound, who, "delivered, and not retained")
 
     def _keep(self, message: Message, now: float) -> bool:
         """Put a message among the retained ones, here and on disk; False where a newer one is known, or no room."""
@@ -273,6 +275,8 @@ class Engine:
                 self.deliver_to(chosen, message, now)
         for receiver in route.undecided:
             self.rights.defer(receiver, message)
+        if route.denied:
+            self.stats.receive_denied += route.denied
 
     @staticmethod
     def deliver_to(receiver: Receiver, message: Message, now: float) -> None:
@@ -362,6 +366,7 @@ class Engine:
                 if allowed is None:
                     self.rights.ask_for_retained(receiver, message)
                 if not allowed:
+                    self.stats.receive_denied += allowed is False
                     continue
             session.deliver(message, min(held.qos, message.qos), True, receiver.extra, now)
 

@@ -64,6 +64,8 @@ class Rights:
         for receiver, message in waiting:
             if self.permits(receiver.session, topic):
                 self._engine.deliver_to(receiver, message, now)
+            else:
+                self._engine.stats.receive_denied += 1
         self._engine.flush()
 
     def ask_for_retained(self, receiver: Receiver, message: Message) -> None:
@@ -77,12 +79,15 @@ class Rights:
                     message, qos, True, receiver.extra, self._engine.roster.now + self._engine.wall_offset
                 )
                 self._engine.flush()
+            else:
+                self._engine.stats.receive_denied += 1
 
         if session.credentials is not None:
             self._engine.authority.decide(session.credentials, Action.RECEIVE, message.topic, answered)
 
     def ended(self, credentials: Credentials, held: Held) -> None:
         """Tell operators that a subscription is no longer allowed."""
+        self._engine.stats.subscribe_denied += 1
         what = "the subscription that it had to"
         self._engine.audit.denied(credentials, Action.SUBSCRIBE, held.topic_filter, held.qos, what=what)
 

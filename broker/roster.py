@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from broker.audit import party
 from broker.bucket import Meters
 from broker.connection import Connection
 from broker.flow import Pause, State
-from broker.ports import SessionStore, Stored, StoredSession, StoredWill
+from broker.ports import Party, SessionStore, Stored, StoredSession, StoredWill
 from broker.protocol import encode
 from broker.protocol.constants import V5, Prop, Reason
 from broker.protocol.packets import Connect
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 
 _IN_THE_WAY = {
-    "max_connections_per_address": Reason.QUOTA_EXCEEDED,
     "connection_rate": Reason.CONNECTION_RATE_EXCEEDED,
     "connection_rate_per_address": Reason.CONNECTION_RATE_EXCEEDED,
 }
@@ -61,6 +61,12 @@ class Roster:
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
 
+    def party(self, client_id: str) -> Party:
+        """Who a client is, for operators; its identifier alone where nobody here has it."""
+        session = self._sessions.get(client_id)
+        known = session is not None and session.credentials
+        return party(known) if known else Party(client_id)
+
     # -- arrival -----------------------------------------------------------------------------------------
 
     def refuse_waiting(self) -> None:
@@ -91,15 +97,18 @@ class Roster:
         if self._engine.is_overloaded:
             connection.limited("overload", "CONNECT is answered by 0x89")
             return Reason.SERVER_BUSY
-        limit = connection.admission.objection(connection.peer.address, now)
+        old = self._connections.get(packet.client_id)
+        address, admission = connection.peer.address, connection.admission
+        replaces = (
+            old is not None
+            and old.peer.address == address
+            and old.admission.per_address is admission.per_address
+        )
+        limit = admission.objection(address, now, replaces) or self._full(packet.client_id)
         if limit:
-            reason = _IN_THE_WAY[limit]
+            reason = _IN_THE_WAY.get(limit, Reason.QUOTA_EXCEEDED)
             connection.limited(limit, f"CONNECT is answered by 0x{reason:02x}")
             return reason
-        most = self._engine.limits.max_connections
-        if most and len(self._connections) >= most and packet.client_id not in self._connections:
-            connection.limited("max_connections", "CONNECT is answered by 0x97")
-            return Reason.QUOTA_EXCEEDED
         if packet.will is not None:
             limit = connection.limits.topic_bound(packet.will.topic, len(packet.will.topic.encode()))
             if limit:
@@ -115,8 +124,10 @@ class Roster:
 
         ``proof`` are the properties with which an enhanced authentication ends.
         """
-        if not self._has_room_for(connection):
-            connection.limited("max_connections_per_user", "CONNECT is answered by 0x97")
+        # Others may have been let in while the password was checked.
+        limit = self._full(packet.client_id) or self._full_for_user(connection, packet.client_id)
+        if limit:
+            connection.limited(limit, "CONNECT is answered by 0x97")
             connection.state = State.NEW
             connection.refuse(Reason.QUOTA_EXCEEDED)
             return
@@ -165,12 +176,24 @@ class Roster:
         session.alarm = self._engine.limit_log.queue_is_full
         return session
 
-    def _has_room_for(self, connection: Connection) -> bool:
-        user = connection.credentials.username if connection.credentials is not None else None
-        return user is None or connection.admission.per_user.has_room(user)
+    def _full(self, client_id: str) -> str:
+        """The limit that one more client would pass, if any; who takes a connection over comes in its place."""
+        most = self._engine.limits.max_connections
+        full = most and len(self._connections) >= most and client_id not in self._connections
+        return "max_connections" if full else ""
+
+    def _full_for_user(self, connection: Connection, client_id: str) -> str:
+        """The same of the connections of its user."""
+        user = _user_of(connection)
+        if user is None:
+            return ""
+        old = self._connections.get(client_id)
+        per_user = connection.admission.per_user
+        replaces = old is not None and old.admission.per_user is per_user and _user_of(old) == user
+        return "" if per_user.has_room(user, 0 if replaces else 1) else "max_connections_per_user"
 
     def _count_user(self, connection: Connection, change: int) -> None:
-        user = connection.credentials.username if connection.credentials is not None else None
+        user = _user_of(connection)
         if user is not None:
             connection.admission.per_user.add(user, change)
 
@@ -383,3 +406,7 @@ class Roster:
         """The node stops: tell every client [MQTT5 3.14.2.1, 0x8B]; wills of the unexpected end are published."""
         for connection in list(self._connections.values()):
             connection.fail(Reason.SERVER_SHUTTING_DOWN, now)
+
+
+def _user_of(connection: Connection) -> str | None:
+    return connection.credentials.username if connection.credentials is not None else None

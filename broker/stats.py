@@ -133,9 +133,10 @@ class Stats:
     queued_bytes: int
     queued_messages: int
     receive_denied: int
-    """Messages that waited for a client, and that it may not get any more."""
+    """Messages that a client's subscription matches and that it may not get: by wildcard, or not any more."""
     sessions_expired: int
     subscribe_denied: int
+    """Filters that were asked for, or held, and are not allowed."""
 
     def limit(self, key: str, count: int = 1) -> None:
         """Count what a limit did; AttributeError for a key that none goes by."""

@@ -104,10 +104,11 @@ class Route:
     publisher of the same version byte for byte; ``particular`` are the receivers among all that may not.
     ``simple`` says that neither rules nor shared subscriptions nor other nodes take part; ``refusal`` is the
     reason code with which publishing is refused, 0 where it is not. ``undecided`` are receivers of whom the
-    authority has to be asked first.
+    authority has to be asked first; ``denied`` is how many may not get it, though their subscription matches.
     """
 
     __slots__ = (
+        "denied",
         "groups",
         "nodes",
         "particular",
@@ -131,8 +132,10 @@ class Route:
         stages: int,
         undecided: Iterable[Receiver] = (),
         refusal: int = 0,
+        denied: int = 0,
     ) -> None:
         self.topic = topic
+        self.denied = denied
         self.refusal = refusal
         self.undecided = tuple(undecided)
         self.valid = True
@@ -332,11 +335,13 @@ class Subscriptions:
                 nodes.update(node.nodes)
         found = list(receivers.values())
         undecided: list[Receiver] = []
+        denied = 0
         if self.permits is not None:
             answers = [(receiver, self.permits(receiver.session, topic)) for receiver in found]
             found = [receiver for receiver, answer in answers if answer]
             undecided = [receiver for receiver, answer in answers if answer is None]
-        return Route(topic, found, groups, nodes, self._stages(topic), undecided)
+            denied = len(answers) - len(found) - len(undecided)
+        return Route(topic, found, groups, nodes, self._stages(topic), undecided, denied=denied)
 
     def _matching(self, topic: str) -> list[_Node]:
         found: list[_Node] = []

@@ -21,6 +21,15 @@ def test_second_node_is_told_who_has_the_folder(tmp_path: Path) -> None:
     DataFolder(tmp_path / "deep" / "data").close()
 
 
+def test_others_of_the_machine_cannot_look_into_a_new_folder(tmp_path: Path) -> None:
+    DataFolder(tmp_path / "data").close()
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    chosen = tmp_path / "chosen"
+    chosen.mkdir(0o750)
+    DataFolder(chosen).close()
+    assert stat.S_IMODE(chosen.stat().st_mode) == 0o750, "the operator has decided"
+
+
 def _take_and_die(path: Path) -> None:
     DataFolder(path)
     os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from enum import EnumType
 from typing import Any
 
 from amqtt.plugins.base import BasePlugin
@@ -20,8 +21,11 @@ class PluginsError(Exception):
     """Why plugins cannot be used, in words for the operator."""
 
 
-def check_plugin(name: str, config: dict[str, Any] | None) -> None:
-    """PluginsError where there is no such plugin, or its configuration does not fit; nothing is started."""
+def check_plugin(name: str, config: dict[str, Any] | None) -> dict[str, Any]:
+    """The configuration as amqtt takes it; nothing is started.
+
+    PluginsError where there is no such plugin, or its configuration does not fit.
+    """
     try:
         found = import_string(name)
     except Exception as error:
@@ -32,13 +36,31 @@ def check_plugin(name: str, config: dict[str, Any] | None) -> None:
         raise PluginsError(f"{name}: is no plugin: allowed are classes derived from amqtt's BasePlugin")
     if not dataclasses.is_dataclass(found.Config):
         raise PluginsError(f"{name}: its Config is no dataclass, as amqtt needs it")
+    fitting = _with_members(name, found.Config, config or {})
     try:
-        from_dict(data_class=found.Config, data=config or {}, config=Strictness(strict=True))
+        from_dict(data_class=found.Config, data=fitting, config=Strictness(strict=True))
     except (DaciteError, TypeError) as error:
         allowed = [field.name for field in dataclasses.fields(found.Config)]
         raise PluginsError(
             f"{name}: {_misfit(error)}; allowed keys: {', '.join(allowed) or 'none'}"
         ) from None
+    return fitting
+
+
+def _with_members(name: str, kind: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The words of enumerations made their members: amqtt takes nothing else, and YAML has no such thing."""
+    found = dict(config)
+    for field in dataclasses.fields(kind):
+        if field.name not in config or not isinstance(field.type, EnumType):
+            continue
+        try:
+            found[field.name] = field.type(config[field.name])
+        except ValueError:
+            allowed = ", ".join(str(member.value) for member in field.type)
+            raise PluginsError(
+                f"{name}: {field.name} is {config[field.name]!r}: allowed: {allowed}"
+            ) from None
+    return found
 
 
 def _misfit(error: Exception) -> str:

@@ -17,7 +17,15 @@ from amqtt.plugins.manager import PluginManager
 from amqtt.session import Session
 
 from broker.access.amqtt_loading import PluginsError, check_plugin, reason_of
-from broker.access.amqtt_special import JWT, LDAP, expired_token, unfit_for_ldap
+from broker.access.amqtt_special import (
+    CERT,
+    JWT,
+    LDAP,
+    expired_token,
+    stay_bound,
+    unfit_for_cert,
+    unfit_for_ldap,
+)
 from broker.ports import Action, Certificate, Credentials
 
 logger = logging.getLogger("geomq.access")
@@ -45,6 +53,16 @@ class Login(NamedTuple):
     session: Session
     """What topic plugins are asked with later."""
     why: str = ""
+    failed: bool = False
+    """Whether the no is none of a plugin's own: those that had a say have failed."""
+
+
+class _Answer(NamedTuple):
+    """What one plugin says, or all of them together: None for no say; ``failed`` as for :class:`Login`."""
+
+    said: bool | None
+    why: str = ""
+    failed: bool = False
 
 
 class _Plugin:
@@ -53,11 +71,18 @@ class _Plugin:
     def __init__(self, name: str, manager: PluginManager[BaseContext]) -> None:
         self.name = name
         self.manager = manager
-        (loaded,) = manager.plugins
-        modules = {kind.__module__ for kind in type(loaded).__mro__}
+        (self.loaded,) = manager.plugins
+        modules = {kind.__module__ for kind in type(self.loaded).__mro__}
         self.is_ldap = LDAP in modules
         self.is_jwt = JWT in modules
+        self.is_cert = CERT in modules
         self._failure = ""
+
+    def unfit(self, session: Session, login: bool) -> str:
+        """Why it must not be asked about a client; empty where it may."""
+        if self.is_ldap:
+            return unfit_for_ldap(session, login)
+        return unfit_for_cert(session) if self.is_cert else ""
 
     async def authenticate(self, session: Session) -> bool | None:
         (answer,) = (await self.manager.map_plugin_auth(session=session)).values()
@@ -121,9 +146,9 @@ class AmqttPlugins:
         self._thread.start()
         try:
             for name, config in self._configured.items():
-                check_plugin(name, config)
+                fitting = check_plugin(name, config)
                 try:
-                    await self._call(self._load(name, config), _TIMEOUT)
+                    await self._call(self._load(name, fitting), _TIMEOUT)
                 except Exception as error:
                     # Whatever a plugin raises while it starts, the operator should read it in one line.
                     raise PluginsError(f"{name}: {reason_of(error, config)}") from None
@@ -131,10 +156,12 @@ class AmqttPlugins:
             self._stop_thread()
             raise
 
-    async def _load(self, name: str, config: dict[str, Any] | None) -> None:
+    async def _load(self, name: str, config: dict[str, Any]) -> None:
         context = BaseContext()
-        context.config = {"plugins": {name: config or {}}}
+        context.config = {"plugins": {name: config}}
         plugin = _Plugin(name, PluginManager(_LOGGER, context))
+        if plugin.is_ldap and hasattr(plugin.loaded, "conn"):
+            stay_bound(plugin.loaded)
         await plugin.manager.fire_event(BrokerEvents.PRE_START, wait=True)
         self._plugins.append(plugin)
         if plugin.manager._auth_plugins:
@@ -174,23 +201,25 @@ class AmqttPlugins:
         async def ask(plugin: _Plugin) -> bool | None:
             return await plugin.authenticate(session)
 
-        answer, why = await self._combined(self._for_logins, self._logins_need, session, ask, login=True)
-        return Login(answer, session, why)
+        answer = await self._combined(self._for_logins, self._logins_need, session, ask, login=True)
+        return Login(answer.said, session, answer.why, answer.failed)
 
     async def objection(self, credentials: Credentials, action: Action, topic: str) -> str:
         """Why a client may not do something, in words for the operator; empty where it may."""
         session = credentials.context if isinstance(credentials.context, Session) else _session(credentials)
+        # At the login the node had not given the client its identifier yet, if it brought none.
+        session.client_id = credentials.client_id
 
         async def ask(plugin: _Plugin) -> bool | None:
             return await plugin.allows(session, topic, _ACTIONS[action])
 
-        answer, why = await self._combined(self._for_topics, self._topics_need, session, ask, login=False)
-        return "" if answer else why
+        answer = await self._combined(self._for_topics, self._topics_need, session, ask, login=False)
+        return "" if answer.said else answer.why
 
     async def _combined(
         self, asked: list[_Plugin], need: Combine, session: Session, ask: Ask, login: bool
-    ) -> tuple[bool | None, str]:
-        """(what they say together, what speaks against it)."""
+    ) -> _Answer:
+        """What they say together, and what speaks against it."""
         questions = (self._answer(plugin, session, ask, login) for plugin in asked)
         # One after the other may take each of them its time; a bit more, so that the one that is late is named.
         patience = _TIMEOUT * (len(asked) if need == "any" else 1) + _GRACE
@@ -200,43 +229,42 @@ class AmqttPlugins:
             )
         except TimeoutError:
             # Only one that does not await what it waits for comes to this.
-            return False, f"no answer of {_names(asked)} within {patience:g} s"
-        said = {
-            plugin: answer for plugin, answer in zip(asked, answers, strict=False) if answer[0] is not None
-        }
+            return _Answer(False, f"no answer of {_names(asked)} within {patience:g} s", failed=True)
+        said = [answer for answer in answers if answer.said is not None]
         if not said:
-            return None, f"no plugin knows the client: {_names(asked)}"
-        verdict = (any if need == "any" else all)(answer for answer, _ in said.values())
-        return verdict, "; ".join(why for answer, why in said.values() if not answer)
+            return _Answer(None, f"no plugin knows the client: {_names(asked)}")
+        verdict = (any if need == "any" else all)(answer.said for answer in said)
+        against = [answer for answer in said if not answer.said]
+        failed = not verdict and all(answer.failed for answer in against)
+        return _Answer(verdict, "; ".join(answer.why for answer in against), failed)
 
     @staticmethod
-    async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> tuple[bool | None, str]:
+    async def _answer(plugin: _Plugin, session: Session, ask: Ask, login: bool) -> _Answer:
         """One plugin's answer, and the words for a no."""
-        if plugin.is_ldap:
-            unfit = unfit_for_ldap(session, login)
-            if unfit:
-                return False, f"{plugin.name} is not asked: {unfit}"
+        unfit = plugin.unfit(session, login)
+        if unfit:
+            return _Answer(False, f"{plugin.name} is not asked: {unfit}")
         try:
             async with asyncio.timeout(_TIMEOUT):
                 answer = await ask(plugin)
         except Exception as error:
             # A plugin may fail in any way; whatever it is, it did not say yes. Its text may tell a secret.
             plugin.failed(type(error).__name__)
-            return False, f"{plugin.name} failed: {type(error).__name__}"
+            return _Answer(False, f"{plugin.name} failed: {type(error).__name__}", failed=True)
         plugin.failed("")
-        return answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login)
+        return _Answer(answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login))
 
 
-async def _every(questions: Any) -> list[tuple[bool | None, str]]:
+async def _every(questions: Any) -> list[_Answer]:
     return list(await asyncio.gather(*questions))
 
 
-async def _until_yes(questions: Any) -> list[tuple[bool | None, str]]:
+async def _until_yes(questions: Any) -> list[_Answer]:
     """The answers up to the first yes; who comes behind is not asked."""
-    answers: list[tuple[bool | None, str]] = []
+    answers: list[_Answer] = []
     for question in questions:
         answers.append(await question)
-        if answers[-1][0]:
+        if answers[-1].said:
             break
     return answers
 

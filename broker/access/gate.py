@@ -30,6 +30,7 @@ _NICE = 10
 
 _MANY_ANSWERS = 100_000
 _LOCKED = "locked out after too many failed logins"
+_LOCKED_OUT = Decision(Reason.BANNED, why=_LOCKED)
 
 Question = tuple[str, str | None, Action, str]
 """Client identifier, user name, action, topic."""
@@ -65,6 +66,7 @@ class Gate:
         self._acl_file = Watched(acl) if acl is not None else None
         self._workers = ThreadPoolExecutor(_WORKERS, "password", initializer=_yield_to_messages)
         self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Semaphore(_WORKERS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._objections: dict[Question, str] = {}
         """What plugins have been asked -> what speaks against it, empty for nothing."""
@@ -121,8 +123,8 @@ class Gate:
         if certificate is not None and certificate.name is not None:
             done(Decision(0, certificate.name))
             return
-        if self._bans.banned(self._keys(credentials), credentials.listener, self._loop.time()):
-            done(Decision(Reason.BANNED, why=_LOCKED))
+        if self._is_locked_out(credentials):
+            done(_LOCKED_OUT)
             return
         if credentials.username is None and not self._asks_plugins_for_logins():
             done(self._as_anonymous(credentials))
@@ -132,14 +134,24 @@ class Gate:
         task.add_done_callback(self._tasks.discard)
 
     async def _authenticate(self, credentials: Credentials, done: Callable[[Decision], None]) -> None:
-        done(self._noted(credentials, await self._verdict(credentials)))
+        decision = await self._verdict(credentials)
+        # Many at once are all asked about before the first has failed: what comes behind tells a guesser nothing.
+        locked = self._is_locked_out(credentials)
+        done(_LOCKED_OUT if locked else self._noted(credentials, decision))
+
+    def _is_locked_out(self, credentials: Credentials) -> bool:
+        return self._bans.banned(self._keys(credentials), credentials.listener, self._loop.time())
 
     async def _verdict(self, credentials: Credentials) -> Decision:
         name = credentials.username
         if name is not None and (name in self._users or not self._asks_plugins_for_logins()):
             user = self._users.get(name)
             password = credentials.password or b""
-            if await self._loop.run_in_executor(self._workers, verify, user, password):
+            async with self._turn:
+                if self._is_locked_out(credentials):
+                    return _LOCKED_OUT
+                is_right = await self._loop.run_in_executor(self._workers, verify, user, password)
+            if is_right:
                 return Decision(0)
             # The client cannot tell these apart, neither by the answer nor by the time it takes.
             why = "unknown user" if user is None else "wrong password"
@@ -150,6 +162,8 @@ class Gate:
             return Decision(0, context=login.session)
         if name is None and login.answer is None:
             return self._as_anonymous(credentials)
+        if login.failed:
+            return Decision(Reason.SERVER_UNAVAILABLE, why=login.why)
         reason = Reason.NOT_AUTHORIZED if name is None else Reason.BAD_USER_NAME_OR_PASSWORD
         return Decision(reason, why=login.why)
 
@@ -167,7 +181,8 @@ class Gate:
         keys = self._keys(credentials)
         if decision.reason == 0:
             self._bans.succeeded(keys)
-        else:
+        elif decision.reason != Reason.SERVER_UNAVAILABLE:
+            # Nobody has guessed wrongly where nobody could tell: else a directory's outage would lock everybody out.
             for key in self._bans.failed(keys, credentials.listener, self._loop.time()):
                 logger.warning("too many failed logins: %s is locked out", key)
         return decision

@@ -12,7 +12,7 @@ import typer
 
 from broker import salvage
 from broker.cli.common import fail, load_config
-from broker.datafolder import DataFolder, FolderError
+from broker.datafolder import OWNER_ONLY, DataFolder, FolderError
 from broker.store.database import StoreError
 from broker.store.transfer import (
     TransferError,
@@ -112,7 +112,7 @@ def backup(
     """Copy the databases into a folder, each as it is at one moment. The node may be running."""
     folder = _folder(config, data)
     with _told():
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(OWNER_ONLY, parents=True, exist_ok=True)
         back_up(folder / DATABASE, target / DATABASE)
         copied = [DATABASE]
         for name in _OTHERS:

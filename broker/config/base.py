@@ -63,6 +63,11 @@ def split_address(bind: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def join_address(host: str, port: int) -> str:
+    """An address as it stands in a configuration."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a listener on the address."""
     if host == "localhost":

@@ -90,7 +90,7 @@ class Listener(Section):
     )
     bind: str = Field(
         "127.0.0.1:1883",
-        description="host:port (0.0.0.0 or [::] for all interfaces), or unix:PATH for a Unix socket.",
+        description="host:port (0.0.0.0 for all of IPv4, [::] for all of IPv6), or unix:PATH for a Unix socket.",
     )
     mode: str = Field("0660", pattern="^0?[0-7]{3}$", description="The permissions of a Unix socket, octal.")
     tls: ListenerTls | None = Field(None, description="Certificates, for tls and wss.")

@@ -175,17 +175,22 @@ class Listener:
         task.add_done_callback(self._arriving.discard)
 
     async def _arrive(self, sock: socket.socket, address: str) -> None:
+        limits = self.door.limits or self._engine.limits
         try:
             if self._trusted:
                 address = await self._behind_proxy(sock, address)
             context = self.tls.context if self.tls is not None else None
-            limits = self.door.limits or self._engine.limits
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(address),
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=limits.connect_timeout if context is not None else None,
             )
+        except ConnectionAbortedError:
+            # So asyncio tells that the handshake took too long.
+            who, answer = Party(address=address, listener=self.door.name), "closed within the TLS handshake"
+            self._engine.limit_log.hit("connect_timeout", limits.connect_timeout, who, answer)
+            sock.close()
         except (ProxyError, OSError, TimeoutError) as error:
             self._engine.refused(address, self.door.name, _why(error))
             sock.close()
@@ -215,6 +220,8 @@ def _why(error: Exception) -> str:
         return f"TLS: {_TLS_WORDS.get(reason) or reason.replace('_', ' ').lower()}"
     if isinstance(error, ProxyError):
         return f"PROXY header: {error}"
+    if isinstance(error, ConnectionError):
+        return "the client was gone before its first packet"
     return str(error) or type(error).__name__
 
 

@@ -208,6 +208,10 @@ async def test_denied_topics_are_neither_published_nor_heard(tmp_path: Path) -> 
     admin.publish("open/x", b"seen", 1, 2)
     assert spy.heard() == [("open/x", b"seen")]
     assert member.heard() == [("open/x", b"seen")]
+    assert broker.engine.stats.receive_denied == 2, "one was retained"
+    admin.send(wire.publish("secret/x", b"hidden", version=5) * 3)
+    assert spy.heard() == []
+    assert broker.engine.stats.receive_denied == 5
     spy.take()
     for qos, retain, reason in ((0, False, None), (1, False, 0x87), (0, True, None)):
         spy.publish("open/spy", b"%d%d" % (qos, retain), qos, 7, retain=retain)
@@ -234,6 +238,7 @@ async def test_changed_list_counts_for_what_is_there(tmp_path: Path) -> None:
     assert gate.refresh()
     broker.engine.rights.changed()
     assert list(broker.engine.local_filters()) == ["b/+"]
+    assert broker.engine.stats.subscribe_denied == 1
     publisher.publish("a", b"after", 1)
     publisher.publish("b/x", b"after", 1)
     assert [answer.reason for answer in publisher.take_kind(wire.PUBACK)] == [0x87, 0]

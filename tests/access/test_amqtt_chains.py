@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from broker.access.amqtt_plugins import AmqttPlugins, _Plugin, _session
 from broker.access.amqtt_special import expired_token, unfit_for_ldap
+from broker.access.bans import Bans, BanTerms
 from broker.access.gate import Gate
 from broker.ports import Action, Credentials
 from tests.access.test_amqtt_plugins import login, until
@@ -169,11 +170,29 @@ async def test_any_asks_in_order_and_survives_one_that_fails() -> None:
         assert await login(broker, "ann", b"x") == 0
         assert Open.asked == ["joe", "ann"]
     async with guarded(AmqttPlugins(plugins)) as broker:
-        assert await login(broker, "joe", b"hunter2") == 0x86
-        assert told(broker) == [("refused", f"0x86, {HERE}.Broken failed: RuntimeError")]
+        assert await login(broker, "joe", b"hunter2") == 0x88
+        assert told(broker) == [("refused", f"0x88, {HERE}.Broken failed: RuntimeError")]
     async with guarded(AmqttPlugins({f"{HERE}.Silent": {}})) as broker:
         assert await login(broker, "joe", b"x") == 0x86
         assert told(broker) == [("refused", f"0x86, no plugin knows the client: {HERE}.Silent")]
+
+
+class No(Open):
+    """Lets nobody in."""
+
+    async def authenticate(self, *, session: Any) -> bool | None:
+        return False
+
+
+@pytest.mark.parametrize("need", ["all", "any"])
+async def test_nobody_is_locked_out_because_a_plugin_fails(need: Any) -> None:
+    for names, reasons in ((["Broken"], [0x88] * 3), (["Broken", "No"], [0x86, 0x86, 0x8A])):
+        plugins = AmqttPlugins({f"{HERE}.{name}": {} for name in names}, logins=need)
+        await plugins.start()
+        gate = Gate(plugins=plugins, bans=Bans(BanTerms(2, 60.0, 60.0)))
+        broker = Broker(gate)
+        assert [await login(broker, "joe", b"x") for _ in range(3)] == reasons
+        await gate.close()
 
 
 class Late(Open):
@@ -197,8 +216,8 @@ async def test_plugin_that_is_late_is_named(need: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr("broker.access.amqtt_plugins._TIMEOUT", 0.1)
     late: dict[str, dict[str, Any] | None] = {f"{HERE}.Late": {}, f"{HERE}.Silent": {}}
     async with guarded(AmqttPlugins(late, logins=need)) as broker:
-        assert await login(broker, "joe", b"x") == 0x86
-        assert told(broker) == [("refused", f"0x86, {HERE}.Late failed: TimeoutError")]
+        assert await login(broker, "joe", b"x") == 0x88
+        assert told(broker) == [("refused", f"0x88, {HERE}.Late failed: TimeoutError")]
     if need == "any":
         async with guarded(AmqttPlugins({**late, f"{HERE}.Open": {}}, logins=need)) as broker:
             assert await login(broker, "joe", b"x") == 0, "the one behind it is asked"
@@ -209,8 +228,8 @@ async def test_plugin_that_blocks_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     async with guarded(plugins) as broker:
         monkeypatch.setattr("broker.access.amqtt_plugins._TIMEOUT", 0.1)
         monkeypatch.setattr("broker.access.amqtt_plugins._GRACE", 0.1)
-        assert await login(broker, "joe", b"x") == 0x86
-        assert told(broker) == [("refused", f"0x86, no answer of {HERE}.Blocking within 0.2 s")]
+        assert await login(broker, "joe", b"x") == 0x88
+        assert told(broker) == [("refused", f"0x88, no answer of {HERE}.Blocking within 0.2 s")]
         monkeypatch.undo()
 
 
@@ -271,9 +290,10 @@ async def test_who_is_never_shown_to_the_directory(
     (plugin,) = plugins._plugins
     assert not plugin.is_ldap
     plugin.is_ldap = True
-    answer, why = await plugins._answer(plugin, session, ask, login=True)
-    assert (answer, asked) == ((False, []) if unfit else (True, [username]))
-    assert unfit in why
+    answer = await plugins._answer(plugin, session, ask, login=True)
+    assert (answer.said, asked) == ((False, []) if unfit else (True, [username]))
+    assert unfit in answer.why
+    assert not answer.failed, "who guesses at it is counted"
     await plugins.close()
 
 

@@ -100,14 +100,14 @@ async def test_http(unused_tcp_port: int) -> None:
 
     app = web.Application()
     app.router.add_get("/user", user)
-    app.router.add_get("/acl", topic)
+    app.router.add_post("/acl", topic)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
     config = {"host": "127.0.0.1", "port": unused_tcp_port}
     plugins = {
         "amqtt.contrib.http.UserAuthHttpPlugin": config,
-        "amqtt.contrib.http.TopicAuthHttpPlugin": config,
+        "amqtt.contrib.http.TopicAuthHttpPlugin": {**config, "request_method": "post"},
     }
     async with guarded(plugins) as broker:
         assert await login(broker, "joe", b"wrong") == 0x86
@@ -131,6 +131,12 @@ async def test_http(unused_tcp_port: int) -> None:
         peer.send(wire.publish("open/a", b"y", 1, 3, 5))
         assert len(peer.take()) == 2, "what was decided is not asked again"
         assert len(asked) == before
+        nameless = broker.peer()
+        nameless.send(wire.connect("", 5, username="joe", password=b"secret"))
+        assert await answered(nameless) == 0
+        nameless.send(wire.publish("open/b", b"", 1, 1, 5))
+        await until(lambda: len(asked) > before + 1)
+        assert asked[before + 1]["client_id"].startswith("geomq-"), "the identifier that it was given"
     await runner.cleanup()
 
 
@@ -148,6 +154,11 @@ async def test_certificate(tmp_path: Path) -> None:
         assert await login(broker, None, None, certificate=good) == 0
         assert await login(broker, None, None, certificate=bad) == 0x87
         assert await login(broker, None, None) == 0x87
+        # The plugin fails on these; neither is the node's fault.
+        host = authority.issue("host", x509.DNSName("host.example")).certificate.read_bytes()
+        der = x509.load_pem_x509_certificate(host).public_bytes(Encoding.DER)
+        for unfit in (der, der[:-9]):
+            assert await login(broker, None, None, certificate=Certificate(unfit, None)) == 0x87
 
 
 async def test_sql(tmp_path: Path) -> None:
@@ -209,7 +220,8 @@ async def test_ldap(tmp_path: Path, unused_tcp_port: int) -> None:
     slapadd = Path(str(SLAPD)).with_name("slapadd")
     subprocess.run([slapadd, "-f", config, "-l", entries], check=True, capture_output=True, timeout=30)
     url = f"ldap://127.0.0.1:{unused_tcp_port}"
-    server = subprocess.Popen([str(SLAPD), "-f", config, "-h", url, "-d", "0"], stderr=subprocess.DEVNULL)
+    slapd = [str(SLAPD), "-f", config, "-h", url, "-d", "0"]
+    server = subprocess.Popen(slapd, stderr=subprocess.DEVNULL)
 
     def listens() -> bool:
         with socket.socket() as sock:
@@ -240,6 +252,17 @@ async def test_ldap(tmp_path: Path, unused_tcp_port: int) -> None:
             assert await login(broker, "ann", b"hers") == 0, "the file knows her"
             assert await login(broker, "joe", b"secret") == 0, "else the directory is asked"
             assert await login(broker, "joe", b"hers") == 0x86
+        async with guarded(plugins) as broker:
+            assert await login(broker, "joe", b"secret") == 0
+            for _ in range(2):
+                server.terminate()
+                server.wait(10)
+                assert await login(broker, "joe", b"secret") == 0x88
+                assert await login(broker, "joe", b"secret") == 0x88
+                server = subprocess.Popen(slapd, stderr=subprocess.DEVNULL)
+                await until(listens)
+                assert await login(broker, "joe", b"secret") == 0, "the directory is back"
+                assert await login(broker, "joe", b"wrong") == 0x86
     finally:
         server.terminate()
         server.wait(10)
@@ -360,6 +383,30 @@ async def test_messages_wait_in_order_for_receivers_that_are_undecided() -> None
         assert [message.payload for message in late.take()] == [b"4"], "from now on at once"
 
 
+class Deaf(Slow):
+    """Lets clients send, and hear nothing."""
+
+    async def topic_filtering(
+        self, *, session: Any = None, topic: Any = None, action: Any = None
+    ) -> bool | None:
+        return str(action) != "receive"
+
+
+async def test_what_a_plugin_lets_nobody_hear_is_counted() -> None:
+    async with guarded({f"{HERE}.Open": {}, f"{HERE}.Deaf": {}}) as broker:
+        publisher, subscriber = await client(broker, "p"), await client(broker, "s")
+        stats = broker.engine.stats
+        publisher.send(wire.publish("t", b"kept", 1, 1, 5, retain=True))
+        await until(lambda: publisher.transport.written)
+        subscriber.send(wire.subscribe(1, [("#", 1)], 5))
+        await until(lambda: stats.receive_denied == 1)
+        publisher.send(wire.publish("other", b"undecided", 1, 2, 5))
+        await until(lambda: stats.receive_denied == 2)
+        publisher.send(wire.publish("other", b"decided", 1, 3, 5))
+        assert stats.receive_denied == 3
+        assert [answer.kind for answer in subscriber.take()] == [wire.SUBACK]
+
+
 async def test_retained_messages_wait_for_the_answer_too() -> None:
     Slow.go.set()
     async with guarded({f"{HERE}.Open": {}, f"{HERE}.Slow": {}}) as broker:
@@ -377,8 +424,8 @@ async def test_retained_messages_wait_for_the_answer_too() -> None:
 
 async def test_plugin_that_fails_says_no(caplog: pytest.LogCaptureFixture) -> None:
     async with guarded({f"{HERE}.Broken": {}}) as broker:
-        assert await login(broker, "joe", b"hunter2") == 0x86
-        assert await login(broker, "joe", b"hunter2") == 0x86
+        assert await login(broker, "joe", b"hunter2") == 0x88
+        assert await login(broker, "joe", b"hunter2") == 0x88
     assert caplog.text.count(f"the plugin {HERE}.Broken fails, which is a no: RuntimeError") == 1, (
         "not each time"
     )
@@ -394,6 +441,10 @@ async def test_plugin_that_fails_says_no(caplog: pytest.LogCaptureFixture) -> No
             "secret is not a key; allowed keys: secret_key, user_claim",
         ),
         ({"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": "hunter2"}}, "user_claim is required"),
+        (
+            {"amqtt.contrib.http.UserAuthHttpPlugin": {"host": "h", "port": 1, "request_method": "push"}},
+            "request_method is 'push': allowed: get, post, put",
+        ),
         (
             {"amqtt.contrib.jwt.UserAuthJwtPlugin": {"secret_key": ["hunter2"], "user_claim": "sub"}},
             "secret_key is a list: allowed: str",

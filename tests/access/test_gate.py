@@ -77,6 +77,16 @@ async def test_listener_that_asks_for_no_credentials(gate: Gate) -> None:
     assert await answered(stranger) == 0x86
 
 
+async def test_no_more_clients_than_there_is_room_for_when_many_come_at_once(gate: Gate) -> None:
+    broker = Broker(gate, max_connections=2)
+    peers = [broker.peer() for _ in range(5)]
+    for number, peer in enumerate(peers):
+        peer.send(wire.connect(f"c{number}", 5, username="joe", password=b"secret"))
+    assert sorted([await answered(peer) for peer in peers]) == [0, 0, 0x97, 0x97, 0x97]
+    assert broker.engine.roster.connected == 2
+    assert broker.engine.stats.limited_max_connections == 3
+
+
 async def test_what_follows_connect_waits_for_the_password(gate: Gate) -> None:
     peer = Broker(gate).peer()
     peer.send(wire.connect("c", 5, username="joe", password=b"secret"), wire.PINGREQ)
@@ -142,6 +152,22 @@ async def test_guessing_locks_out(file: Path, caplog: pytest.LogCaptureFixture) 
     async with asyncio.timeout(10):
         while await login(b"secret") != 0:
             await asyncio.sleep(0.05)
+    await gate.close()
+
+
+async def test_guessing_with_many_connections_at_once_locks_out(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stats = Stats()
+    gate = Gate(file, bans=Bans(BanTerms(3, 60.0, 60.0), stats=stats))
+    broker = Broker(gate)
+    peers = [broker.peer() for _ in range(8)]
+    for number, peer in enumerate(peers):
+        password = b"secret" if number == 7 else b"wrong"
+        peer.send(wire.connect(f"c{number}", 5, username="joe", password=password))
+    assert [await answered(peer) for peer in peers] == [0x86] * 3 + [0x8A] * 5
+    assert stats.lockouts == 2, "of the address and of the user, once"
+    assert caplog.text.count("is locked out") == 2
     await gate.close()
 
 

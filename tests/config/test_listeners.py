@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker.config import load_text
+from broker.config.base import join_address, split_address
 from tests.config.test_read import mistakes
 
 TLS = "tls: {certificate: c.pem, key: k.pem"
@@ -124,3 +125,8 @@ def test_paths_count_from_the_files_folder(tmp_path: Path) -> None:
     assert tls.names["n"].key == tmp_path / "k2"
     assert config.access.users == tmp_path.parent / "users"
     assert config.access.acl == Path("/etc/acl")
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:1883", "[::1]:1883", "[::]:0", "localhost:65535"])
+def test_addresses_are_told_as_they_are_written(bind: str) -> None:
+    assert join_address(*split_address(bind)) == bind

@@ -67,11 +67,22 @@ def test_connections_of_a_user() -> None:
     assert connects(broker, **joe) == 0
 
 
-def test_take_over_needs_no_second_place() -> None:
-    broker = Broker(max_connections=1)
-    first = broker.client("same")
-    assert connects(broker, client_id="same") == 0
+@pytest.mark.parametrize(
+    "limit", ["max_connections", "max_connections_per_address", "max_connections_per_user"]
+)
+def test_take_over_needs_no_second_place(limit: str) -> None:
+    broker = Broker(**{limit: 1})
+    joe = {"username": "joe", "password": b""}
+    first = broker.client("same", **joe)
+    assert connects(broker, client_id="same", **joe) == 0, (
+        "its old connection is dead, and nobody knows it yet"
+    )
     assert first.closed
+    assert connects(broker, client_id="other", **joe) == 0x97
+    if limit != "max_connections":
+        there = Origin("192.0.2.9")
+        assert connects(broker, 5, there, client_id="else", username="ann", password=b"") == 0
+        assert connects(broker, client_id="else", **joe) == 0x97, "one more of this address, and of this user"
 
 
 @pytest.mark.parametrize("each", [True, False])

@@ -206,6 +206,33 @@ async def test_what_is_no_tls(authority: Authority, doors: Doors, first: bytes, 
     assert notes.notes == [("refused", f"TLS: {words}")]
 
 
+async def test_handshake_that_does_not_end(authority: Authority) -> None:
+    doors = Doors(Broker(connect_timeout=0.1))
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    silent = await Stream.to(listener)
+    assert await silent.ended()
+    assert doors.broker.engine.stats.limited_connect_timeout == 1
+    assert doors.broker.notes.lines == [
+        ("limited", "", "connect_timeout is 0.1: closed within the TLS handshake")
+    ]
+    await doors.close()
+
+
+@pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01"])
+async def test_client_that_leaves_within_the_handshake(
+    authority: Authority, doors: Doors, first: bytes
+) -> None:
+    notes = doors.broker.engine.audit.journal = Notes()
+    listener = await doors.open(tls=TlsListener(server(authority)))
+    stream = await Stream.to(listener)
+    stream.writer.write(first)
+    stream.writer.transport.abort()
+    async with asyncio.timeout(10):
+        while not notes.notes:
+            await asyncio.sleep(0.005)
+    assert notes.notes == [("refused", "the client was gone before its first packet")]
+
+
 async def test_certificates_are_read_again(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "geomq.tls")
     doors = Doors(Broker())

@@ -201,6 +201,7 @@ def test_backup_of_a_running_node(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     done = geomq("backup", copy, "--data", data)
     assert done.returncode == 0, done.stderr
+    assert copy.stat().st_mode & 0o077 == 0, "payloads are in there"
     assert "is there already" in geomq("backup", copy, "--data", data).stderr
     busy = geomq("import", tmp_path / "node" / "node.yaml", "--data", data)
     assert "belongs to another node that is running" in busy.stderr
