@@ -21,7 +21,7 @@ from broker.net.tls import TlsError, TlsFiles, TlsListener, tls_problems
 from broker.ports import Party
 from tests.engine.harness import Broker
 from tests.net.certificates import LOCALHOST, NOW, Authority, Pair
-from tests.net.doors import Doors, Notes, Stream
+from tests.net.doors import Doors, Notes, Stream, until
 from tests.protocol import wire
 
 
@@ -215,6 +215,34 @@ async def test_handshake_that_does_not_end(authority: Authority) -> None:
     assert doors.broker.notes.lines == [
         ("limited", "", "connect_timeout is 0.1: closed within the TLS handshake")
     ]
+    await doors.close()
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+@pytest.mark.parametrize(
+    ("most", "limit", "silent"), [(5, "max_connections_per_address", 5), (0, "max_half_open", 10)]
+)
+async def test_silent_handshakes_of_one_address_leave_room_for_others(
+    authority: Authority, most: int, limit: str, silent: int, websocket: bool
+) -> None:
+    broker = Broker(max_half_open=20, max_connections_per_address=most)
+    doors = Doors(broker)
+    listener = await doors.open(tls=TlsListener(server(authority)), websocket=websocket)
+    hostile = [await Stream.to(listener) for _ in range(20)]
+    await until(lambda: getattr(broker.engine.stats, f"limited_{limit}") == 20 - silent)
+    assert len(broker.engine.admission.half_open) == silent
+    secured = {"ssl": trusting(authority), "server_hostname": "localhost"}
+    good = await Stream.to(listener, local_addr=("127.0.0.2", 0), **secured)
+    if not websocket:
+        assert (await good.ask(wire.connect("good", 5))).reason == 0
+    for stream in (*hostile, good):
+        await stream.close()
+    await until(
+        lambda: (
+            not broker.engine.admission.half_open
+            and not broker.engine.admission.per_address.count("127.0.0.1")
+        )
+    )
     await doors.close()
 
 
