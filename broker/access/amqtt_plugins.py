@@ -278,6 +278,13 @@ def _names(plugins: list[_Plugin]) -> str:
     return ", ".join(plugin.name for plugin in plugins)
 
 
+class _Session(Session):
+    """A login as plugins see it: none equals another, whatever it holds, so that no answer is kept for the next one."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 class _ShownCertificate:
     """The part of an SSL object that plugins look at."""
 
@@ -290,7 +297,7 @@ class _ShownCertificate:
 
 
 def _session(credentials: Credentials) -> Session:
-    session = Session()
+    session = _Session()
     session.client_id = credentials.client_id
     session.username = credentials.username
     if credentials.password is not None:

@@ -32,8 +32,8 @@ _MANY_ANSWERS = 100_000
 _LOCKED = "locked out after too many failed logins"
 _LOCKED_OUT = Decision(Reason.BANNED, why=_LOCKED)
 
-Question = tuple[str, str | None, Action, str]
-"""Client identifier, user name, action, topic."""
+Question = tuple[Credentials, Action, str]
+"""Who asks, action, topic. The credentials are those of one login: what was allowed to a token is for no other."""
 
 
 class Gate:
@@ -220,7 +220,7 @@ class Gate:
         """See :class:`broker.ports.Authority`."""
         rights = self._acl.rights(credentials, topic) if self._acl is not None else ALL_RIGHTS
         if rights and self._asks_plugins:
-            objection = self._objections.get(_question(credentials, Action.PUBLISH, topic))
+            objection = self._objections.get((credentials, Action.PUBLISH, topic))
             return None if objection is None else 0 if objection else rights
         return rights
 
@@ -237,7 +237,7 @@ class Gate:
             return False
         if not self._asks_plugins:
             return True
-        objection = self._objections.get(_question(credentials, action, topic))
+        objection = self._objections.get((credentials, action, topic))
         return None if objection is None else not objection
 
     def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
@@ -246,7 +246,7 @@ class Gate:
             verdict = self._acl.verdict(credentials, action, topic, qos, retain)
             if not verdict.allowed:
                 return self._acl.told(verdict)
-        return self._objections.get(_question(credentials, action, topic)) or "no longer denied"
+        return self._objections.get((credentials, action, topic)) or "no longer denied"
 
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """Ask amqtt's topic plugins."""
@@ -261,7 +261,7 @@ class Gate:
         objection = await self._plugins.objection(credentials, action, topic)
         if len(self._objections) >= _MANY_ANSWERS:
             del self._objections[next(iter(self._objections))]
-        self._objections[_question(credentials, action, topic)] = objection
+        self._objections[(credentials, action, topic)] = objection
         done()
 
 
@@ -283,7 +283,3 @@ def _yield_to_messages() -> None:
     """Let a thread run where the event loop needs no core; where threads have no priority, nothing."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def _question(credentials: Credentials, action: Action, topic: str) -> Question:
-    return (credentials.client_id, credentials.username, action, topic)

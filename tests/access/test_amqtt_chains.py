@@ -97,6 +97,28 @@ async def test_expired_token_is_told_as_one(caplog: pytest.LogCaptureFixture) ->
     assert old not in caplog.text
 
 
+TOPICS_JWT = "amqtt.contrib.jwt.TopicAuthJwtPlugin"
+CLAIMS = {"publish_claim": "pub", "subscribe_claim": "sub_to", "receive_claim": "get"}
+
+
+async def test_answers_for_one_token_are_none_for_the_next() -> None:
+    plugins: dict[str, Any] = {
+        JWT: {"secret_key": KEY, "user_claim": "sub"},
+        TOPICS_JWT: {"secret_key": KEY, **CLAIMS},
+    }
+
+    def token(*topics: str) -> bytes:
+        return jwt.encode({"sub": "joe", "pub": topics}, KEY, algorithm="HS256").encode()
+
+    async with guarded(AmqttPlugins(plugins)) as broker:
+        for password, reason in ((token("a"), 0x10), (token("b"), 0x87), (token("a"), 0x10)):
+            peer = broker.peer()
+            peer.send(wire.connect("c", 5, username="joe", password=password))
+            assert await answered(peer) == 0
+            peer.send(wire.publish("a", b"x", 1, 1, 5))
+            assert await answered(peer) == reason
+
+
 @given(
     token=st.text(max_size=100)
     | st.binary(max_size=60).map(lambda raw: f"a.{base64.b64encode(raw).decode()}.c")
