@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from broker.message import Message
 from broker.ports import Action, Credentials
 from broker.protocol.packets import Subscribe
-from broker.protocol.topics import split_share
+from broker.protocol.topics import matches, split_share
 from broker.session import Session
 from broker.subscriptions import Held, Receiver
 
@@ -66,6 +66,7 @@ class Rights:
                 self._engine.deliver_to(receiver, message, now)
             else:
                 self._engine.stats.receive_denied += 1
+                self._doubt(receiver.session, topic)
         self._engine.flush()
 
     def ask_for_retained(self, receiver: Receiver, message: Message) -> None:
@@ -81,9 +82,39 @@ class Rights:
                 self._engine.flush()
             else:
                 self._engine.stats.receive_denied += 1
+                self._doubt(session, message.topic)
 
         if session.credentials is not None:
             self._engine.authority.decide(session.credentials, Action.RECEIVE, message.topic, answered)
+
+    def _doubt(self, session: Session, topic: str) -> None:
+        """End the subscriptions that brought a topic which may not be had, where they are no longer allowed either.
+
+        A token that runs out tells nobody: what it no longer lets through is the first sign.
+        """
+        credentials = session.credentials
+        if credentials is None:
+            return
+        for name, held in list(session.subscriptions.items()):
+            if not matches(held.topic_filter, topic):
+                continue
+            if self._engine.authority.may_subscribe(credentials, held.topic_filter, held.qos) is None:
+                answered = partial(self._end_if_revoked, session, name, held)
+                self._engine.authority.decide(credentials, Action.SUBSCRIBE, held.topic_filter, answered)
+            else:
+                self._end_if_revoked(session, name, held)
+
+    def _end_if_revoked(self, session: Session, name: str, held: Held) -> None:
+        """End a subscription that the authority revokes, if the session has it still."""
+        credentials = session.credentials
+        if credentials is None or session.subscriptions.get(name) is not held:
+            return
+        if self._engine.authority.revokes(credentials, held.topic_filter, held.qos):
+            del session.subscriptions[name]
+            if session.disk is not None:
+                session.disk.unsubscribe(name)
+            self._engine.release(session, held)
+            self.ended(credentials, held)
 
     def ended(self, credentials: Credentials, held: Held) -> None:
         """Tell operators that a subscription is no longer allowed."""
@@ -94,21 +125,11 @@ class Rights:
     def changed(self) -> None:
         """The authority answers otherwise than before: forget its answers, and end what is no longer allowed.
 
-        Sessions whose right to a filter is not known at once keep it; each delivery is asked about anyway.
+        Sessions whose right to a filter is not known at once keep it until a delivery, which is asked about, is denied.
         """
         for connection in self._engine.roster.connections():
             connection.forget_rights()
         for session in self._engine.roster:
-            if session.credentials is None:
-                continue
             for name, held in list(session.subscriptions.items()):
-                allowed = self._engine.authority.may_subscribe(
-                    session.credentials, held.topic_filter, held.qos
-                )
-                if allowed is False:
-                    del session.subscriptions[name]
-                    if session.disk is not None:
-                        session.disk.unsubscribe(name)
-                    self._engine.release(session, held)
-                    self.ended(session.credentials, held)
+                self._end_if_revoked(session, name, held)
         self._engine.subscriptions.invalidate_all()
