@@ -276,7 +276,8 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     assert serial(new) == renewed.serial != before
     assert (await old.ask(wire.connect("c", 5))).reason == 0, "open connections stay"
     files.key.write_text("nonsense")
-    tls.refresh()
+    for _ in range(4):
+        tls.refresh()
     third = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
     assert serial(third) == renewed.serial
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
@@ -286,6 +287,28 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     for stream in (old, new, third):
         await stream.close()
     await doors.close()
+
+
+def test_certificate_and_key_that_are_replaced_one_after_the_other(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "geomq.tls")
+    files = server(authority)
+    renewed = authority.issue("renewed", *LOCALHOST)
+    tls = TlsListener(files, "front")
+    before = tls.context
+    files.certificate.write_bytes(renewed.certificate.read_bytes())
+    os.utime(files.certificate, (1, 1))
+    tls.refresh()
+    assert tls.context is before
+    assert caplog.records == [], "its key may be on its way"
+    files.key.write_bytes(renewed.key.read_bytes())
+    os.utime(files.key, (1, 1))
+    tls.refresh()
+    tls.refresh()
+    assert tls.context is not before
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"listener front: read again, for new connections: {files.certificate}, {files.key}"]
 
 
 def test_changed_revocation_list_is_told_as_what_it_is(
