@@ -164,6 +164,28 @@ async def test_subscription_of_a_token_that_runs_out_ends_and_is_told() -> None:
     await gate.close()
 
 
+async def test_members_of_a_shared_subscription_are_asked_about_too() -> None:
+    async with guarded(AmqttPlugins({f"{HERE}.Open": {}, f"{HERE}.Outage": {}})) as broker:
+        first, second = broker.peer(), broker.peer()
+        for name, peer in (("a", first), ("b", second)):
+            peer.send(wire.connect(name, 5, username=name, password=b""))
+            assert await answered(peer) == 0
+            peer.send(wire.subscribe(1, [("$share/g/#", 0)], 5))
+            await until(lambda peer=peer: peer.transport.written)
+            peer.take()
+        for number in range(4):
+            first.send(wire.publish("t", bytes([number]), 0, 0, 5))
+        heard: dict[int, list[int]] = {1: [], 2: []}
+
+        def all_came() -> bool:
+            for number, peer in ((1, first), (2, second)):
+                heard[number] += [found.payload[0] for found in peer.take() if found.kind == wire.PUBLISH]
+            return sum(map(len, heard.values())) == 4
+
+        await until(all_came)
+        assert sorted(heard.values()) == [[0, 2], [1, 3]], "in turn, and each in order"
+
+
 class Outage(BaseTopicPlugin):
     """Its server may be down, but for publishing."""
 
