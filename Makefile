@@ -46,7 +46,13 @@ scale: setup ## what meshes of up to 1,000 nodes cost; writes docs/scale.md's ta
 
 audit: setup ## ask the public database for known weaknesses of what is installed (needs the network)
 	$(PY) -m pip install --quiet --disable-pip-version-check pip-audit
-	$(PY) -m pip_audit --skip-editable
+	@rm -f .venv/audit.txt
+	@$(PY) -m pip_audit --skip-editable --output .venv/audit.txt; found=$$?; \
+		test -f .venv/audit.txt || exit $$found; \
+		cat .venv/audit.txt; \
+		unknown=$$(grep -c "could not be audited" .venv/audit.txt); \
+		test "$$unknown" = 0 || { echo "packages that could not be audited, so that nothing is known of them: $$unknown"; exit 1; }; \
+		exit $$found
 
 plugins: setup ## build the built-in rules from their sources
 	$(PY) -m plugins.builtin.build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
+from typing import NamedTuple
 
 from broker.bucket import Bucket
 from broker.limits import Limits
@@ -29,6 +30,10 @@ class Tally:
             self._counts[name] = count
         else:
             self._counts.pop(name, None)
+
+    def count(self, name: str) -> int:
+        """How many there are of a name."""
+        return self._counts.get(name, 0)
 
     def has_room(self, name: str, more: int = 1) -> bool:
         """Whether there may be so many more of a name."""
@@ -72,27 +77,48 @@ class Rates:
 class HalfOpen:
     """The connections that have not been let in yet; ``most`` is how many there may be, 0 for no bound."""
 
-    __slots__ = ("_connections", "most")
+    __slots__ = ("_connections", "_of_address", "most")
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._connections: set[object] = set()
+        self._connections: dict[object, str] = {}
+        self._of_address = Tally(0)
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def add(self, connection: object) -> None:
+    def add(self, connection: object, address: str) -> None:
         """A network connection was made."""
-        self._connections.add(connection)
+        self._connections[connection] = address
+        self._of_address.add(address)
 
     def discard(self, connection: object) -> None:
         """It was let in, or is gone."""
-        self._connections.discard(connection)
+        address = self._connections.pop(connection, None)
+        if address is not None:
+            self._of_address.add(address, -1)
+
+    def of(self, address: str) -> int:
+        """How many there are of an address."""
+        return self._of_address.count(address)
+
+    @property
+    def share(self) -> int:
+        """How many there may be of one address, so that no address alone keeps all others out; 0 for no bound."""
+        return (self.most + 1) // 2
 
     @property
     def has_room(self) -> bool:
         """Whether one more may stay to send its CONNECT."""
         return not self.most or len(self._connections) < self.most
+
+
+class Refusal(NamedTuple):
+    """The limit that a connection meets, what it is, and how the connection is answered."""
+
+    limit: str
+    bound: int
+    answer: str
 
 
 class Admission:
@@ -133,13 +159,31 @@ class Admission:
 
     def arrived(self, connection: object, address: str) -> None:
         """A network connection was made."""
-        self.half_open.add(connection)
+        self.half_open.add(connection, address)
         self.per_address.add(address)
 
     def left(self, connection: object, address: str) -> None:
         """It has ended."""
         self.half_open.discard(connection)
         self.per_address.add(address, -1)
+
+    def refusal(self, address: str) -> Refusal | None:
+        """Why a connection from this address, which has not arrived yet, cannot stay to send its CONNECT.
+
+        More than `max_connections_per_address` cannot be let in, so no more may wait; those that are let in already
+        do not speak against it, as it may take one of them over.
+        """
+        waiting = self.half_open
+        if not waiting.has_room:
+            return Refusal("max_half_open", waiting.most, "closed")
+        if address != LOCAL:
+            count = waiting.of(address)
+            most = self.per_address.most
+            if most and count >= most:
+                return Refusal("max_connections_per_address", most, "closed before its CONNECT")
+            if waiting.most and count >= waiting.share:
+                return Refusal("max_half_open", waiting.most, "closed, as half of them are of its address")
+        return None
 
     def objection(self, address: str, now: float, replaces: bool = False) -> str:
         """The limit that a CONNECT from this address, which has arrived, does not keep; empty where it keeps all.
@@ -153,3 +197,20 @@ class Admission:
             if not self._rate_per_address.take(address, now):
                 return "connection_rate_per_address"
         return "" if self._rate.take("", now) else "connection_rate"
+
+
+class Arrival:
+    """The place of a connection whose PROXY header or TLS handshake is not through: it counts from the start."""
+
+    __slots__ = ("_address", "_admission")
+
+    def __init__(self, admission: Admission, address: str) -> None:
+        self._admission: Admission | None = admission
+        self._address = address
+        admission.arrived(self, address)
+
+    def over(self) -> None:
+        """It has come to MQTT, and counts as what it is there; or it is gone."""
+        admission, self._admission = self._admission, None
+        if admission is not None:
+            admission.left(self, self._address)

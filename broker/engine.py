@@ -40,7 +40,7 @@ from broker.roster import Roster
 from broker.ruling import Ruling
 from broker.session import Session
 from broker.stats import Stats
-from broker.subscriptions import Held, Receiver, Route, Subscriptions
+from broker.subscriptions import Held, Receiver, Route, ShareGroup, Subscriptions
 
 Batch = list[tuple[Message, Route]]
 
@@ -270,13 +270,21 @@ class Engine:
         for receiver in route.receivers:
             self.deliver_to(receiver, message, now)
         for group in route.groups:
-            chosen = group.choose(message.topic, self.subscriptions.permits)
-            if chosen is not None:
-                self.deliver_to(chosen, message, now)
+            self.deliver_to_group(group, message, now)
         for receiver in route.undecided:
             self.rights.defer(receiver, message)
         if route.denied:
             self.stats.receive_denied += route.denied
+
+    def deliver_to_group(self, group: ShareGroup, message: Message, now: float) -> None:
+        """Deliver to one member, once the authority has decided on all; ``now`` in wall-clock seconds."""
+        permits = self.subscriptions.permits
+        if permits is not None and self.rights.must_wait(group, message.topic):
+            self.rights.defer(group, message)
+            return
+        chosen = group.choose(message.topic, permits)
+        if chosen is not None:
+            self.deliver_to(chosen, message, now)
 
     @staticmethod
     def deliver_to(receiver: Receiver, message: Message, now: float) -> None:
@@ -414,9 +422,8 @@ class Engine:
     def hand_on(self, held: Held, message: Message, now: float) -> None:
         """A member of a shared subscription left without having taken a message: it is the next one's."""
         group = self.subscriptions.group(held)
-        chosen = group.choose(message.topic, self.subscriptions.permits) if group is not None else None
-        if chosen is not None:
-            self.deliver_to(chosen, message, now + self.wall_offset)
+        if group is not None:
+            self.deliver_to_group(group, message, now + self.wall_offset)
 
     # -- what the mesh asks for (broker.ports.LocalNode, but for the clock) ----------------------------------
 

@@ -261,6 +261,9 @@ class Authority(Protocol):
     def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
         """Whether the client may hold a subscription with this filter; None as for :meth:`may_publish`."""
 
+    def revokes(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+        """Whether a subscription that the client holds has to end: denied, and not only because nobody could tell."""
+
     def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
         """Whether the client may get what a subscription of it matches; None as for :meth:`may_publish`."""
 

@@ -57,6 +57,13 @@ class Login(NamedTuple):
     """Whether the no is none of a plugin's own: those that had a say have failed."""
 
 
+class Objection(NamedTuple):
+    """Why not, in words for the operator, empty for no objection; ``failed`` as for :class:`Login`."""
+
+    why: str
+    failed: bool = False
+
+
 class _Answer(NamedTuple):
     """What one plugin says, or all of them together: None for no say; ``failed`` as for :class:`Login`."""
 
@@ -204,8 +211,8 @@ class AmqttPlugins:
         answer = await self._combined(self._for_logins, self._logins_need, session, ask, login=True)
         return Login(answer.said, session, answer.why, answer.failed)
 
-    async def objection(self, credentials: Credentials, action: Action, topic: str) -> str:
-        """Why a client may not do something, in words for the operator; empty where it may."""
+    async def objection(self, credentials: Credentials, action: Action, topic: str) -> Objection:
+        """Why a client may not do something."""
         session = credentials.context if isinstance(credentials.context, Session) else _session(credentials)
         # At the login the node had not given the client its identifier yet, if it brought none.
         session.client_id = credentials.client_id
@@ -214,7 +221,7 @@ class AmqttPlugins:
             return await plugin.allows(session, topic, _ACTIONS[action])
 
         answer = await self._combined(self._for_topics, self._topics_need, session, ask, login=False)
-        return "" if answer.said else answer.why
+        return Objection("") if answer.said else Objection(answer.why, answer.failed)
 
     async def _combined(
         self, asked: list[_Plugin], need: Combine, session: Session, ask: Ask, login: bool
@@ -252,7 +259,7 @@ class AmqttPlugins:
             plugin.failed(type(error).__name__)
             return _Answer(False, f"{plugin.name} failed: {type(error).__name__}", failed=True)
         plugin.failed("")
-        return _Answer(answer, "" if answer else plugin.name + " says no" + _more(plugin, session, login))
+        return _Answer(answer, "" if answer else plugin.name + " says no" + _more(plugin, session))
 
 
 async def _every(questions: Any) -> list[_Answer]:
@@ -269,13 +276,20 @@ async def _until_yes(questions: Any) -> list[_Answer]:
     return answers
 
 
-def _more(plugin: _Plugin, session: Session, login: bool) -> str:
-    expired = expired_token(session.password or "", time.time()) if plugin.is_jwt and login else ""
+def _more(plugin: _Plugin, session: Session) -> str:
+    expired = expired_token(session.password or "", time.time()) if plugin.is_jwt else ""
     return expired and f": {expired}"
 
 
 def _names(plugins: list[_Plugin]) -> str:
     return ", ".join(plugin.name for plugin in plugins)
+
+
+class _Session(Session):
+    """A login as plugins see it: none equals another, whatever it holds, so that no answer is kept for the next one."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 class _ShownCertificate:
@@ -290,7 +304,7 @@ class _ShownCertificate:
 
 
 def _session(credentials: Credentials) -> Session:
-    session = Session()
+    session = _Session()
     session.client_id = credentials.client_id
     session.username = credentials.username
     if credentials.password is not None:

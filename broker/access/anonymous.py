@@ -32,6 +32,10 @@ class Anonymous:
         """Any filter."""
         return True
 
+    def revokes(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+        """No subscription has to end."""
+        return False
+
     def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
         """Any topic."""
         return True

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from broker.access.acl import Acl, AclError, read_acl
-from broker.access.amqtt_plugins import AmqttPlugins
+from broker.access.amqtt_plugins import AmqttPlugins, Objection
 from broker.access.bans import NO_BANS, Bans
 from broker.access.files import Watched
 from broker.access.scram import ScramExchange
@@ -32,8 +32,8 @@ _MANY_ANSWERS = 100_000
 _LOCKED = "locked out after too many failed logins"
 _LOCKED_OUT = Decision(Reason.BANNED, why=_LOCKED)
 
-Question = tuple[str, str | None, Action, str]
-"""Client identifier, user name, action, topic."""
+Question = tuple[Credentials, Action, str]
+"""Who asks, action, topic. The credentials are those of one login: what was allowed to a token is for no other."""
 
 
 class Gate:
@@ -68,8 +68,8 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Semaphore(_WORKERS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._objections: dict[Question, str] = {}
-        """What plugins have been asked -> what speaks against it, empty for nothing."""
+        self._objections: dict[Question, Objection] = {}
+        """What plugins have been asked -> what speaks against it."""
         self._cache = plugin_cache
         self._forget_at = self._loop.time() + plugin_cache
         self._asks_plugins = plugins is not None and plugins.authorizes
@@ -220,13 +220,21 @@ class Gate:
         """See :class:`broker.ports.Authority`."""
         rights = self._acl.rights(credentials, topic) if self._acl is not None else ALL_RIGHTS
         if rights and self._asks_plugins:
-            objection = self._objections.get(_question(credentials, Action.PUBLISH, topic))
-            return None if objection is None else 0 if objection else rights
+            objection = self._objections.get((credentials, Action.PUBLISH, topic))
+            return None if objection is None else 0 if objection.why else rights
         return rights
 
     def may_subscribe(self, credentials: Credentials, topic_filter: str, qos: int) -> bool | None:
         """See :class:`broker.ports.Authority`."""
         return self._may(credentials, Action.SUBSCRIBE, topic_filter, qos)
+
+    def revokes(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+        """See :class:`broker.ports.Authority`. A plugin that fails, as its server is down, ends no subscription."""
+        action = Action.SUBSCRIBE
+        if self._acl is not None and not self._acl.verdict(credentials, action, topic_filter, qos).allowed:
+            return True
+        objection = self._objections.get((credentials, action, topic_filter))
+        return objection is not None and bool(objection.why) and not objection.failed
 
     def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
         """See :class:`broker.ports.Authority`."""
@@ -237,8 +245,8 @@ class Gate:
             return False
         if not self._asks_plugins:
             return True
-        objection = self._objections.get(_question(credentials, action, topic))
-        return None if objection is None else not objection
+        objection = self._objections.get((credentials, action, topic))
+        return None if objection is None else not objection.why
 
     def why_not(self, credentials: Credentials, action: Action, topic: str, qos: int, retain: bool) -> str:
         """See :class:`broker.ports.Authority`."""
@@ -246,7 +254,8 @@ class Gate:
             verdict = self._acl.verdict(credentials, action, topic, qos, retain)
             if not verdict.allowed:
                 return self._acl.told(verdict)
-        return self._objections.get(_question(credentials, action, topic)) or "no longer denied"
+        objection = self._objections.get((credentials, action, topic))
+        return (objection and objection.why) or "no longer denied"
 
     def decide(self, credentials: Credentials, action: Action, topic: str, done: Callable[[], None]) -> None:
         """Ask amqtt's topic plugins."""
@@ -261,7 +270,7 @@ class Gate:
         objection = await self._plugins.objection(credentials, action, topic)
         if len(self._objections) >= _MANY_ANSWERS:
             del self._objections[next(iter(self._objections))]
-        self._objections[_question(credentials, action, topic)] = objection
+        self._objections[(credentials, action, topic)] = objection
         done()
 
 
@@ -283,7 +292,3 @@ def _yield_to_messages() -> None:
     """Let a thread run where the event loop needs no core; where threads have no priority, nothing."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def _question(credentials: Credentials, action: Action, topic: str) -> Question:
-    return (credentials.client_id, credentials.username, action, topic)

@@ -30,6 +30,10 @@ class Gates:
         """See :class:`broker.ports.Authority`."""
         return self._by_listener[credentials.listener].may_subscribe(credentials, topic_filter, qos)
 
+    def revokes(self, credentials: Credentials, topic_filter: str, qos: int) -> bool:
+        """See :class:`broker.ports.Authority`."""
+        return self._by_listener[credentials.listener].revokes(credentials, topic_filter, qos)
+
     def may_receive(self, credentials: Credentials, topic: str) -> bool | None:
         """See :class:`broker.ports.Authority`."""
         return self._by_listener[credentials.listener].may_receive(credentials, topic)

@@ -39,7 +39,7 @@ class AccessSection(Section):
         "all", description="Which topic plugins have to allow a topic: all, or any, as for `amqtt_logins`."
     )
     plugin_cache: Duration = Field(
-        60.0, description="How long the decisions of topic plugins are kept for a client and topic."
+        60.0, description="How long the decisions of topic plugins are kept for a login and topic."
     )
 
     @property

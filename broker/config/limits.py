@@ -22,13 +22,15 @@ class LimitsSection(Section):
     max_half_open: int = Field(
         1000,
         ge=0,
-        description="Connections that have not been let in yet. Answer: closed at once. "
+        description="Connections that have not been let in yet, those within their TLS handshake too; no address may "
+        "have more than half of them. Answer: closed at once. "
         "Counter: `limited_max_half_open`.",
     )
     max_connections_per_address: int = Field(
         0,
         ge=0,
-        description="Connections from one address. Answer: CONNACK 0x97, 3 below MQTT 5. "
+        description="Connections from one address, from the TLS handshake on, or the PROXY header. Answer: CONNACK "
+        "0x97, 3 below MQTT 5; closed at once where as many of the address have not been let in yet. "
         "Counter: `limited_max_connections_per_address`.",
     )
     max_connections_per_user: int = Field(

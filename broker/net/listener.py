@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from broker.admission import Arrival
 from broker.engine import Engine
 from broker.net.door import Door
 from broker.net.protocol import MqttProtocol
@@ -131,9 +132,9 @@ class Listener:
         if self._server is not None:
             await self._server.wait_closed()
 
-    def _protocol(self, address: str | None = None) -> asyncio.Protocol:
+    def _protocol(self, address: str | None = None, arrival: Arrival | None = None) -> asyncio.Protocol:
         kind = WebSocketProtocol if self.door.websocket else MqttProtocol
-        return kind(self._engine, self._loop, self.door, address)
+        return kind(self._engine, self._loop, self.door, address, arrival)
 
     # -- what comes before MQTT --------------------------------------------------------------------------
 
@@ -163,25 +164,53 @@ class Listener:
 
     def _begin(self, sock: socket.socket, address: str) -> None:
         """A connection on a plain socket of our own: the proxy's header comes first, TLS after it."""
-        most = (self.door.admission or self._engine.admission).half_open.most
-        if most and len(self._arriving) >= most:
-            self._engine.stats.connections_refused += 1
-            who = Party(address=address, listener=self.door.name)
-            self._engine.limit_log.hit("max_half_open", most, who, "closed")
+        # All that a proxy brings has its address until the header is read: it is not the client's.
+        arrival = self._arrival(LOCAL if self._trusted else address)
+        if arrival is None:
             sock.close()
             return
-        task = self._loop.create_task(self._arrive(sock, address))
+        task = self._loop.create_task(self._arrive(sock, address, arrival))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
 
-    async def _arrive(self, sock: socket.socket, address: str) -> None:
-        limits = self.door.limits or self._engine.limits
+    def _arrival(self, address: str) -> Arrival | None:
+        """A place for a connection until MQTT begins; None, and the limit is told, where there is none."""
+        admission = self.door.admission or self._engine.admission
+        refusal = admission.refusal(address)
+        if refusal is None:
+            return Arrival(admission, address)
+        self._engine.stats.connections_refused += 1
+        who = Party(address=address, listener=self.door.name)
+        self._engine.limit_log.hit(refusal.limit, refusal.bound, who, refusal.answer)
+        return None
+
+    async def _arrive(self, sock: socket.socket, address: str, arrival: Arrival) -> None:
         try:
             if self._trusted:
                 address = await self._behind_proxy(sock, address)
-            context = self.tls.context if self.tls is not None else None
+                arrival.over()
+                known = self._arrival(address)
+                if known is None:
+                    sock.close()
+                    return
+                arrival = known
+            await self._hand_over(sock, address, arrival)
+        except (ProxyError, OSError, TimeoutError) as error:
+            self._engine.refused(address, self.door.name, _why(error))
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            arrival.over()
+
+    async def _hand_over(self, sock: socket.socket, address: str, arrival: Arrival) -> None:
+        """Shake hands, where TLS is spoken, and begin MQTT; OSError where that cannot be had."""
+        limits = self.door.limits or self._engine.limits
+        context = self.tls.context if self.tls is not None else None
+        try:
             await self._loop.connect_accepted_socket(
-                lambda: self._protocol(address),
+                lambda: self._protocol(address, arrival),
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=limits.connect_timeout if context is not None else None,
@@ -191,12 +220,6 @@ class Listener:
             who, answer = Party(address=address, listener=self.door.name), "closed within the TLS handshake"
             self._engine.limit_log.hit("connect_timeout", limits.connect_timeout, who, answer)
             sock.close()
-        except (ProxyError, OSError, TimeoutError) as error:
-            self._engine.refused(address, self.door.name, _why(error))
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
 
     async def _behind_proxy(self, sock: socket.socket, proxy: str) -> str:
         """The client's address, as a trusted proxy tells it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+from broker.admission import Arrival, Refusal
 from broker.connection import Connection
 from broker.engine import Engine
 from broker.net.door import Door
@@ -14,18 +15,25 @@ from broker.ports import LOCAL, Certificate, Party, Peer
 class MqttProtocol(asyncio.Protocol):
     """One connection that carries MQTT. All that a chunk causes is done before this returns to the event loop.
 
-    ``address`` is the client's where a proxy told it; else the transport's other end.
+    ``address`` is the client's where a proxy told it; else the transport's other end. ``arrival`` is the place that
+    the connection has had until now.
     """
 
-    __slots__ = ("_address", "_connection", "_door", "_engine", "_loop")
+    __slots__ = ("_address", "_arrival", "_connection", "_door", "_engine", "_loop")
 
     def __init__(
-        self, engine: Engine, loop: asyncio.AbstractEventLoop, door: Door, address: str | None = None
+        self,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        door: Door,
+        address: str | None = None,
+        arrival: Arrival | None = None,
     ) -> None:
         self._engine = engine
         self._loop = loop
         self._door = door
         self._address = address
+        self._arrival = arrival
         self._connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -35,6 +43,9 @@ class MqttProtocol(asyncio.Protocol):
         door.open += 1
         address = self._address if self._address is not None else _address_of(transport)
         now = self._loop.time()
+        if self._arrival is not None:
+            self._arrival.over()
+            self._arrival = None
         if not self._has_room(address):
             self._engine.stats.connections_refused += 1
             stream.abort()
@@ -49,13 +60,14 @@ class MqttProtocol(asyncio.Protocol):
         """Whether the listener and the node have room for a connection that has said nothing yet."""
         door, engine = self._door, self._engine
         if door.max_connections and door.open > door.max_connections:
-            limit, bound = "listener_max_connections", door.max_connections
+            refusal = Refusal("listener_max_connections", door.max_connections, "closed")
         else:
-            waiting = (door.admission or engine.admission).half_open
-            if waiting.has_room:
+            found = (door.admission or engine.admission).refusal(address)
+            if found is None:
                 return True
-            limit, bound = "max_half_open", waiting.most
-        engine.limit_log.hit(limit, bound, Party(address=address, listener=door.name), "closed")
+            refusal = found
+        who = Party(address=address, listener=door.name)
+        engine.limit_log.hit(refusal.limit, refusal.bound, who, refusal.answer)
         return False
 
     def refused(self, why: str) -> None:

@@ -86,28 +86,37 @@ class TlsListener:
         self._files = files
         self._name = name
         self._stamps = self._look()
+        self._unread: set[Path] = set()
+        """What has changed since the files were last read as a whole."""
+        self._waits = False
+        """Whether they did not fit at the last look, which has not been told yet."""
         self.context = _context_by_name(files)
         """Another one when files have changed: sessions of the one before cannot be resumed, so that every client is
         checked by the new lists."""
 
     def refresh(self) -> None:
-        """Read the files again where one has changed. Called about once a second."""
+        """Read the files again where one has changed. Called about once a second.
+
+        A certificate and its key are replaced one after the other: what does not fit is told if it stays so until
+        the next look.
+        """
         stamps = self._look()
-        if stamps == self._stamps:
+        if stamps == self._stamps and not self._waits:
             return
-        changed = ", ".join(str(path) for path, stamp in stamps.items() if stamp != self._stamps[path])
+        self._unread |= {path for path, stamp in stamps.items() if stamp != self._stamps[path]}
         self._stamps = stamps
         try:
             self.context = _context_by_name(self._files)
         except TlsError as error:
-            logger.error(
-                "listener %s: certificates and lists stay as they were: tls.%s: %s",
-                self._name,
-                error.key,
-                error,
-            )
+            if self._waits:
+                text = "listener %s: certificates and lists stay as they were: tls.%s: %s"
+                logger.error(text, self._name, error.key, error)
+            self._waits = not self._waits
         else:
+            changed = ", ".join(str(path) for path in stamps if path in self._unread)
             logger.info("listener %s: read again, for new connections: %s", self._name, changed)
+            self._unread.clear()
+            self._waits = False
 
     def _look(self) -> dict[Path, Stamp]:
         return {path: _stamp(path) for path in self._files.all()}

@@ -14,6 +14,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
+from broker.admission import Arrival
 from broker.engine import Engine
 from broker.foreign import is_mqtt, is_tls
 from broker.net.door import Door
@@ -37,10 +38,15 @@ class WebSocketProtocol(asyncio.Protocol):
     """One WebSocket; its binary frames are a stream of bytes, whatever packets they cut [MQTT-6.0.0-2]."""
 
     def __init__(
-        self, engine: Engine, loop: asyncio.AbstractEventLoop, door: Door, address: str | None = None
+        self,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        door: Door,
+        address: str | None = None,
+        arrival: Arrival | None = None,
     ) -> None:
         self._door = door
-        self._inner = MqttProtocol(engine, loop, door, address)
+        self._inner = MqttProtocol(engine, loop, door, address, arrival)
         # Clients that are no browsers tell no origin; the check is against foreign pages in browsers.
         origins = [*map(Origin, door.origins), None] if door.origins else None
         self._socket = ServerProtocol(

@@ -97,6 +97,142 @@ async def test_expired_token_is_told_as_one(caplog: pytest.LogCaptureFixture) ->
     assert old not in caplog.text
 
 
+TOPICS_JWT = "amqtt.contrib.jwt.TopicAuthJwtPlugin"
+CLAIMS = {"publish_claim": "pub", "subscribe_claim": "sub_to", "receive_claim": "get"}
+
+
+async def test_answers_for_one_token_are_none_for_the_next() -> None:
+    plugins: dict[str, Any] = {
+        JWT: {"secret_key": KEY, "user_claim": "sub"},
+        TOPICS_JWT: {"secret_key": KEY, **CLAIMS},
+    }
+
+    def token(*topics: str) -> bytes:
+        return jwt.encode({"sub": "joe", "pub": topics}, KEY, algorithm="HS256").encode()
+
+    async with guarded(AmqttPlugins(plugins)) as broker:
+        for password, reason in ((token("a"), 0x10), (token("b"), 0x87), (token("a"), 0x10)):
+            peer = broker.peer()
+            peer.send(wire.connect("c", 5, username="joe", password=password))
+            assert await answered(peer) == 0
+            peer.send(wire.publish("a", b"x", 1, 1, 5))
+            assert await answered(peer) == reason
+
+
+async def test_subscription_of_a_token_that_runs_out_ends_and_is_told() -> None:
+    plugins: dict[str, Any] = {TOPICS_JWT: {"secret_key": KEY, **CLAIMS}, f"{HERE}.Open": {}}
+    loaded = AmqttPlugins(plugins)
+    await loaded.start()
+    gate = Gate(plugins=loaded, plugin_cache=0.0)
+    broker = Broker(gate)
+    notes = broker.engine.audit.journal = Notes()
+    ends = int(time.time()) + 2
+    rights = {"sub": "joe", "exp": ends, "sub_to": ["#"], "get": ["open/#"]}
+    subscriber, publisher = broker.peer(), broker.peer()
+    token = jwt.encode(rights, KEY, algorithm="HS256").encode()
+    subscriber.send(wire.connect("s", 5, username="joe", password=token))
+    assert await answered(subscriber) == 0
+    subscriber.send(wire.subscribe(1, [("#", 1)], 5))
+    await until(lambda: subscriber.transport.written)
+    assert subscriber.take()[0].reasons == [1]
+    lasting = jwt.encode({"sub": "ann", "pub": ["#"]}, KEY, algorithm="HS256").encode()
+    publisher.send(wire.connect("p", 5, username="ann", password=lasting))
+    assert await answered(publisher) == 0
+
+    publisher.send(wire.publish("shut/a", b"", 1, 1, 5))
+    await until(lambda: broker.engine.stats.receive_denied == 1)
+    publisher.send(wire.publish("open/a", b"1", 1, 2, 5))
+    await until(lambda: subscriber.transport.written)
+    assert [message.payload for message in subscriber.take()] == [b"1"]
+    assert notes.notes == [], "a topic that may not be had ends no subscription"
+
+    await until(lambda: time.time() > ends)
+    assert gate.refresh()
+    broker.engine.rights.changed()
+    (session,) = (found for found in broker.engine.roster if found.client_id == "s")
+    for number in (3, 4):
+        publisher.send(wire.publish("open/a", b"2", 1, number, 5))
+    await until(lambda: not session.subscriptions)
+    publisher.send(wire.publish("open/b", b"3", 1, 5, 5))
+    ((event, detail),) = notes.notes
+    assert event == "denied"
+    assert detail.startswith(
+        f"the subscription that it had to '#', QoS 1: {TOPICS_JWT} says no: the token's time was"
+    )
+    assert notes.parties[0].client_id == "s"
+    assert subscriber.take() == []
+    await gate.close()
+
+
+async def test_members_of_a_shared_subscription_are_asked_about_too() -> None:
+    async with guarded(AmqttPlugins({f"{HERE}.Open": {}, f"{HERE}.Outage": {}})) as broker:
+        first, second = broker.peer(), broker.peer()
+        for name, peer in (("a", first), ("b", second)):
+            peer.send(wire.connect(name, 5, username=name, password=b""))
+            assert await answered(peer) == 0
+            peer.send(wire.subscribe(1, [("$share/g/#", 0)], 5))
+            await until(lambda peer=peer: peer.transport.written)
+            peer.take()
+        for number in range(4):
+            first.send(wire.publish("t", bytes([number]), 0, 0, 5))
+        heard: dict[int, list[int]] = {1: [], 2: []}
+
+        def all_came() -> bool:
+            for number, peer in ((1, first), (2, second)):
+                heard[number] += [found.payload[0] for found in peer.take() if found.kind == wire.PUBLISH]
+            return sum(map(len, heard.values())) == 4
+
+        await until(all_came)
+        assert sorted(heard.values()) == [[0, 2], [1, 3]], "in turn, and each in order"
+
+
+class Outage(BaseTopicPlugin):
+    """Its server may be down, but for publishing."""
+
+    @dataclass
+    class Config:
+        """Nothing to set."""
+
+    down = False
+
+    async def topic_filtering(
+        self, *, session: Any = None, topic: Any = None, action: Any = None
+    ) -> bool | None:
+        if self.down and str(action) != "publish":
+            raise ConnectionError
+        return True
+
+
+async def test_plugin_that_fails_for_a_while_ends_no_subscription(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = AmqttPlugins({f"{HERE}.Open": {}, f"{HERE}.Outage": {}})
+    await loaded.start()
+    gate = Gate(plugins=loaded, plugin_cache=0.0)
+    broker = Broker(gate)
+    peer = broker.peer()
+    peer.send(wire.connect("c", 5, username="joe", password=b""))
+    assert await answered(peer) == 0
+    peer.send(wire.subscribe(1, [("#", 1)], 5))
+    await until(lambda: peer.transport.written)
+    monkeypatch.setattr(Outage, "down", True)
+    assert gate.refresh()
+    broker.engine.rights.changed()
+    peer.take()
+    peer.send(wire.publish("a", b"", 1, 1, 5))
+    await until(lambda: broker.engine.stats.receive_denied == 1)
+    (session,) = broker.engine.roster
+    shown = session.credentials
+    assert shown is not None
+    await until(lambda: gate.may_subscribe(shown, "#", 1) is False)
+    monkeypatch.setattr(Outage, "down", False)
+    assert gate.refresh()
+    broker.engine.rights.changed()
+    peer.take()
+    peer.send(wire.publish("a", b"it is back", 1, 2, 5))
+    heard: list[Any] = []
+    await until(lambda: heard.extend(peer.take()) or any(found.payload for found in heard))
+    await gate.close()
+
+
 @given(
     token=st.text(max_size=100)
     | st.binary(max_size=60).map(lambda raw: f"a.{base64.b64encode(raw).decode()}.c")
@@ -302,7 +438,6 @@ async def test_ldap_plugins_are_known_whoever_derives_from_them(monkeypatch: pyt
     plugins = AmqttPlugins({f"{HERE}.Silent": {}})
     await plugins.start()
     assert plugins._plugins[0].is_ldap
-    assert await plugins.objection(Credentials("c", "a*", b"x", "192.0.2.1", "test"), Action.PUBLISH, "t"), (
-        "no topic plugin, nobody allows"
-    )
+    refused = await plugins.objection(Credentials("c", "a*", b"x", "192.0.2.1", "test"), Action.PUBLISH, "t")
+    assert refused.why, "no topic plugin, nobody allows"
     await plugins.close()

@@ -120,6 +120,25 @@ async def test_address_behind_a_proxy(doors: Doors, header: bytes, address: str)
     await stream.close()
 
 
+async def test_silent_clients_behind_a_proxy_count_for_their_own_address() -> None:
+    broker = Broker(max_half_open=10, max_connections_per_address=2)
+    doors = Doors(broker)
+    listener = await doors.open(trusted=[ipaddress.ip_network("127.0.0.0/8")])
+    hostile = [await Stream.to(listener) for _ in range(3)]
+    for stream in hostile:
+        stream.writer.write(v2())
+    await until(lambda: broker.engine.stats.limited_max_connections_per_address == 1)
+    # What has sent no header counts for nobody, but is half open.
+    headless = [await Stream.to(listener) for _ in range(4)]
+    await until(lambda: len(broker.engine.admission.half_open) == 6)
+    good = await Stream.to(listener)
+    assert (await good.ask(HEADERS[1][0], wire.connect("c", 5))).reason == 0
+    for stream in (*hostile, *headless, good):
+        await stream.close()
+    await until(lambda: len(broker.engine.admission.half_open) == 0)
+    await doors.close()
+
+
 async def test_tls_behind_a_proxy(doors: Doors, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue("server", *LOCALHOST)

@@ -39,7 +39,8 @@ class Two:
     async def open(self, own: dict[str, Any], **limits: Any) -> None:
         config = configured(own, **limits)
         known = node_limits(config)
-        self.engine = Broker(**{name: getattr(known, name) for name in Limits.__slots__}).engine
+        broker = Broker(**{name: getattr(known, name) for name in Limits.__slots__})
+        self.engine, self.notes = broker.engine, broker.notes
         for settings in config.listeners:
             door = listener_door(settings, self.engine.limits, self.engine.admission)
             listener = Listener(self.engine, door, ("127.0.0.1", 0))
@@ -103,6 +104,18 @@ async def test_half_open_connections_are_counted_apart(two: Two) -> None:
     await until(lambda: two.engine.stats.limited_max_half_open == 1)
     assert await two.streams[-1].ended()
     assert await two.connects("back", 2) == [0, 0]
+
+
+async def test_one_address_leaves_half_of_the_places(two: Two) -> None:
+    await two.open({}, max_half_open=4)
+    silent = [await two.stream("back") for _ in range(3)]
+    assert await silent[2].ended()
+    note = "max_half_open is 4: closed, as half of them are of its address"
+    assert two.engine.stats.limited_max_half_open == 1
+    other = await Stream.to(two.doors["back"], local_addr=("127.0.0.2", 0))
+    two.streams.append(other)
+    assert (await other.ask(wire.connect("good", 5))).reason == 0
+    assert ("limited", "", note) in two.notes.lines
 
 
 async def test_time_to_connect(two: Two) -> None:

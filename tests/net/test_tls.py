@@ -21,7 +21,7 @@ from broker.net.tls import TlsError, TlsFiles, TlsListener, tls_problems
 from broker.ports import Party
 from tests.engine.harness import Broker
 from tests.net.certificates import LOCALHOST, NOW, Authority, Pair
-from tests.net.doors import Doors, Notes, Stream
+from tests.net.doors import Doors, Notes, Stream, until
 from tests.protocol import wire
 
 
@@ -218,6 +218,34 @@ async def test_handshake_that_does_not_end(authority: Authority) -> None:
     await doors.close()
 
 
+@pytest.mark.parametrize("websocket", [False, True])
+@pytest.mark.parametrize(
+    ("most", "limit", "silent"), [(5, "max_connections_per_address", 5), (0, "max_half_open", 10)]
+)
+async def test_silent_handshakes_of_one_address_leave_room_for_others(
+    authority: Authority, most: int, limit: str, silent: int, websocket: bool
+) -> None:
+    broker = Broker(max_half_open=20, max_connections_per_address=most)
+    doors = Doors(broker)
+    listener = await doors.open(tls=TlsListener(server(authority)), websocket=websocket)
+    hostile = [await Stream.to(listener) for _ in range(20)]
+    await until(lambda: getattr(broker.engine.stats, f"limited_{limit}") == 20 - silent)
+    assert len(broker.engine.admission.half_open) == silent
+    secured = {"ssl": trusting(authority), "server_hostname": "localhost"}
+    good = await Stream.to(listener, local_addr=("127.0.0.2", 0), **secured)
+    if not websocket:
+        assert (await good.ask(wire.connect("good", 5))).reason == 0
+    for stream in (*hostile, good):
+        await stream.close()
+    await until(
+        lambda: (
+            not broker.engine.admission.half_open
+            and not broker.engine.admission.per_address.count("127.0.0.1")
+        )
+    )
+    await doors.close()
+
+
 @pytest.mark.parametrize("first", [b"", b"\x16\x03\x01\x02\x00\x01"])
 async def test_client_that_leaves_within_the_handshake(
     authority: Authority, doors: Doors, first: bytes
@@ -248,7 +276,8 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     assert serial(new) == renewed.serial != before
     assert (await old.ask(wire.connect("c", 5))).reason == 0, "open connections stay"
     files.key.write_text("nonsense")
-    tls.refresh()
+    for _ in range(4):
+        tls.refresh()
     third = await Stream.to(listener, ssl=trusting(authority), server_hostname="localhost")
     assert serial(third) == renewed.serial
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
@@ -258,6 +287,28 @@ async def test_certificates_are_read_again(authority: Authority, caplog: pytest.
     for stream in (old, new, third):
         await stream.close()
     await doors.close()
+
+
+def test_certificate_and_key_that_are_replaced_one_after_the_other(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "geomq.tls")
+    files = server(authority)
+    renewed = authority.issue("renewed", *LOCALHOST)
+    tls = TlsListener(files, "front")
+    before = tls.context
+    files.certificate.write_bytes(renewed.certificate.read_bytes())
+    os.utime(files.certificate, (1, 1))
+    tls.refresh()
+    assert tls.context is before
+    assert caplog.records == [], "its key may be on its way"
+    files.key.write_bytes(renewed.key.read_bytes())
+    os.utime(files.key, (1, 1))
+    tls.refresh()
+    tls.refresh()
+    assert tls.context is not before
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"listener front: read again, for new connections: {files.certificate}, {files.key}"]
 
 
 def test_changed_revocation_list_is_told_as_what_it_is(
