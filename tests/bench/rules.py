@@ -132,8 +132,8 @@ def _once(run: Run, size: int) -> float:
 
 HEAD = [
     "",
-    "The same mask of three members, on about 200 bytes of JSON, in the built-in rules, in each language of the SDK and",
-    "in plain Python: microseconds of CPU for each message at 1, 64 and 512 messages in a batch, the host's part",
+    "The same mask of three members, on about 200 bytes of JSON, in the built-in rules, in each language of the SDK",
+    "and in plain Python: microseconds of CPU for each message at 1, 64 and 512 messages in a batch, the host's part",
     "included. Fuel is that of a message. Each module comes from the SDK's own Makefile.",
     "",
     "| mask | 1 | 64 | 512 | fuel | module |",
