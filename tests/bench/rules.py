@@ -99,9 +99,11 @@ def _measure_rule(entry: Entry, rounds: int) -> Cost:
         found = _measure(lambda batch: rule.run(batch, time.time()), rounds)
         if rule.counts["failed"]:
             raise SystemExit(f"the rule {entry.name} fails: {rule.last_error}")
-        before = rule.counts["fuel"]
-        rule.run(_batch(SIZES[-1]), time.time())
-        fuel = (rule.counts["fuel"] - before) / SIZES[-1]
+        # Over several batches, for what collects garbage does not take the same for each.
+        before, batch, runs = rule.counts["fuel"], _batch(SIZES[-1]), 20
+        for _ in range(runs):
+            rule.run(batch, time.time())
+        fuel = (rule.counts["fuel"] - before) / len(batch) / runs
     finally:
         rule.close()
     return found._replace(fuel=fuel, module_bytes=entry.path.stat().st_size)
