@@ -23,7 +23,7 @@ fuzz: setup ## look for input that breaks the decoder, the connection or the bui
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	$(PY) -m tests.fuzz --seconds $(SECONDS)
 
-bench: setup ## measure against Mosquitto; writes docs/benchmarks.md
+bench: setup .venv/.sdk ## measure against Mosquitto; writes docs/benchmarks.md
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || $(call debian,mosquitto)
 	@test -f /usr/include/openssl/ssl.h || $(call debian,libssl-dev)
 	$(PY) -m tests.bench

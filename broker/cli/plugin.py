@@ -115,7 +115,8 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a module consists of and what it may do, without trusting it: nothing of it runs but its start."""
-    from plugins.host.engine import PluginError, read_module
+    from plugins.host.engine import PluginError
+    from plugins.host.loading import read_module
     from plugins.tools.inspection import inspect as look
 
     found = one_of(file, config, entry)
@@ -188,8 +189,8 @@ def _print_rows(rows: list[Measured]) -> None:
 
 
 def _code_and_config(found: Entry) -> tuple[bytes, bytes]:
-    from plugins.host.engine import read_module
     from plugins.host.keys import with_keys
+    from plugins.host.loading import read_module
 
     assert found.path is not None
     return read_module(found.path), json.dumps(with_keys(found.config)).encode()

@@ -11,12 +11,16 @@ typedef struct {
 static GeomqBuilder result;
 static Kept *kept;
 static uint32_t kept_count;
+static uint32_t emits;
 static uint8_t *mark; /* where the message's part of the arena begins */
 
 void output_begin(uint32_t count, uint32_t for_message, uint32_t for_batch) {
     kept = geomq_take((2 * (for_message + for_batch) + 2) * sizeof(Kept));
     result = geomq_begin(count, count * for_message + for_batch);
+    emits = 0;
 }
+
+uint32_t output_emits(void) { return emits; }
 
 int64_t output_end(void) {
     tables_put(&result);
@@ -42,6 +46,7 @@ static GeomqEffect *effect(uint32_t kind, const Message *message, Span first, Sp
 
 void output_emit(const Message *message, Span topic, Span payload, uint8_t qos, bool retain) {
     effect(GEOMQ_EMIT, message, topic, payload)->number = qos + (retain ? 4 : 0);
+    emits++;
 }
 
 void output_alert(const Message *message, Span name, Span text) { effect(GEOMQ_ALERT, message, name, text); }

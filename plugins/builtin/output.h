@@ -7,6 +7,9 @@
 /* Begin the result of a batch, with room for so many effects of each message and of the batch. */
 void output_begin(uint32_t count, uint32_t for_message, uint32_t for_batch);
 
+/* How many extra messages the result has so far: the host takes no more than `limits.emits`. */
+uint32_t output_emits(void);
+
 /* What geomq_process returns. */
 int64_t output_end(void);
 

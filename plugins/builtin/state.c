@@ -98,11 +98,15 @@ static void forget_change(Table *table, Slot *slot) {
     *link = slot->changed;
 }
 
-static Slot *take_victim(Table *table, uint64_t now_ms) {
-    Slot *slot = table_victim(table);
+static void leave_bucket(Table *table, Slot *slot) {
     Slot **link = bucket_of(table, slot->hash);
     while (*link != slot) link = &(*link)->chained;
     *link = slot->chained;
+}
+
+static Slot *take_victim(Table *table, uint64_t now_ms) {
+    Slot *slot = table_victim(table);
+    leave_bucket(table, slot);
     unlink_slot(table, slot);
     if (slot->is_changed) forget_change(table, slot);
     if (table->asked_until < now_ms + table->lifetime_ms) table->asked_until = now_ms + table->lifetime_ms;
@@ -206,12 +210,33 @@ void *table_value(Table *table, Span key, uint64_t now_ms) {
     return slot->value;
 }
 
+static Slot *slot_of(void *value) { return (Slot *)((uint8_t *)value - offsetof(Slot, value)); }
+
 void table_changed(Table *table, void *value) {
-    Slot *slot = (Slot *)((uint8_t *)value - offsetof(Slot, value));
+    Slot *slot = slot_of(value);
     if (slot->is_changed) return;
     slot->is_changed = true;
     slot->changed = table->changed;
     table->changed = slot;
+}
+
+void table_set_aside(Table *table, void *value) {
+    Slot *slot = slot_of(value);
+    leave_bucket(table, slot);
+    slot->hash = 0;
+    slot->key_length = 0;
+    slot->chained = *bucket_of(table, slot->hash);
+    *bucket_of(table, slot->hash) = slot;
+    table_changed(table, value);
+}
+
+void table_make_oldest(Table *table, void *value) {
+    Slot *slot = slot_of(value);
+    unlink_slot(table, slot);
+    slot->newer = table->oldest;
+    slot->older = NULL;
+    *(table->oldest ? &table->oldest->older : &table->newest) = slot;
+    table->oldest = slot;
 }
 
 /* ---- the end of a batch ---- */

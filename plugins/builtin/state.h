@@ -60,6 +60,13 @@ static inline Slot *table_slot(const Table *table, uint32_t index) {
 /* That a value has changed. */
 void table_changed(Table *table, void *value);
 
+/* Take a value from its key, which is new from then on. The value keeps its slot, under an empty key, which nobody
+ * has. */
+void table_set_aside(Table *table, void *value);
+
+/* That a value is worth nothing any more: its slot is the first to be taken. */
+void table_make_oldest(Table *table, void *value);
+
 /* How many effects tables_put may need for a batch: one for each changed value and each table. */
 uint32_t table_count(void);
 

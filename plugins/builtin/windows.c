@@ -10,7 +10,7 @@
 
 #define MOST_VALUES 16
 #define HEAD_SIZE 400      /* bytes of a window's topic and of what it is told apart by */
-#define MOST_CLOSED 400    /* windows at a call of windows_close */
+#define MOST_EMITS 400     /* in a result, before windows that are over wait for the next tick */
 #define USUAL_KEYS 1000
 #define DAY_MS 86400000ull /* for which windows are kept while the node is not running */
 
@@ -223,11 +223,33 @@ static bool add(Node *node, void *context) {
     return false;
 }
 
+/* When a window that has to be emitted ends: now, where it is not over yet. */
+static uint64_t end_of(const Aggregate *aggregate, const Window *window, uint64_t now_ms) {
+    return is_over(aggregate, window, now_ms) ? window->start_ms + aggregate->window_ms : now_ms;
+}
+
 /* The window of a key that has to go is emitted as it is. */
 static void make_room(Aggregate *aggregate, Span key, uint64_t now_ms) {
     Slot *victim = table_has(&aggregate->table, key, now_ms) ? NULL : table_victim(&aggregate->table);
     Window *window = victim ? (Window *)victim->value : NULL;
-    if (window && window->start_ms) close(aggregate, window, now_ms);
+    if (window && window->start_ms) close(aggregate, window, end_of(aggregate, window, now_ms));
+}
+
+/* Whether a new key takes the slot of no window. */
+static bool has_room(const Table *table) {
+    const Slot *victim = table_victim(table);
+    return !victim || !((const Window *)victim->value)->start_ms;
+}
+
+/* The window that goes on for a key whose last one is over. Where the result has enough messages, and the table has
+ * room, the last one is left to windows_close: a host that gets too many takes none. */
+static Window *next_window(Aggregate *aggregate, Window *last, Span key, uint64_t now_ms) {
+    if (output_emits() < MOST_EMITS || !has_room(&aggregate->table)) {
+        close(aggregate, last, last->start_ms + aggregate->window_ms);
+        return last;
+    }
+    table_set_aside(&aggregate->table, last);
+    return table_value(&aggregate->table, key, now_ms);
 }
 
 static Fate run_aggregate(void *settings, Message *message) {
@@ -235,7 +257,7 @@ static Fate run_aggregate(void *settings, Message *message) {
     Span key = by_key(&aggregate->by, message);
     make_room(aggregate, key, message->now_ms);
     Window *window = table_value(&aggregate->table, key, message->now_ms);
-    if (is_over(aggregate, window, message->now_ms)) close(aggregate, window, window->start_ms + aggregate->window_ms);
+    if (is_over(aggregate, window, message->now_ms)) window = next_window(aggregate, window, key, message->now_ms);
     if (!window->start_ms && !open(aggregate, window, message)) return UNREADABLE;
     window->messages++;
     for (uint32_t i = 0; i < aggregate->value_count; i++)
@@ -249,19 +271,18 @@ const StepKind STEP_AGGREGATE = {"aggregate", "window by values topic qos retain
 
 /* ---- time ---- */
 
-uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_CLOSED : 0; }
+uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_EMITS : 0; }
 
 void windows_close(uint64_t now_ms) {
-    uint32_t closed = 0;
     for (Aggregate *aggregate = aggregates; aggregate; aggregate = aggregate->next) {
         Table *table = &aggregate->table;
         table_restore(table, now_ms);
-        for (uint32_t i = 0; i < table->used && closed < MOST_CLOSED; i++) {
+        for (uint32_t i = 0; i < table->used && output_emits() < MOST_EMITS; i++) {
             Window *window = (Window *)table_slot(table, i)->value;
             if (!is_over(aggregate, window, now_ms)) continue;
             close(aggregate, window, window->start_ms + aggregate->window_ms);
             table_changed(table, window);
-            closed++;
+            table_make_oldest(table, window);
         }
     }
 }

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plugins.host.cache import CompiledCache
-from plugins.host.engine import Instance, Program, StateGet, read_module
+from plugins.host.engine import Instance, ModuleMissing, Program, StateGet
 from plugins.host.entry import Entry
 from plugins.host.keys import key_files, with_keys
 
 Marks = tuple[tuple[int, int, int] | None, ...]
 """Of each of an entry's files: when it was written, its size, which file it is; None where it is not there."""
+
+
+def read_module(path: Path) -> bytes:
+    """A module's code; ModuleMissing where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModuleMissing(f"{path}: {error.strerror}") from None
 
 
 class Plan:

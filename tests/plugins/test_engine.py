@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from plugins.host import engine
-from plugins.host.engine import Instance, Limits, ModuleMissing, ModuleRefused, Trap, read_module, wat2wasm
+from plugins.host.engine import Instance, Limits, ModuleMissing, ModuleRefused, Trap, wat2wasm
 from plugins.host.frame import Fields, encode_request
+from plugins.host.loading import read_module
 from tests.plugins import modules
 
 FRAME = encode_request([Fields(b"t", b"payload")], 1, 1, 1)
@@ -133,7 +134,9 @@ STATE = """
 """
 
 
-def test_state_is_read_through_the_only_import() -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_state_is_read_through_the_only_import(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(engine, "has_fast_calls", lambda: fast)
     code = wat2wasm(
         f"""(module {STATE} {modules.HEADER} (data (i32.const 16) "key")
         (func (export "geomq_process") (param i32 i32) (result i64)
@@ -144,6 +147,16 @@ def test_state_is_read_through_the_only_import() -> None:
             (then unreachable))
           (if (i32.ne (call $get (i32.const 2000000000) (i32.const 2) (i32.const 64) (i32.const 8)) (i32.const -1))
             (then unreachable))
+          (if (i32.ne (call $get (i32.const 16) (i32.const 3) (i32.const -1) (i32.const 8)) (i32.const -1))
+            (then unreachable))
+          (if (i32.ne (call $get (i32.const 16) (i32.const 3) (i32.const 72) (i32.const 4)) (i32.const 5))
+            (then unreachable))
+          (if (i32.load8_u (i32.const 72)) (then unreachable))
+          ;; The memory may move when it grows.
+          (if (i32.ne (memory.grow (i32.const 100)) (i32.const 2)) (then unreachable))
+          (if (i32.ne (call $get (i32.const 16) (i32.const 3) (i32.const 6600000) (i32.const 8)) (i32.const 5))
+            (then unreachable))
+          (if (i32.ne (i32.load8_u (i32.const 6600004)) (i32.const 101)) (then unreachable))
           (i64.const 0)))"""
     )
     found = Instance(code, b"", Limits(), {b"key": b"value"}.get)

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.host.engine import ModuleRefused
+from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields
+from plugins.host.pipeline import Rule
 from tests.plugins.rules import NOON, Rules, Shop
 
 FUNCTIONS = ["count", "min", "max", "mean", "last", "sum"]
@@ -173,6 +175,47 @@ def test_many_windows_are_closed_little_by_little(make: Shop) -> None:
         rules.tick()
         counts.append(len(rules.emitted))
     assert counts == [400, 800, 1000, 1000]
+
+
+def test_windows_wait_where_a_batch_ends_too_many() -> None:
+    """The host takes 1,000 extra messages of a result; three steps would make 1,536 of this batch."""
+    steps = [step(topic=f"{{topic}}/{name}", keys=1100) for name in "abc"]
+    rule = Rule(Entry("many", INGRESS, "rules", ("#",), {"steps": [{**one, "keep": True} for one in steps]}))
+    emitted = []
+    for minute in range(2):
+        batch = [Fields(f"t{i}".encode(), b'{"v":%d}' % minute) for i in range(512)]
+        emitted += rule.run(batch, NOON + 60 * minute).emitted
+    assert len(emitted) == 400
+    for second in range(1, 4):
+        emitted += rule.tick(NOON + 60 + second).emitted
+    assert len(emitted) == 3 * 512
+    assert {one.topic for one in emitted} == {f"t{i}/{name}".encode() for i in range(512) for name in "abc"}
+    for one in map(json.loads, (one.payload for one in emitted)):
+        assert (one["messages"], one["values"]["v"]["last"]) == (1, 0)
+        assert one["to"] == "2026-01-01T11:01:00.000Z"
+    later = [one for second in range(4) for one in rule.tick(NOON + 120 + second).emitted]
+    assert [json.loads(one.payload)["values"]["v"]["sum"] for one in later] == [1] * 3 * 512
+    assert rule.counts["traps"] == 0
+    rule.close()
+
+
+def test_windows_that_wait_survive_a_restart(make: Shop) -> None:
+    rules = make(step(keys=1000))
+    names = [f"t{i}" for i in range(450)]
+    for value in (1, 2):
+        rules.run(*(Fields(name.encode(), b'{"v":%d}' % value) for name in names))
+        rules.now += 60
+    assert len(rules.emitted) == 400
+    rules.restart()
+    rules.now -= 60
+    rules.tick()
+    assert [one["values"]["v"]["sum"] for one in documents(rules)] == [1] * 450
+    rules.restart()
+    rules.now += 60
+    for _ in range(3):
+        rules.tick()
+    assert sorted(emitted.topic for emitted in rules.emitted) == sorted(f"{name}/minute" for name in names)
+    assert [one["values"]["v"]["sum"] for one in documents(rules)] == [2] * 450
 
 
 def test_clock_set_back(make: Shop) -> None:

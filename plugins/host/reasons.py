@@ -1,0 +1,25 @@
+"""Why a module failed, in words for its operator."""
+
+from __future__ import annotations
+
+_REASONS = {
+    "OUT_OF_FUEL": "used up its fuel",
+    "INTERRUPT": "ran past its deadline",
+    "UNREACHABLE": "trapped",
+    "STACK_OVERFLOW": "overflowed its stack",
+    "MEMORY_OUT_OF_BOUNDS": "reached outside its memory",
+}
+
+
+def explain(error: Exception) -> str:
+    """Why a call ended, in a few words, from the runtime's trap or error."""
+    code = getattr(error, "trap_code", None)
+    name = getattr(code, "name", "")
+    if name:
+        return _REASONS.get(name, name.lower().replace("_", " "))
+    return first_line(error)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the module's call stack behind it."""
+    return str(error).strip().splitlines()[0]
