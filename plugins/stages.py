@@ -294,7 +294,9 @@ class Stages:
         if self.surroundings is not None:
             self.surroundings.rules_changed()
         names = [change.entry.name for change in renewal.changes]
-        logger.info("the rules have changed: %d of them, %s loaded again", len(renewal.posts), names)
+        logger.info(
+            "the rules have changed: %d of them, %s loaded again", len(renewal.posts), names or "none"
+        )
 
     def _release(self) -> None:
         """Let those go on, in order, that came meanwhile."""

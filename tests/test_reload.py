@@ -57,7 +57,7 @@ durability: memory
 
 
 def test_rules_may_change_but_for_the_first_that_stores() -> None:
-    rule = "[{name: r, topics: [t], module: rules}]"
+    rule = "[{name: r, topics: [t], module: rules, config: {steps: []}}]"
     with_rules = load_text(f"{OLD}plugins: {{ingress: {rule}, history: {{retention: 1d}}}}")
     change = compare(load_text(OLD), with_rules)
     assert (change.live, change.waiting) == (["plugins.ingress"], ["plugins.history"])

@@ -35,7 +35,11 @@ def _check_endpoint(value: str) -> str:
 
 
 def _absolute_module(module: str, info: ValidationInfo) -> str:
-    return str(absolute(Path(module), info)) if "/" in module or module.endswith(".wasm") else module
+    if module == "rules":
+        return module
+    if "/" not in module and not module.endswith(".wasm"):
+        raise ValueError("allowed: `rules`, or the path of a .wasm file")
+    return str(absolute(Path(module), info))
 
 
 def _absolute_keys(value: Any, info: ValidationInfo) -> Any:

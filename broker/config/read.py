@@ -143,8 +143,14 @@ def _rule_problems(config: NodeConfig, places: Places, name: str) -> list[Proble
     problems: list[Problem] = []
     for stage in ("ingress", "egress", "store"):
         for index, rule in enumerate(getattr(config.plugins, stage)):
+            if rule.module != "rules":
+                continue
             above: KeyPath = ("plugins", stage, index, "config")
-            found = rules.mistakes(rule.config) if rule.module == "rules" else []
+            if "steps" not in rule.config:
+                # The module would let everything pass: who forgot a mask's `config` should not find out abroad.
+                steps = (*above, "steps")
+                problems.append(Problem(_where(steps, places, name), dotted(steps), "is required"))
+            found = rules.mistakes(rule.config)
             problems += (_problem(one, places, name, above, rules.RulesConfig) for one in found)
     return problems
 

@@ -21,6 +21,7 @@ _LONGEST_MS = 30 * 86_400_000
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _OFFSET = re.compile(r"[+-]([01][0-9]|2[0-3]):[0-5][0-9]")
 _PLACE = re.compile(r"\{(path:[^}]*|[A-Za-z0-9_]+)\}")
+_NO_TOPIC = re.compile(r"[+#]|\{[A-Za-z0-9_]+:")
 _WORDS = ("topic", "client", "user", "node", "region", "qos", "time", "time_ms")
 
 
@@ -165,6 +166,12 @@ def _check_template(value: Any) -> Any:
     return value
 
 
+def _check_topic(value: Any) -> Any:
+    if found := _NO_TOPIC.search(_PLACE.sub("\0", _check_template(value))):
+        raise ValueError(f"{found[0]} cannot be: a topic is expected, with places such as {{path:site}}")
+    return value
+
+
 def _check_value(value: Any) -> Any:
     if isinstance(_check_scalar(value), str):
         check_places(value)
@@ -233,6 +240,8 @@ Filters = _typed(
 Globs = _typed(_each(_is_text, "allowed: a text, in which * and ? stand for others, or a list of them"), {})
 QosList = _typed(_each(_is_qos, "allowed: 0, 1, 2, or a list of them"), {"type": ["integer", "array"]})
 Template = _typed(_check_template, _TEXT)
+TopicTemplate = _typed(_check_topic, _TEXT)
+"""A template that can become a topic."""
 Value = _typed(_check_value, _SCALAR)
 """A scalar, whose text is a template."""
 Document = _typed(_check_document, {})

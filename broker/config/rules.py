@@ -196,7 +196,7 @@ class Topic(Step):
     """Another topic."""
 
     action: Literal["topic"]
-    to: terms.Template
+    to: terms.TopicTemplate
 
 
 class Qos(Step):
@@ -227,7 +227,7 @@ class Emit(Step):
     """Publish another message besides."""
 
     action: Literal["emit"]
-    topic: terms.Template
+    topic: terms.TopicTemplate
     payload: terms.Document = "message"
     qos: int = Field(0, ge=0, le=2)
     retain: bool = False
@@ -239,7 +239,7 @@ class Alert(Step):
     action: Literal["alert"]
     name: TopicName
     text: terms.Template
-    topic: terms.Template = None
+    topic: terms.TopicTemplate = None
     at_most_every: terms.Lapse = None
     by: By
     keys: Keys
@@ -254,7 +254,7 @@ class Aggregate(Step):
     values: dict[terms.Path, Annotated[list[Functions], Field(min_length=1)]] = Field(
         default_factory=dict, max_length=16
     )
-    topic: terms.Template
+    topic: terms.TopicTemplate
     qos: int = Field(0, ge=0, le=2)
     retain: bool = False
     keep: bool = False

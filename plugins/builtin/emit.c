@@ -30,7 +30,7 @@ static void read_payload(const Where *where, const Node *found, Emit *emit, bool
 static void read_emit(const Where *where, const Node *found, void *settings, Needs *needs) {
     Emit *emit = settings;
     Where payload = {where, "payload", 0};
-    emit->topic = template_member(where, found, "topic", true, &needs->needs_payload);
+    emit->topic = template_of_topic(where, found, "topic", true, &needs->needs_payload);
     read_payload(&payload, member(found, "payload"), emit, &needs->needs_payload);
     emit->qos = (uint8_t)read_whole(where, found, "qos", 0, 2, 0);
     emit->retain = read_bool(where, found, "retain", false);
@@ -74,7 +74,7 @@ static void read_alert(const Where *where, const Node *found, void *settings, Ne
     alert->name = read_text(where, found, "name", true);
     if (alert->name.at && !is_topic(alert->name)) refuse(&here, member(found, "name"), "must not have + and #");
     alert->text = template_member(where, found, "text", true, &needs->needs_payload);
-    alert->topic = template_member(where, found, "topic", false, &needs->needs_payload);
+    alert->topic = template_of_topic(where, found, "topic", false, &needs->needs_payload);
     alert->every_ms = read_duration(where, found, "at_most_every", false);
     if (!alert->every_ms) alert->every_ms = 60000;
     alert->by = by_read(where, found, &needs->needs_payload);

@@ -10,7 +10,7 @@ typedef struct {
 } Topic;
 
 static void read_topic(const Where *where, const Node *found, void *settings, Needs *needs) {
-    ((Topic *)settings)->to = template_member(where, found, "to", true, &needs->needs_payload);
+    ((Topic *)settings)->to = template_of_topic(where, found, "to", true, &needs->needs_payload);
 }
 
 static Fate run_topic(void *settings, Message *message) {

@@ -42,6 +42,22 @@ static bool is_word(Span text) {
     return text.length > 0;
 }
 
+static const uint8_t *find_byte(const uint8_t *at, const uint8_t *end, uint8_t byte) {
+    while (at < end && *at != byte) at++;
+    return at;
+}
+
+/* Whether a text can be part of a topic: no wildcards, and no {pth:site}, which was meant to be a place. */
+static bool is_topical(Span text) {
+    for (const uint8_t *at = text.at, *end = span_end(text); at < end; at++) {
+        if (*at == '+' || *at == '#') return false;
+        if (*at != '{') continue;
+        const uint8_t *colon = find_byte(at, end, ':');
+        if (colon < end && is_word(span(at + 1, colon))) return false;
+    }
+    return true;
+}
+
 static bool starts_with(Span text, Span start) {
     return text.length >= start.length && same((Span){text.at, start.length}, start);
 }
@@ -85,11 +101,6 @@ static bool read_place(const Where *where, Span inside, Span raw, Piece *piece, 
     return true;
 }
 
-static const uint8_t *find_byte(const uint8_t *at, const uint8_t *end, uint8_t byte) {
-    while (at < end && *at != byte) at++;
-    return at;
-}
-
 Template template_read(const Where *where, Span text, Span raw, bool *needs_payload) {
     const uint8_t *end = span_end(text), *start = text.at, *at = start;
     uint32_t room = 1, count = 0;
@@ -116,6 +127,18 @@ Template template_member(const Where *where, const Node *object, const char *nam
     Where here = {where, name, 0};
     Span text = read_text(where, object, name, required);
     return text.at ? template_read(&here, text, member(object, name)->raw, needs_payload) : (Template){0};
+}
+
+Template template_of_topic(const Where *where, const Node *object, const char *name, bool required,
+                           bool *needs_payload) {
+    Where here = {where, name, 0};
+    Template found = template_member(where, object, name, required, needs_payload);
+    for (uint32_t i = 0; i < found.count; i++) {
+        if (found.pieces[i].kind != PIECE_TEXT || is_topical(found.pieces[i].text)) continue;
+        fail(&here, &member(object, name)->raw, "is to be a topic, with places such as {path:site}");
+        break;
+    }
+    return found;
 }
 
 /* ---- writing ---- */

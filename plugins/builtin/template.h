@@ -19,6 +19,10 @@ Template template_read(const Where *where, Span text, Span raw, bool *needs_payl
 /* A member's template; empty where it is missing and `required` is false. */
 Template template_member(const Where *where, const Node *object, const char *name, bool required, bool *needs_payload);
 
+/* As template_member, for a topic: wildcards, and what looks like a place and is none, are mistakes. */
+Template template_of_topic(const Where *where, const Node *object, const char *name, bool required,
+                           bool *needs_payload);
+
 /* Append the text to the arena. `complete` becomes false where the message does not have what belongs into a place. */
 Span template_write(const Template *template, const Message *message, bool *complete);
 

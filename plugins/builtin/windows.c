@@ -92,7 +92,7 @@ static void read_aggregate(const Where *where, const Node *found, void *settings
     aggregate->window_ms = read_duration(where, found, "window", true);
     read_values(&values, member(found, "values"), aggregate);
     aggregate->by = by_read(where, found, &needs->needs_payload);
-    aggregate->topic = template_member(where, found, "topic", true, &needs->needs_payload);
+    aggregate->topic = template_of_topic(where, found, "topic", true, &needs->needs_payload);
     aggregate->qos = (uint8_t)read_whole(where, found, "qos", 0, 2, 0);
     aggregate->retain = read_bool(where, found, "retain", false);
     aggregate->keep = read_bool(where, found, "keep", false);

@@ -289,7 +289,7 @@ class Instance:
         try:
             instance = linker.instantiate(self._store, program)
         except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
-            raise ModuleRefused(f"cannot be instantiated: {first_line(error)}") from None
+            raise ModuleRefused(f"cannot be instantiated: {explain(error)}") from None
         exports = instance.exports(self._store)
         memory = _export(exports, "memory", wasmtime.Memory)
         _check_abi(self._store, exports)

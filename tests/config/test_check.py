@@ -54,11 +54,11 @@ mesh:
   tls: {{certificate: server.pem, key: server.key, ca: server.key}}
 plugins:
   ingress:
-    - {{name: good, topics: [a], module: rules}}
+    - {{name: good, topics: [a], module: rules, config: {{steps: []}}}}
     - {{name: gone, topics: [a], module: ./gone.wasm}}
   egress:
     - {{name: broken, topics: [a], module: ./broken.wasm}}
-    - {{name: wrong, topics: [a], module: rules, config: {{mask: 5}}}}
+    - {{name: wrong, topics: [a], module: rules, config: {{mask: 5, steps: []}}}}
 """)
     status, found = check(file)
     assert status == 1

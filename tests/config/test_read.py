@@ -93,6 +93,14 @@ def test_examples_are_valid_and_explained(path: Path) -> None:
         ),
         ("plugins: {ingress: [{name: a, topics: [a]}]}", "node.yaml:1: plugins.ingress: "),
         (
+            "plugins: {egress: [{name: a, topics: [a], module: rule}]}",
+            "node.yaml:1: plugins.egress[0].module: 'rule': allowed: `rules`, or the path of a .wasm file",
+        ),
+        (
+            "plugins:\n  egress:\n    - {name: a, topics: [a], module: rules}",
+            "node.yaml:3: plugins.egress[0].config.steps: is required",
+        ),
+        (
             "plugins: {egress: [{name: a, topics: [a], module: rules, on_error: pass}]}",
             "node.yaml:1: plugins.egress: ",
         ),

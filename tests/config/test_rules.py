@@ -41,14 +41,25 @@ ALL = ", ".join(rules.ACTIONS)
     ("config", "words"),
     [
         (
-            "        formt: json\n",
+            "        formt: json\n        steps: []\n",
             "7: formt: is not a key; did you mean 'format'? allowed: format, on_undecodable",
         ),
-        ("        format: xml\n", "7: format: 'xml': allowed: 'json', 'cbor', 'msgpack', 'text', 'auto'"),
+        (
+            "        format: xml\n        steps: []\n",
+            "7: format: 'xml': allowed: 'json', 'cbor', 'msgpack', 'text', 'auto'",
+        ),
         (STEPS + "          - {path: a}\n", f"8: steps[0].action: is required; allowed: {ALL}"),
         (
             STEPS + "          - when: {retain: true}\n            action: hsh\n",
             f"9: steps[0].action: 'hsh': did you mean 'hash'? allowed: {ALL}",
+        ),
+        (
+            STEPS + '          - {action: topic, to: "a/#"}\n',
+            "8: steps[0].to: 'a/#': # cannot be: a topic is expected",
+        ),
+        (
+            STEPS + '          - {action: emit, topic: "a/{pth:site}"}\n',
+            "8: steps[0].topic: 'a/{pth:site}': {pth: cannot be: a topic is expected, with places such as",
         ),
         (STEPS + "          - 5\n", "8: steps[0]: 5: keys and values are expected here"),
         (

@@ -88,6 +88,7 @@ def test_what_is_replayed_is_recorded(node: NodeProcess, tmp_path: Path) -> None
     code, words = end(recording)
     assert code == 0
     assert words == "3 messages recorded\n"
+    assert target.stat().st_mode & 0o077 == 0, "a recording is its owner's alone"
     found = [json.loads(line) for line in target.read_text().splitlines()]
     heard = [datetime.fromisoformat(line.pop("time")).timestamp() for line in found]
     assert found == MESSAGES

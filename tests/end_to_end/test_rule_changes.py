@@ -193,7 +193,7 @@ def test_without_wasm_the_node_starts_says_so_and_required_rules_fail_closed(
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "wasmtime.py").write_text(NO_LIBRARY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    built_in = {"module": "rules", "config": {}}
+    built_in = {"module": "rules", "config": {"steps": []}}
     node = NodeProcess(
         tmp_path,
         "node",

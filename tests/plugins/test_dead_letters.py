@@ -114,7 +114,7 @@ def test_file_that_cannot_be_written_is_told_and_counted(
     assert caplog.text.count("dead letters cannot be written") == 1
 
 
-RULE = "plugins: {ingress: [{name: r, topics: ['#'], module: rules, dead_letter: %s}]}"
+RULE = "plugins: {ingress: [{name: r, topics: ['#'], module: rules, config: {steps: []}, dead_letter: %s}]}"
 
 
 def test_configuration(tmp_path: Path) -> None:

@@ -96,6 +96,10 @@ def test_large_frame_needs_room() -> None:
             "imports env.now, which is not offered",
         ),
         (modules.HEADER.replace('"memory") 2', '"memory") 2000'), "cannot be instantiated"),
+        (
+            modules.HEADER + "(func $s (loop $l (br $l))) (start $s)",
+            "cannot be instantiated: used up its fuel",
+        ),
     ],
 )
 def test_modules_that_do_not_fit_are_refused(header: str, words: str) -> None:
