@@ -10,6 +10,9 @@ void output_begin(uint32_t count, uint32_t for_message, uint32_t for_batch);
 /* What geomq_process returns. */
 int64_t output_end(void);
 
+/* Add to a figure that the operator sees. */
+void output_metric(Span name, double number);
+
 /* Keep in the result what has been told since output_message, and give back the rest of the arena. */
 void output_settle(void);
 
