@@ -73,12 +73,15 @@ def try_rules(
     rules = rules_of(file, config, stage, entry)
     trials = _trials(rules._replace(node=node or rules.node, region=region or rules.region))
     verdicts: Counter[str] = Counter()
+    tried: set[int] = set()
     show = _print_json if as_json else _Page().show
     for number, attempt in _attempts(trials, messages, later):
         verdicts[attempt.verdict] += 1
+        if attempt.before is not None:
+            tried.add(number)
         show(number, messages[number - 1], attempt)
     if not as_json:
-        _summary(len(messages), verdicts)
+        _summary(len(messages), len(messages) - len(tried), verdicts)
     raise SystemExit(1 if verdicts["fail"] else 0)
 
 
@@ -176,9 +179,10 @@ class _Page:
         self._console.print(Text(text, style=style))
 
 
-def _summary(count: int, verdicts: Counter[str]) -> None:
+def _summary(count: int, untouched: int, verdicts: Counter[str]) -> None:
     told = {"pass": "passed", "replace": "changed", "drop": "dropped", "fail": "failed"}
     parts = ", ".join(f"{verdicts[verdict]} {word}" for verdict, word in told.items())
+    parts += f", {untouched} that no entry is for" if untouched else ""
     print(f"{count} {'message' if count == 1 else 'messages'}: {parts}", file=sys.stderr)
 
 

@@ -27,6 +27,12 @@ int64_t output_end(void) {
     return geomq_end(&result);
 }
 
+void output_metric(Span name, double number) {
+    GeomqEffect *metric = geomq_effect(&result, GEOMQ_METRIC, GEOMQ_NO_MESSAGE);
+    metric->first = geomq_field(&result, geomq_append(name.at, name.length), name.length);
+    __builtin_memcpy(&metric->number, &number, sizeof number);
+}
+
 void output_message(void) {
     kept_count = 0;
     mark = geomq_mark();

@@ -13,6 +13,9 @@ uint32_t output_emits(void);
 /* What geomq_process returns. */
 int64_t output_end(void);
 
+/* Add to a figure that the operator sees. */
+void output_metric(Span name, double number);
+
 /* Keep in the result what has been told since output_message, and give back the rest of the arena. */
 void output_settle(void);
 

@@ -20,14 +20,17 @@ GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t le
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
     if (!config.first) return 0;
-    output_begin(request->count, config.effects, table_count());
+    output_begin(request->count, config.effects, table_count() + 1);
+    uint32_t undecodable = 0;
     for (uint32_t i = 0; i < request->count; i++) {
         Message message;
         output_message();
         message_begin(&message, request, i, config.format);
-        bool dropped = steps_run(&config, &message) == DROPPED;
-        output_done(&message, dropped);
+        Fate fate = steps_run(&config, &message);
+        undecodable += fate == UNREADABLE;
+        output_done(&message, fate != GO_ON);
     }
+    if (undecodable) output_metric(SPAN("undecodable"), undecodable);
     return output_end();
 }
 

@@ -163,12 +163,12 @@ static Fate run(const Config *config, const Step *step, Message *message) {
             if (message->payload.length == 0) continue;
             if (!message_read(message)) {
                 if (config->pass_undecodable) continue;
-                return DROPPED;
+                return UNREADABLE;
             }
         }
         if (step->when && !condition_holds(step->when, message)) continue;
         Fate fate = step->run ? step->run(step->settings, message) : run(config, step->first, message);
-        if (fate == DROPPED || (fate == UNREADABLE && !config->pass_undecodable)) return DROPPED;
+        if (fate == DROPPED || (fate == UNREADABLE && !config->pass_undecodable)) return fate;
     }
     return GO_ON;
 }

@@ -47,7 +47,7 @@ typedef struct {
 /* NULL, or what is wrong with the configuration. What `text` points to must stay. */
 const char *config_read(Span text, Config *config);
 
-/* Run the steps on a message: GO_ON or DROPPED. */
+/* Run the steps on a message: GO_ON, or DROPPED, or UNREADABLE where it is dropped because of that. */
 Fate steps_run(const Config *config, Message *message);
 
 #endif

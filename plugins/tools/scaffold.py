@@ -25,8 +25,6 @@ class Language(NamedTuple):
     """Where the plugin stands in the new folder."""
     library: tuple[str, ...]
     """Files that are copied as they are."""
-    setup: str = ""
-    """What has to be called before the first build."""
     examples: tuple[str, ...] = ("filter", "mask", "aggregate")
 
 
@@ -47,7 +45,6 @@ LANGUAGES = {
         "ts",
         "plugin.ts",
         ("geomq.ts", "json.ts", "package.json"),
-        "npm install   # the compiler\n",
     ),
     "zig": Language("Zig", "zig", "plugin.zig", ("geomq.zig", "json.zig")),
     "wat": Language("WebAssembly's text format", "wat", "plugin.wat", (), examples=("empty",)),
@@ -94,7 +91,6 @@ def _files(name: str, language: str, chosen: Language, example: str) -> Iterator
         "LANGUAGE": chosen.title,
         "PURPOSE": PURPOSES[example],
         "SOURCE": chosen.source,
-        "SETUP": chosen.setup,
     }
     yield chosen.source, (home / f"{example}.{chosen.suffix}").read_text(encoding="utf-8")
     for path in chosen.library:

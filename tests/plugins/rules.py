@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+from collections import Counter
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from plugins.host.frame import (
     ALERT,
     DROP,
     EMIT,
+    METRIC,
     REPLACE,
     STATE_PUT,
     Effect,
@@ -21,6 +23,7 @@ from plugins.host.frame import (
     Place,
     decode_result,
     encode_request,
+    metric_value,
 )
 from plugins.host.state import State
 
@@ -60,6 +63,7 @@ class Rules:
         self.emitted: list[Emitted] = []
         self.alerts: list[tuple[str, str]] = []
         self.puts = 0
+        self.metrics: Counter[str] = Counter()
         self._instance = self._start()
         assert mistakes(whole) == [], "what the module takes, the configuration takes"
 
@@ -114,6 +118,8 @@ class Rules:
                 self.emitted.append(Emitted(effect.first.decode(), effect.second, qos, retain))
             elif effect.kind == ALERT:
                 self.alerts.append((effect.first.decode(), effect.second.decode()))
+            elif effect.kind == METRIC:
+                self.metrics[effect.first.decode()] += int(metric_value(effect.number))
             elif effect.kind == STATE_PUT:
                 self.puts += 1
                 self._state.put(effect.first, effect.second, effect.number, self.now)

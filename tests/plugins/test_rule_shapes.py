@@ -54,6 +54,25 @@ def test_topic(make: Shop, to: str, becomes: str | None) -> None:
     assert rules.run(message) == [expected or message]
 
 
+def test_what_is_dropped_because_it_cannot_be_read_is_counted(make: Shop) -> None:
+    """Not what a step drops, and not what passes."""
+    steps = [
+        {"action": "drop", "when": {"path": "a", "equals": 0}},
+        {"steps": [{"action": "topic", "to": "t/{path:a}"}]},
+    ]
+    batch = [
+        Fields(b"t", payload)
+        for payload in (b"{", b'{"a":0}', b'{"a":"b"}', b'{"a":"b/c"}', b'{"b":1}', b"\xff", b'{"a":1}')
+    ]
+    rules = make(*steps)
+    assert [after and after.topic for after in rules.run(*batch)] == [None, None, b"t/b", *[None] * 3, b"t/1"]
+    rules.run(batch[0])
+    assert rules.metrics == {"undecodable": 5}
+    lenient = make(*steps, on_undecodable="pass")
+    assert lenient.run(*batch).count(None) == 1
+    assert lenient.metrics == {}
+
+
 def test_steps_see_the_new_topic(make: Shop) -> None:
     rules = make(
         {"action": "topic", "to": "b/{1}"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def test_a_new_folder_is_complete(language: str, example: str, tmp_path: Path) -
     (rule,) = load_text(yaml.safe_dump({"plugins": {"ingress": [entry]}}), folder=folder).plugins.ingress
     assert rule.module == str(folder / "my-rule.wasm")
     assert "my-rule.wasm" in (folder / "Makefile").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_brings_the_compiler_of_assemblyscript(tmp_path: Path) -> None:
+    folder = tmp_path / "my-rule"
+    RUN.invoke(app, ["plugin", "new", "my-rule", "--lang", "assemblyscript", "--folder", str(folder)])
+    plan = subprocess.run(["make", "-n", "check"], cwd=folder, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in plan.stdout.splitlines()] == ["npm", "node_modules/.bin/asc", "geomq"]
 
 
 def test_every_file_of_the_sdk_reaches_a_new_folder() -> None:

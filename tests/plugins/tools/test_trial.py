@@ -58,7 +58,7 @@ def messages(tmp_path: Path) -> Path:
 def test_what_people_see(mask: Path, messages: Path) -> None:
     result = plugin("test", mask, "--file", messages)
     assert result.exit_code == 0
-    assert result.stderr == "5 messages: 1 passed, 2 changed, 1 dropped, 0 failed\n"
+    assert result.stderr == ("5 messages: 1 passed, 2 changed, 1 dropped, 0 failed, 1 that no entry is for\n")
     assert "\x1b" not in result.stdout
     text = result.stdout.splitlines()
     assert text[:2] == ["1  vehicles/1  QoS 2, retained", '   {"driver":"Magdalena"}']
