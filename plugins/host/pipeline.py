@@ -337,11 +337,24 @@ class Rule:
             for index, verdict in enumerate(verdicts, start):
                 if verdict == frame.DROP:
                     messages[index] = None
+        rejected = 0
+        if frame.REJECT in verdicts:
+            reasons, effects = frame.rejections(result)
+            rejected = len(reasons)
+            self._reject(part, start, reasons, outcome)
         self.counts["dropped"] += dropped
         self.counts["replaced"] += len(changes)
-        self.counts["passed"] += len(part) - dropped - len(changes)
+        self.counts["passed"] += len(part) - dropped - len(changes) - rejected
         for effect in effects:
             self._do(effect, outcome)
+
+    def _reject(self, part: Sequence[Fields], start: int, reasons: dict[int, str], outcome: Outcome) -> None:
+        """The module works, and says that it cannot work on these: never passed on, and no failure of its own."""
+        self.counts["failed"] += len(reasons)
+        for index, reason in reasons.items():
+            outcome.messages[start + index] = None
+            if self.entry.dead_letter is not None:
+                outcome.failed.append(Failed(part[index], reason))
 
     def _do(self, effect: frame.Effect, outcome: Outcome) -> None:
         kind = effect.kind
