@@ -108,14 +108,15 @@ class Rule:
 
     @property
     def ticks(self) -> bool:
-        """Whether :meth:`tick` does something."""
-        return self._ticks
+        """Whether :meth:`tick` does something: the module wants it, or has to be loaded."""
+        return self._ticks or (self.entry.module is not None and self._instance is None)
 
     def tick(self, now: float) -> Outcome:
         """Tell the module the time, for what it does without messages. Never raises."""
         outcome = Outcome([], [], [], [])
         clock = time.monotonic()
-        if not (self._ticks and self._breaker.allows(clock) and self._ready(clock)):
+        # After a failure this loads the module: the next message need not wait for that, nor does its figure.
+        if not (self._breaker.allows(clock) and self._ready(clock) and self._ticks):
             return outcome
         instance = self._instance
         assert instance is not None

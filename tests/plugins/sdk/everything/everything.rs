@@ -48,6 +48,7 @@ impl Plugin for Everything {
         outcome.log(Some(3), Level::Warning, "w");
         outcome.log(Some(3), Level::Error, "e");
         outcome.alert(Some(3), b"alert/topic", "a");
+        outcome.reject(4, "why");
         assert!(outcome.state(b"none").is_none());
         let key = text(&outcome.state(b"key").unwrap());
         let value = outcome.state(b"long").unwrap();

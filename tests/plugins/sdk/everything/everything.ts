@@ -29,6 +29,7 @@ class Everything extends Plugin {
     outcome.log(3, "warning", "w");
     outcome.log(3, "error", "e");
     outcome.alert(3, Span.of("alert/topic"), "a");
+    outcome.reject(4, "why");
     if (outcome.state(Span.of("none"))) unreachable();
     const key = outcome.state(Span.of("key"))!.text();
     const value = outcome.state(Span.of("long"))!;

@@ -46,6 +46,7 @@ const Everything = struct {
         try outcome.log(3, .warning, "w");
         try outcome.log(3, .@"error", "e");
         try outcome.alert(3, "alert/topic", "a");
+        try outcome.reject(4, "why");
         if (try outcome.state("none") != null) return error.Unexpected;
         const key = (try outcome.state("key")).?;
         const value = (try outcome.state("long")).?;
