@@ -30,7 +30,7 @@ impl Plugin for Everything {
             let line = format!("{}|{}|{}|", fields.join("|"), message.qos, message.retain as u8);
             outcome.log(Some(index), Level::Debug, &line);
         }
-        if batch.len() < 4 {
+        if batch.len() < 5 {
             return;
         }
         outcome.set_payload(0, b"not seen");

@@ -13,7 +13,7 @@ class Everything extends Plugin {
       const who = `${batch.client(i).text()}|${batch.user(i).text()}`;
       outcome.log(i, "debug", `${about}|${who}|${batch.qos(i)}|${i32(batch.retain(i))}|`);
     }
-    if (batch.length < 4) return;
+    if (batch.length < 5) return;
     outcome.setPayload(0, Span.of("not seen"));
     outcome.drop(0);
     outcome.setQos(2, 1);

@@ -30,7 +30,7 @@ const Everything = struct {
                 @intFromBool(message.retain),
             });
         }
-        if (batch.len() < 4) return;
+        if (batch.len() < 5) return;
         try outcome.setPayload(0, "not seen");
         outcome.drop(0);
         try outcome.setQos(2, 1);
