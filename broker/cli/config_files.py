@@ -106,7 +106,9 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
         with _silent("geomq.plugins"):
             rule = Rule(entry)
         if rule.last_error:
-            yield Mistake(("plugins", stage, at), f"{entry.name}: {entry.module}: {rule.last_error}")
+            # A missing file's path is in the error already.
+            what = rule.last_error.removeprefix(f"{entry.path}: ")
+            yield Mistake(("plugins", stage, at), f"{entry.name}: {entry.module}: {what}")
         rule.close()
 
 

@@ -169,7 +169,7 @@ class _Page:
         text = Text(f"   {_STAGE_NAMES[attempt.entry.stage]} {attempt.entry.name}: ")
         text.append(attempt.verdict, style=_STYLES[attempt.verdict])
         if attempt.reason:
-            fate = "the message is dropped" if attempt.entry.closed else "the message passes unchanged"
+            fate = "the message is dropped" if attempt.after is None else "the message passes unchanged"
             text.append(f", {attempt.reason}{'' if attempt.before is None else f'; {fate}'}")
         if attempt.entry.module is not None:
             text.append(f"  {attempt.fuel:,} fuel, {attempt.microseconds:,.0f} us", style="dim")

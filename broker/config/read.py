@@ -321,6 +321,10 @@ def _explanation(error: dict[str, Any]) -> str:
         return str(context["error"])
     if error["type"] in ("model_type", "dict_type", "union_tag_not_found"):
         return "keys and values are expected here"
+    if error["type"] == "too_short":
+        return f"allowed: at least {context['min_length']} of them"
+    if error["type"] == "too_long":
+        return f"allowed: at most {context['max_length']} of them"
     text = str(error["msg"]).removeprefix("Input should be ")
     return f"allowed: {text.removeprefix('a valid ')}"
 

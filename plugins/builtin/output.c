@@ -87,3 +87,9 @@ void output_done(const Message *message, bool dropped) {
     else change(message, message_payload(message));
     output_settle();
 }
+
+void output_reject(const Message *message, Span reason) {
+    geomq_reject(&result, message->index);
+    effect(GEOMQ_LOG, message, SPAN("warning"), reason);
+    output_settle();
+}

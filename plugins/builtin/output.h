@@ -29,4 +29,7 @@ void output_alert(const Message *message, Span name, Span text);
 /* The message is done: give back what it took from the arena but for what is in the result. */
 void output_done(const Message *message, bool dropped);
 
+/* The message cannot be worked on, and is done. */
+void output_reject(const Message *message, Span reason);
+
 #endif

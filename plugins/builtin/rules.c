@@ -17,18 +17,33 @@ GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t le
     return mistake;
 }
 
+static Span reason_of(const Message *message) {
+    if (message->content != CONTENT_UNREADABLE) return SPAN("it has no value that a topic can be made of");
+    switch (message->format) {
+    case FORMAT_JSON: return SPAN("the payload is not JSON");
+    case FORMAT_CBOR: return SPAN("the payload is not CBOR");
+    case FORMAT_MSGPACK: return SPAN("the payload is not MessagePack");
+    case FORMAT_TEXT: return SPAN("the payload is not UTF-8");
+    default: return SPAN("the payload is of no format, or of more than one");
+    }
+}
+
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
     if (!config.first) return 0;
-    output_begin(request->count, config.effects, table_count() + 1);
+    output_begin(request->count, config.effects + 1, table_count() + 1);
     uint32_t undecodable = 0;
     for (uint32_t i = 0; i < request->count; i++) {
         Message message;
         output_message();
         message_begin(&message, request, i, config.format);
         Fate fate = steps_run(&config, &message);
-        undecodable += fate == UNREADABLE;
-        output_done(&message, fate != GO_ON);
+        if (fate != UNREADABLE) {
+            output_done(&message, fate == DROPPED);
+            continue;
+        }
+        undecodable++;
+        output_reject(&message, reason_of(&message));
     }
     if (undecodable) output_metric(SPAN("undecodable"), undecodable);
     return output_end();

@@ -9,7 +9,7 @@ from typing import NamedTuple
 REQUEST_MAGIC = 0x31514D47
 RESULT_MAGIC = 0x31524D47
 
-PASS, DROP, REPLACE = 0, 1, 2
+PASS, DROP, REPLACE, REJECT = range(4)
 EMIT, STORE, STATE_PUT, METRIC, LOG, ALERT = range(1, 7)
 NO_MESSAGE = 0xFFFFFFFF
 
@@ -23,6 +23,8 @@ _CHANGE = struct.Struct("<8IBB6x")
 _EFFECT = struct.Struct("<6IQ")
 
 _LONGEST_TOPIC = 65535
+_LONGEST_REASON = 1000
+"""Characters."""
 
 _new_tuple = tuple.__new__
 
@@ -143,7 +145,7 @@ def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
     if count != len(batch):
         raise FrameError(f"{count} verdicts for {len(batch)} messages")
     verdicts = _slice(frame, verdicts_at, count)
-    if verdicts and max(verdicts) > REPLACE:
+    if verdicts and max(verdicts) > REJECT:
         raise FrameError(f"unknown verdict {max(verdicts)}")
     if change_count != verdicts.count(REPLACE):
         raise FrameError(f"{change_count} changed records for {verdicts.count(REPLACE)} verdicts REPLACE")
@@ -151,6 +153,19 @@ def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
     table = _slice(frame, effects_at, effect_count * _EFFECT.size)
     effects = [_effect(frame, row, count) for row in _EFFECT.iter_unpack(table)]
     return Result(verdicts, changes, effects)
+
+
+def rejections(result: Result) -> tuple[dict[int, str], list[Effect]]:
+    """Why the plugin rejects messages, by their indices, and the effects without those that say so."""
+    reasons = {index: "" for index, verdict in enumerate(result.verdicts) if verdict == REJECT}
+    others: list[Effect] = []
+    for effect in result.effects:
+        if effect.kind != LOG or effect.message not in reasons:
+            others.append(effect)
+        else:
+            # What it said last, when it gave up.
+            reasons[effect.message] = effect.second.decode("utf-8", "replace")[:_LONGEST_REASON]
+    return {index: reason or "rejected by the module" for index, reason in reasons.items()}, others
 
 
 def _slice(frame: bytes, offset: int, length: int) -> bytes:

@@ -108,14 +108,15 @@ class Rule:
 
     @property
     def ticks(self) -> bool:
-        """Whether :meth:`tick` does something."""
-        return self._ticks
+        """Whether :meth:`tick` does something: the module wants it, or has to be loaded."""
+        return self._ticks or (self.entry.module is not None and self._instance is None)
 
     def tick(self, now: float) -> Outcome:
         """Tell the module the time, for what it does without messages. Never raises."""
         outcome = Outcome([], [], [], [])
         clock = time.monotonic()
-        if not (self._ticks and self._breaker.allows(clock) and self._ready(clock)):
+        # After a failure this loads the module: the next message need not wait for that, nor does its figure.
+        if not (self._breaker.allows(clock) and self._ready(clock) and self._ticks):
             return outcome
         instance = self._instance
         assert instance is not None
@@ -337,11 +338,24 @@ class Rule:
             for index, verdict in enumerate(verdicts, start):
                 if verdict == frame.DROP:
                     messages[index] = None
+        rejected = 0
+        if frame.REJECT in verdicts:
+            reasons, effects = frame.rejections(result)
+            rejected = len(reasons)
+            self._reject(part, start, reasons, outcome)
         self.counts["dropped"] += dropped
         self.counts["replaced"] += len(changes)
-        self.counts["passed"] += len(part) - dropped - len(changes)
+        self.counts["passed"] += len(part) - dropped - len(changes) - rejected
         for effect in effects:
             self._do(effect, outcome)
+
+    def _reject(self, part: Sequence[Fields], start: int, reasons: dict[int, str], outcome: Outcome) -> None:
+        """The module works, and says that it cannot work on these: never passed on, and no failure of its own."""
+        self.counts["failed"] += len(reasons)
+        for index, reason in reasons.items():
+            outcome.messages[start + index] = None
+            if self.entry.dead_letter is not None:
+                outcome.failed.append(Failed(part[index], reason))
 
     def _do(self, effect: frame.Effect, outcome: Outcome) -> None:
         kind = effect.kind

@@ -26,6 +26,8 @@ class Language(NamedTuple):
     library: tuple[str, ...]
     """Files that are copied as they are."""
     examples: tuple[str, ...] = ("filter", "mask", "aggregate")
+    note: str = ""
+    """What its README says besides."""
 
 
 LANGUAGES = {
@@ -39,6 +41,10 @@ LANGUAGES = {
             "geomq-plugin/Cargo.toml",
             *(f"geomq-plugin/src/{name}.rs" for name in ("lib", "batch", "exports", "json", "outcome")),
         ),
+        note="""
+
+`make` takes the first `rustc` on the path. Where that is rustup's, without the target wasm32-unknown-unknown, and
+Debian's has it: `make RUSTC=/usr/bin/rustc`. Or have rustup bring it: `rustup target add wasm32-unknown-unknown`.""",
     ),
     "assemblyscript": Language(
         "AssemblyScript",
@@ -91,6 +97,7 @@ def _files(name: str, language: str, chosen: Language, example: str) -> Iterator
         "LANGUAGE": chosen.title,
         "PURPOSE": PURPOSES[example],
         "SOURCE": chosen.source,
+        "NOTE": chosen.note,
     }
     yield chosen.source, (home / f"{example}.{chosen.suffix}").read_text(encoding="utf-8")
     for path in chosen.library:

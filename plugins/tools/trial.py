@@ -17,7 +17,7 @@ Call = Callable[[], bytes | None]
 
 PASSED, CHANGED, DROPPED, FAILED, TICKED = "pass", "replace", "drop", "fail", "tick"
 
-_VERDICTS = {frame.PASS: PASSED, frame.REPLACE: CHANGED, frame.DROP: DROPPED}
+_VERDICTS = {frame.PASS: PASSED, frame.REPLACE: CHANGED, frame.DROP: DROPPED, frame.REJECT: FAILED}
 
 
 class Attempt(NamedTuple):
@@ -108,7 +108,9 @@ class Trial:
         self._remember(result.effects)
         verdict = _VERDICTS[result.verdicts[0]] if batch else TICKED
         after = {PASSED: message, CHANGED: result.changes.get(0)}.get(verdict)
-        return Attempt(self.entry, verdict, message, after, result.effects, "", instance.fuel_used(), took)
+        reasons, effects = frame.rejections(result)
+        reason = reasons.get(0, "")
+        return Attempt(self.entry, verdict, message, after, effects, reason, instance.fuel_used(), took)
 
     def _check(self, result: frame.Result) -> None:
         emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)

@@ -57,7 +57,11 @@ def test_examples_are_valid_and_explained(path: Path) -> None:
             "listeners:\n  - bind: '::1:1883'",
             "node.yaml:2: listeners[0].bind: '::1:1883': an IPv6 address stands",
         ),
-        ("listeners: []", "node.yaml:1: listeners: []: "),
+        (
+            "plugins: {ingress: [{name: r, topics: [], module: rules, config: {steps: []}}]}",
+            "node.yaml:1: plugins.ingress[0].topics: []: allowed: at least 1 of them",
+        ),
+        ("listeners: []", "node.yaml:1: listeners: []: allowed: at least 1 of them"),
         (
             "mqtt: {connect_timeout: soon}",
             "node.yaml:1: mqtt.connect_timeout: 'soon': not a duration such as 500ms",

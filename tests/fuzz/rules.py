@@ -21,7 +21,7 @@ import msgpack
 
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, ModuleRefused, Program
-from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
+from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
 
 SECRET = "S3cret"
 STEPS: list[dict[str, Any]] = [
@@ -195,7 +195,7 @@ class Target:
         if answer is None:
             return payload
         verdicts, changes, _ = decode_result(answer, batch)
-        return None if verdicts[0] == DROP else changes[0].payload if verdicts[0] == REPLACE else payload
+        return payload if verdicts[0] == PASS else changes[0].payload if verdicts[0] == REPLACE else None
 
     def _check(self, payload: bytes, after: bytes | None) -> None:
         once = self._run(self._again, payload)

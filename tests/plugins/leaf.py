@@ -11,7 +11,7 @@ from typing import Any
 
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, Program
-from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
+from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
 
 BATCH = 200
 
@@ -60,6 +60,6 @@ def _mask_batch(instance: Instance, values: list[bytes]) -> list[bytes | None]:
         return list(values)
     verdicts, changes, _ = decode_result(answer, batch)
     return [
-        None if v == DROP else changes[i].payload if v == REPLACE else values[i]
+        values[i] if v == PASS else changes[i].payload if v == REPLACE else None
         for i, v in enumerate(verdicts)
     ]

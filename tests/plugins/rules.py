@@ -13,9 +13,9 @@ from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, Program
 from plugins.host.frame import (
     ALERT,
-    DROP,
     EMIT,
     METRIC,
+    PASS,
     REPLACE,
     STATE_PUT,
     Effect,
@@ -87,7 +87,7 @@ class Rules:
         verdicts, changes, effects = decode_result(answer, messages)
         self._apply(effects)
         return [
-            None if verdict == DROP else changes[i] if verdict == REPLACE else messages[i]
+            changes[i] if verdict == REPLACE else messages[i] if verdict == PASS else None
             for i, verdict in enumerate(verdicts)
         ]
 

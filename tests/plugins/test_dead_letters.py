@@ -75,6 +75,51 @@ def test_failed_message_goes_to_its_topic_and_file(tmp_path: Path) -> None:
     assert json.loads(around.letters[1].payload) == second
 
 
+@pytest.mark.parametrize("on_error", ["drop", "pass"])
+@pytest.mark.parametrize(
+    ("step", "payload", "reason"),
+    [
+        ({"action": "remove", "path": "a"}, b"{", "the payload is not JSON"),
+        ({"action": "topic", "to": "x/{path:a}"}, b"{}", "it has no value that a topic can be made of"),
+    ],
+)
+def test_what_the_built_in_rules_cannot_decode_is_a_dead_letter(
+    on_error: str, step: dict[str, str], payload: bytes, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is never passed on, whatever becomes of messages when the module fails, for it does not: the breaker stays
+    closed, and the log has no line for each."""
+    entry = Entry(
+        "r", INGRESS, "rules", ("#",), {"steps": [step]}, on_error=on_error, dead_letter=DeadLetter("dead")
+    )
+    stages = Stages([entry])
+    stages.surroundings = around = Around()
+    good = Message("t", b'{"b":1,"a":"c"}')
+    for _ in range(10):
+        before = [good, Message("t", payload), Message("t", b'{"a":"c"}')]
+        first, second, third = stages.run(Stage.INGRESS, before, 1.0, lambda *_: None).messages
+        assert first is not None
+        assert second is None
+        assert third is not None
+    (figures,) = stages.counters()
+    stages.close()
+    letters = [json.loads(message.payload) for message in around.letters]
+    assert [(letter["reason"], letter["payload"]) for letter in letters] == [(reason, payload.decode())] * 10
+    assert (figures["failed"], figures["dropped"], figures["replaced"]) == (10, 0, 20)
+    assert (figures["traps"], figures["state"], figures["breaker"]) == (0, "ready", "closed")
+    assert figures["metrics"] == {"undecodable": 10}
+    assert not caplog.records
+
+
+def test_undecodable_that_is_to_pass_is_no_dead_letter() -> None:
+    config = {"on_undecodable": "pass", "steps": [{"action": "remove", "path": "a"}]}
+    stages = Stages([Entry("r", EGRESS, "rules", ("#",), config, dead_letter=DeadLetter("dead"))])
+    stages.surroundings = around = Around()
+    broken = Message("t", b"{")
+    assert stages.run(Stage.EGRESS, [broken], 1.0, lambda *_: None).messages == [broken]
+    stages.close()
+    assert around.letters == []
+
+
 def test_messages_of_an_open_breaker_and_a_missing_module_count(tmp_path: Path) -> None:
     stages = Stages(
         [Entry("none", INGRESS, str(tmp_path / "none.wasm"), ("#",), dead_letter=DeadLetter("dead"))]

@@ -99,7 +99,7 @@ BATCH = [Fields(b"a", b"1"), Fields(b"b", b"2")]
     [
         (result(2, magic=1), "begins with 0x00000001"),
         (result(3), "3 verdicts for 2 messages"),
-        (result(2, b"\x00\x03"), "unknown verdict 3"),
+        (result(2, b"\x00\x04"), "unknown verdict 4"),
         (result(2, b"\x00\x02"), "0 changed records for 1"),
         (result(2, b"\x00\x01", (change(1, 2),)), "1 changed records for 0"),
         (result(2, b"\x02\x00", (change(1, 2),)), "message 1 is out of place"),

@@ -68,6 +68,24 @@ def test_one_poisonous_message_does_not_take_the_others_along(tmp_path: Path) ->
     assert found.run(BATCH, 1.0).messages == BATCH
 
 
+def test_module_is_loaded_again_without_a_message(tmp_path: Path) -> None:
+    found = rule(tmp_path, modules.TRAPS_ON_BANG)
+    found.run([Fields(b"t", b"!")], 1.0)
+    assert found.figures()["state"] == "failing"
+    assert found.ticks
+    found.tick(2.0)
+    assert found.figures()["state"] == "ready"
+    assert not found.ticks, "it is loaded, and does not want to be told the time"
+
+
+def test_ticks_do_not_forgive_what_keeps_failing(tmp_path: Path) -> None:
+    failing = rule(tmp_path, modules.TRAPS)
+    for _ in range(5):
+        failing.run(BATCH[:1], 1.0)
+        failing.tick(2.0)
+    assert failing.figures()["state"] == "open"
+
+
 def test_breaker_stops_what_keeps_failing(tmp_path: Path) -> None:
     failing = rule(tmp_path, modules.TRAPS)
     for _ in range(10):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plugins.builtin import build
 from plugins.host.engine import Instance, Limits, ModuleRefused
-from plugins.host.frame import DROP, REPLACE, Fields, decode_result, encode_request
+from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
 from tests.plugins.rules import program
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -30,7 +30,7 @@ def apply(config: dict[str, Any], *payloads: str | bytes) -> list[str | None]:
         return [payload.decode("utf-8", "surrogateescape") for payload in raw]
     verdicts, changes, _ = decode_result(answer, batch)
     kept = [
-        None if v == DROP else changes[i].payload if v == REPLACE else raw[i] for i, v in enumerate(verdicts)
+        raw[i] if v == PASS else changes[i].payload if v == REPLACE else None for i, v in enumerate(verdicts)
     ]
     return [None if payload is None else payload.decode("utf-8", "surrogateescape") for payload in kept]
 

@@ -30,6 +30,7 @@ const EFFECT: i32 = 32;
 const PASS: u8 = 0;
 const DROP: u8 = 1;
 const REPLACE: u8 = 2;
+const REJECT: u8 = 3;
 
 const TOPIC: u32 = 1;
 const PAYLOAD: u32 = 2;
@@ -216,6 +217,12 @@ export class Outcome {
   /** Nobody gets this message. */
   drop(index: i32): void {
     store<u8>(this.verdicts.start + index, DROP);
+  }
+
+  /** Nobody gets this message, for the plugin cannot work on it: the entry's dead letters do, with the reason. */
+  reject(index: i32, reason: string): void {
+    store<u8>(this.verdicts.start + index, REJECT);
+    this.log(index, "warning", reason);
   }
 
   setPayload(index: i32, payload: Span): void {

@@ -22,7 +22,7 @@
 #define GEOMQ_NO_MESSAGE 0xFFFFFFFFu
 
 enum { GEOMQ_STAGE_UNKNOWN = 0, GEOMQ_INGRESS = 1, GEOMQ_EGRESS = 2, GEOMQ_STORE_STAGE = 4 };
-enum { GEOMQ_PASS = 0, GEOMQ_DROP = 1, GEOMQ_REPLACE = 2 };
+enum { GEOMQ_PASS = 0, GEOMQ_DROP = 1, GEOMQ_REPLACE = 2, GEOMQ_REJECT = 3 };
 enum {
     GEOMQ_CHANGED_TOPIC = 1,
     GEOMQ_CHANGED_PAYLOAD = 2,
@@ -161,6 +161,10 @@ GeomqBuilder geomq_begin(uint32_t count, uint32_t effects);
 
 void geomq_drop(GeomqBuilder *builder, uint32_t index);
 
+/* Drop a message that the plugin cannot work on: the entry's dead letters get it. An effect GEOMQ_LOG of this
+ * message says why, in its second field. */
+void geomq_reject(GeomqBuilder *builder, uint32_t index);
+
 /* The changed record of a message, empty; call it in ascending order of index, once for each. */
 GeomqChange *geomq_replace(GeomqBuilder *builder, uint32_t index);
 
@@ -251,6 +255,11 @@ GeomqBuilder geomq_begin(uint32_t count, uint32_t effects) {
 
 void geomq_drop(GeomqBuilder *builder, uint32_t index) {
     builder->verdicts[index] = GEOMQ_DROP;
+    builder->dropped = true;
+}
+
+void geomq_reject(GeomqBuilder *builder, uint32_t index) {
+    builder->verdicts[index] = GEOMQ_REJECT;
     builder->dropped = true;
 }
 

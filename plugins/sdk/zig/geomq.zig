@@ -186,6 +186,7 @@ pub const Outcome = struct {
     const pass = 0;
     const dropped = 1;
     const replaced = 2;
+    const rejected = 3;
     const no_message = 0xFFFFFFFF;
 
     fn init(arena: std.mem.Allocator, count: usize) !Outcome {
@@ -197,6 +198,12 @@ pub const Outcome = struct {
     /// Nobody gets this message.
     pub fn drop(outcome: *Outcome, index: usize) void {
         outcome.verdicts[index] = dropped;
+    }
+
+    /// Nobody gets this message, for the plugin cannot work on it: the entry's dead letters do, with the reason.
+    pub fn reject(outcome: *Outcome, index: usize, reason: []const u8) !void {
+        outcome.verdicts[index] = rejected;
+        try outcome.log(index, .warning, reason);
     }
 
     pub fn setPayload(outcome: *Outcome, index: usize, payload: []const u8) !void {

@@ -10,6 +10,7 @@ from plugins.host.frame import (
     DROP,
     NO_MESSAGE,
     PASS,
+    REJECT,
     REPLACE,
     Effect,
     Fields,
@@ -26,6 +27,7 @@ BATCH = [
     Fields(b"a/1", b"payload 1", b"\x01\x00", b"client 1", 1, False, b"user 1"),
     Fields(b"a/2", b"", b"\x03\x00\x01x", b"client 2", 2, True),
     Fields("ä/3".encode(), "ü".encode(), b"", b"", 0, True, b"user 3"),
+    Fields(b"a/4", b"payload 4"),
 ]
 PLACE = Place(b"node-1", b"region-1", -3600)
 NOW = 1_769_860_800_123_456_789
@@ -64,10 +66,11 @@ def test_every_field_is_read(language: str, stage: int) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_everything_can_be_said(language: str) -> None:
     running = instance(language)
-    answer = running.process(encode_request(BATCH, NOW, BATCH_ID, 1, PLACE), 4)
+    answer = running.process(encode_request(BATCH, NOW, BATCH_ID, 1, PLACE), len(BATCH))
     assert answer is not None
     result = decode_result(answer, BATCH)
-    assert result.verdicts == bytes([DROP, REPLACE, REPLACE, PASS])
+    assert result.verdicts == bytes([DROP, REPLACE, REPLACE, PASS, REJECT])
+    assert frame.rejections(result)[0] == {4: "why"}
     assert result.changes == {
         1: Fields(b"new/topic", b"new payload", b"\x01\x01", b"client 1", 2, True, b"user 1"),
         2: BATCH[2]._replace(qos=1),
@@ -81,9 +84,10 @@ def test_everything_can_be_said(language: str) -> None:
         (frame.ALERT, 3, b"alert/topic", b"a", 0),
     ]
     assert frame.metric_value(others[3].number) == -2.5
-    assert lines(result.effects)[-3:] == [
+    assert lines(result.effects)[-4:] == [
         (3, b"warning", b"w"),
         (3, b"error", b"e"),
+        (4, b"warning", b"why"),
         (NO_MESSAGE, b"info", b"value|1000|end|"),
     ]
     running.close()
@@ -98,5 +102,5 @@ def test_ticks(language: str) -> None:
         assert answer is not None
         result = decode_result(answer, ())
         assert lines(result.effects) == [(NO_MESSAGE, b"info", b"%d|" % now)]
-        running.process(encode_request(BATCH, NOW, BATCH_ID, 1, PLACE), 4)
+        running.process(encode_request(BATCH, NOW, BATCH_ID, 1, PLACE), len(BATCH))
     running.close()

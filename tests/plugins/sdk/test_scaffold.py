@@ -28,7 +28,11 @@ def test_a_new_folder_is_complete(language: str, example: str, tmp_path: Path) -
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"Makefile", "README.md", "rules.yaml", "sample.jsonl", LANGUAGES[language].source} <= files
     for path in files:
-        assert "@NAME@" not in (folder / path).read_text(), path
+        text = (folder / path).read_text()
+        assert "@NAME@" not in text, path
+        assert "@NOTE@" not in text, path
+    says_which_rustc = "RUSTC=/usr/bin/rustc" in (folder / "README.md").read_text()
+    assert says_which_rustc == (language == "rust")
     entry = yaml.safe_load((folder / "rules.yaml").read_text())
     assert (entry["name"], entry["module"]) == ("my-rule", "./my-rule.wasm")
     (rule,) = load_text(yaml.safe_dump({"plugins": {"ingress": [entry]}}), folder=folder).plugins.ingress

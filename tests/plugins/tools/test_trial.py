@@ -13,8 +13,10 @@ from typer.testing import CliRunner, Result
 
 from broker.cli import app
 from plugins.host.engine import Instance, Limits
-from plugins.host.frame import Fields, decode_result, encode_request
+from plugins.host.entry import INGRESS, Entry
+from plugins.host.frame import Fields, Place, decode_result, encode_request
 from plugins.tools.effects import as_json, in_words
+from plugins.tools.trial import Trial
 from tests.plugins import modules
 from tests.plugins.sdk.toolchains import built
 
@@ -265,12 +267,12 @@ def test_the_document_shows_what_is_printed(tmp_path: Path) -> None:
 
 def test_every_effect_has_its_words() -> None:
     code = built("c", "everything")
-    messages = [Fields(b"a", b"p")] * 4
+    messages = [Fields(b"a", b"p")] * 5
     instance = Instance(code.read_bytes(), b"{}", Limits(deadline_ms=5000), {b"long": b"x" * 300}.get)
-    answer = instance.process(encode_request(messages, 1, 1, 1), 4)
+    answer = instance.process(encode_request(messages, 1, 1, 1), 5)
     instance.close()
     assert answer is not None
-    effects = decode_result(answer, messages).effects[5:]
+    effects = decode_result(answer, messages).effects[6:]
     assert [in_words(effect) for effect in effects] == [
         "emits emitted e (QoS 1, retained)",
         "stores stored s",
@@ -279,8 +281,20 @@ def test_every_effect_has_its_words() -> None:
         "logs warning: w",
         "logs error: e",
         "alert alert/topic: a",
+        "logs warning: why",
         "logs info: value|300|xxx|",
     ]
     assert [as_json(effect)["kind"] for effect in effects] == [
-        *("emit", "store", "state", "metric", "log", "log", "alert", "log"),
+        *("emit", "store", "state", "metric", "log", "log", "alert", "log", "log"),
     ]
+
+
+@pytest.mark.parametrize("on_error", ["drop", "pass"])
+def test_what_a_module_rejects_has_failed_and_is_dropped(on_error: str) -> None:
+    entry = Entry(
+        "r", INGRESS, "rules", ("#",), {"steps": [{"action": "remove", "path": "a"}]}, on_error=on_error
+    )
+    trial = Trial(entry, Place())
+    attempt = trial.work_on(Fields(b"t", b"{"), 1.0)
+    trial.close()
+    assert (attempt.verdict, attempt.after, attempt.reason) == ("fail", None, "the payload is not JSON")

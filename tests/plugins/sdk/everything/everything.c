@@ -57,7 +57,7 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
         number(entry->retain);
         effect(&result, GEOMQ_LOG, i, "debug", geomq_since(start));
     }
-    if (request->count < 4) return geomq_end(&result);
+    if (request->count < 5) return geomq_end(&result);
     geomq_drop(&result, 0);
     GeomqChange *change = geomq_replace(&result, 1);
     change->what = GEOMQ_CHANGED_TOPIC | GEOMQ_CHANGED_PAYLOAD | GEOMQ_CHANGED_PROPERTIES | GEOMQ_CHANGED_QOS |
@@ -77,6 +77,8 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
     effect(&result, GEOMQ_LOG, 3, "warning", said("w"));
     effect(&result, GEOMQ_LOG, 3, "error", said("e"));
     effect(&result, GEOMQ_ALERT, 3, "alert/topic", said("a"));
+    geomq_reject(&result, 4);
+    effect(&result, GEOMQ_LOG, 4, "warning", said("why"));
     GeomqText none, key, value;
     if (geomq_state_find(&result, GEOMQ_WORDS("none"), &none)) __builtin_trap();
     if (!geomq_state_find(&result, GEOMQ_WORDS("key"), &key)) __builtin_trap();

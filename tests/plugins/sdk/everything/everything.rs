@@ -30,7 +30,7 @@ impl Plugin for Everything {
             let line = format!("{}|{}|{}|", fields.join("|"), message.qos, message.retain as u8);
             outcome.log(Some(index), Level::Debug, &line);
         }
-        if batch.len() < 4 {
+        if batch.len() < 5 {
             return;
         }
         outcome.set_payload(0, b"not seen");
@@ -48,6 +48,7 @@ impl Plugin for Everything {
         outcome.log(Some(3), Level::Warning, "w");
         outcome.log(Some(3), Level::Error, "e");
         outcome.alert(Some(3), b"alert/topic", "a");
+        outcome.reject(4, "why");
         assert!(outcome.state(b"none").is_none());
         let key = text(&outcome.state(b"key").unwrap());
         let value = outcome.state(b"long").unwrap();

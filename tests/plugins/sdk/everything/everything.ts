@@ -13,7 +13,7 @@ class Everything extends Plugin {
       const who = `${batch.client(i).text()}|${batch.user(i).text()}`;
       outcome.log(i, "debug", `${about}|${who}|${batch.qos(i)}|${i32(batch.retain(i))}|`);
     }
-    if (batch.length < 4) return;
+    if (batch.length < 5) return;
     outcome.setPayload(0, Span.of("not seen"));
     outcome.drop(0);
     outcome.setQos(2, 1);
@@ -29,6 +29,7 @@ class Everything extends Plugin {
     outcome.log(3, "warning", "w");
     outcome.log(3, "error", "e");
     outcome.alert(3, Span.of("alert/topic"), "a");
+    outcome.reject(4, "why");
     if (outcome.state(Span.of("none"))) unreachable();
     const key = outcome.state(Span.of("key"))!.text();
     const value = outcome.state(Span.of("long"))!;

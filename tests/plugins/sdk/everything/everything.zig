@@ -30,7 +30,7 @@ const Everything = struct {
                 @intFromBool(message.retain),
             });
         }
-        if (batch.len() < 4) return;
+        if (batch.len() < 5) return;
         try outcome.setPayload(0, "not seen");
         outcome.drop(0);
         try outcome.setQos(2, 1);
@@ -46,6 +46,7 @@ const Everything = struct {
         try outcome.log(3, .warning, "w");
         try outcome.log(3, .@"error", "e");
         try outcome.alert(3, "alert/topic", "a");
+        try outcome.reject(4, "why");
         if (try outcome.state("none") != null) return error.Unexpected;
         const key = (try outcome.state("key")).?;
         const value = (try outcome.state("long")).?;

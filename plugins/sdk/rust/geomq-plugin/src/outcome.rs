@@ -9,6 +9,7 @@ const NO_MESSAGE: u32 = 0xFFFF_FFFF;
 const PASS: u8 = 0;
 const DROP: u8 = 1;
 const REPLACE: u8 = 2;
+const REJECT: u8 = 3;
 
 const TOPIC: u32 = 1;
 const PAYLOAD: u32 = 2;
@@ -77,6 +78,12 @@ impl Outcome {
     /// Nobody gets this message.
     pub fn drop(&mut self, index: usize) {
         self.verdicts[index] = DROP;
+    }
+
+    /// Nobody gets this message, for the plugin cannot work on it: the entry's dead letters do, with the reason.
+    pub fn reject(&mut self, index: usize, reason: &str) {
+        self.verdicts[index] = REJECT;
+        self.log(Some(index), Level::Warning, reason);
     }
 
     /// The message has another payload.
