@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -76,16 +77,14 @@ def _record(
 
     connection = Connection(address, heard)
     # Not before there is a connection: what an earlier recording left would be gone for nothing.
-    with _output(file) as output:
-        try:
-            for topic_filter in topics:
-                connection.subscribe(topic_filter, qos)
-            print("recording, Ctrl-C ends it", file=sys.stderr, flush=True)
-            connection.wait(
-                float("inf") if seconds is None else seconds, lambda: count is not None and written >= count
-            )
-        except KeyboardInterrupt:
-            pass
+    with _output(file) as output, _interruption() as interrupted:
+        for topic_filter in topics:
+            connection.subscribe(topic_filter, qos)
+        print("recording, Ctrl-C ends it", file=sys.stderr, flush=True)
+        connection.wait(
+            float("inf") if seconds is None else seconds,
+            lambda: interrupted() or (count is not None and written >= count),
+        )
         connection.close()
     return written
 
@@ -124,18 +123,34 @@ def _replay(address: Address, messages: Iterator[Recorded], speed: float, prefix
     connection = Connection(address)
     published = 0
     began = first = None
-    try:
+    with _interruption() as interrupted:
         for message in messages:
             if speed and message.time is not None:
                 if began is None or first is None:
                     began, first = time.monotonic(), message.time
-                connection.wait((message.time - first) / speed - (time.monotonic() - began))
+                connection.wait((message.time - first) / speed - (time.monotonic() - began), interrupted)
+            if interrupted():
+                break
             connection.publish(message._replace(topic=prefix + message.topic))
             published += 1
-    except KeyboardInterrupt:
-        pass
-    connection.close()
+        connection.close()
     return published
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: asked between the client's turns, for in the middle of one it would be cut in two."""
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _address(

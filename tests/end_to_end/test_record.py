@@ -47,7 +47,12 @@ def begin_recording(node: NodeProcess, *options: object) -> subprocess.Popen[str
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     """(exit code, standard error)."""
-    _, words = process.communicate(timeout=30)
+    try:
+        _, words = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, words
 
 
