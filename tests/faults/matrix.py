@@ -191,24 +191,12 @@ QUICK = [
     Fault("loss", lossy(5, 3), cable=True),
     Fault("cut", cut(3), relay=True),
     Fault("cut forth", cut_one_way(True, 4), relay=True),
-    Fault("cut back", cut_one_way(False, 4), relay=True),
     Fault("flapping", flapping(2), relay=True),
-    Fault("receiver killed", kill_receiver, relay=True),
     Fault("sender killed", kill_sender, kills_sender=True, relay=True),
     Fault("receiver frozen", freeze_receiver(4.5), relay=True),
     Fault("draining", kill_while_it_drains(4), rate=1000, relay=True),
-    Fault("draining by way of another", kill_while_it_drains(4), rate=1000, relay=True, by_way=True),
     Fault("disk full", fill_the_disk, rate=300, small_disk=True, relay=True),
-    Fault("clock", set_clock(6), mesh={"retention": "10m"}, sets_clock=True, relay=True),
     Fault("restart", restart_all, relay=True),
-    Fault(
-        "away",
-        stay_away_too_long,
-        mesh={"retention": "5s"},
-        only_geomq=True,
-        gives_up=True,
-        relay=True,
-    ),
 ]
 """The fast half: `make test`."""
 

@@ -17,5 +17,3 @@ async def test_promises_are_kept(tmp_path: Path, fault: Fault) -> None:
     account = await play("GeoMQ", fault, tmp_path)
     assert not broken(fault, account), account
     assert account.acknowledged > 100
-    if fault.gives_up:
-        assert account.lost > 0, "it was away for too long"
