@@ -144,23 +144,27 @@ async def continent(nodes: Meadow, closing: ExitStack, *filters: str) -> Contine
 async def test_each_link_between_regions_is_crossed_once(nodes: Meadow, closing: ExitStack, qos: int) -> None:
     world = await continent(nodes, closing, "news/#")
     publisher = world.members["a2"]
+    others = [member for member in world.members.values() if member is not publisher]
+    # What Zenoh drops while its routes are new crosses again; the count begins when every way has been gone once.
+    publisher.publish("news/first", b"first", 1)
+    for member in others:
+        await until(lambda m=member: m.node.delivered, f"{member.name} is reached")
     count = 50
     for number in range(count):
         publisher.publish(f"news/{number % 3}", b"<payload %04d>" % number, qos)
-    others = [member for member in world.members.values() if member is not publisher]
     for member in others:
-        await until(lambda m=member: len(m.node.delivered) >= count, f"{member.name} heard everything")
-        assert member.node.payloads() == [b"<payload %04d>" % number for number in range(count)]
+        await until(lambda m=member: len(m.node.delivered) > count, f"{member.name} heard everything")
+        assert member.node.payloads() == [b"first"] + [b"<payload %04d>" % number for number in range(count)]
         assert {message.origin for message in member.node.delivered} == {"a2"}
     for number in range(count):
         crossed = world.crossings(b"<payload %04d>" % number)
         assert (crossed["ab"], crossed["ac"], crossed["bc"]) == (1, 1, 0)
     for status in publisher.mesh.regions():
-        assert (status.nodes, status.sent) == (3, count)
+        assert (status.nodes, status.sent) == (3, count + 1)
         assert world.members[status.gateway].mesh.handed_on > 0
     if qos:
         # Both are of the last commit, which may be before the first message.
-        await until(lambda: all(peer.ledger["accepted"] == count for peer in publisher.mesh.peers()))
+        await until(lambda: all(peer.ledger["accepted"] == count + 1 for peer in publisher.mesh.peers()))
         await until(lambda: all(peer.backlog == 0 for peer in publisher.mesh.peers()))
 
 

@@ -44,7 +44,13 @@ def test_a_new_folder_is_complete(language: str, example: str, tmp_path: Path) -
 def test_make_brings_the_compiler_of_assemblyscript(tmp_path: Path) -> None:
     folder = tmp_path / "my-rule"
     RUN.invoke(app, ["plugin", "new", "my-rule", "--lang", "assemblyscript", "--folder", str(folder)])
-    plan = subprocess.run(["make", "--no-print-directory", "-n", "check"], cwd=folder, capture_output=True, text=True, check=True)
+    plan = subprocess.run(
+        ["make", "--no-print-directory", "-n", "check"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert [line.split()[0] for line in plan.stdout.splitlines()] == ["npm", "node_modules/.bin/asc", "geomq"]
 
 
