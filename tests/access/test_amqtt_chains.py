@@ -26,8 +26,7 @@ from broker.access.gate import Gate
 from broker.ports import Action, Credentials
 from tests.access.test_amqtt_plugins import login, until
 from tests.access.test_gate import answered
-from tests.engine.harness import Broker
-from tests.net.doors import Notes
+from tests.engine.harness import Broker, Notes
 from tests.protocol import wire
 
 HERE = "tests.access.test_amqtt_chains"

@@ -19,10 +19,10 @@ import pytest
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
+from plugins.tools.measure import SIZES
 from plugins.tools.scaffold import LANGUAGES
 from tests.plugins.sdk.toolchains import built
 
-SIZES = (1, 64, 512)
 SECONDS = 0.2
 MEMBERS = ("vehicle", "driver", "phone")
 TELEMETRY = [

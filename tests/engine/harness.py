@@ -50,9 +50,16 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, str]] = []
         """Event, client, detail."""
+        self.parties: list[Party | None] = []
 
     def note(self, event: str, who: Party | None, detail: str) -> None:
         self.lines.append((event, who.client_id if who is not None else "", detail))
+        self.parties.append(who)
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """Event, detail."""
+        return [(event, detail) for event, _, detail in self.lines]
 
 
 class Broker:

@@ -8,24 +8,11 @@ from typing import Any
 
 from broker.net.door import Door
 from broker.net.listener import Listener
-from broker.ports import Party
 from tests.engine.harness import Broker
 from tests.protocol import wire
 from tests.protocol.wire import Answer
 
 TIMEOUT = 10
-
-
-class Notes:
-    """A journal that keeps its notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[tuple[str, str]] = []
-        self.parties: list[Party] = []
-
-    def note(self, event: str, who: Party, detail: str) -> None:
-        self.notes.append((event, detail))
-        self.parties.append(who)
 
 
 class Doors:

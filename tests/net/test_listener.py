@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from broker.net.proxy import V2_SIGNATURE, ProxyError, parse_v1, parse_v2
 from broker.net.tls import TlsFiles, TlsListener
 from broker.ports import Party
-from tests.engine.harness import Broker
+from tests.engine.harness import Broker, Notes
 from tests.net.certificates import LOCALHOST, Authority
-from tests.net.doors import TIMEOUT, Doors, Notes, Stream, until
+from tests.net.doors import TIMEOUT, Doors, Stream, until
 from tests.net.test_tls import trusting
 from tests.protocol import wire
 

@@ -19,9 +19,9 @@ from cryptography import x509
 from broker.access.gate import Gate
 from broker.net.tls import TlsError, TlsFiles, TlsListener, tls_problems
 from broker.ports import Party
-from tests.engine.harness import Broker
+from tests.engine.harness import Broker, Notes
 from tests.net.certificates import LOCALHOST, NOW, Authority, Pair
-from tests.net.doors import Doors, Notes, Stream, until
+from tests.net.doors import Doors, Stream, until
 from tests.protocol import wire
 
 

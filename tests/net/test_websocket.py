@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broker.net.listener import Listener
 from broker.ports import Party
-from tests.engine.harness import Broker
-from tests.net.doors import TIMEOUT, Doors, Notes
+from tests.engine.harness import Broker, Notes
+from tests.net.doors import TIMEOUT, Doors
 from tests.protocol import wire
 from tests.protocol.wire import Answer
 
