@@ -279,3 +279,18 @@ def test_state_collects_what_changed() -> None:
         StateChange(b"b", None, 0.0),
         StateChange(b"c", b"3", 0.0),
     ]
+
+
+def test_a_tick_that_keeps_failing_opens_the_breaker(tmp_path: Path) -> None:
+    path = tmp_path / "trap.wasm"
+    trap = '(func (export "geomq_tick") (param i64) (result i64) unreachable)'
+    path.write_bytes(modules.module(modules.PASSES, modules.HEADER + trap))
+    found = Rule(Entry("trap", INGRESS, str(path), ("#",)))
+    try:
+        for _ in range(5):
+            assert found.figures()["breaker"] == "closed"
+            found.tick(2.0)
+        assert found.figures()["breaker"] == "open"
+        assert "geomq_tick" in found.last_error
+    finally:
+        found.close()
