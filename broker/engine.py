@@ -16,7 +16,7 @@ from broker.flow import Turns
 from broker.joint import Joint
 from broker.limit_log import LimitLog
 from broker.limits import Limits
-from broker.message import Message
+from broker.message import Message, Run
 from broker.outlet import Outlet
 from broker.ports import (
     Action,
@@ -30,14 +30,15 @@ from broker.ports import (
     StoredSession,
 )
 from broker.protocol import encode
-from broker.protocol.constants import V5, Reason
-from broker.protocol.packets import Publish, PublishRun, Subscribe, Subscription, Unsubscribe
+from broker.protocol.constants import Reason
+from broker.protocol.packets import Publish, Subscribe, Subscription, Unsubscribe
 from broker.protocol.topics import split_share
 from broker.publisher import Publisher
 from broker.retained import Retained
 from broker.rights import Rights
 from broker.roster import Roster
 from broker.ruling import Ruling
+from broker.runs import Runs
 from broker.session import Session
 from broker.stats import Stats
 from broker.subscriptions import Held, Receiver, Route, ShareGroup, Subscriptions
@@ -85,6 +86,7 @@ class Engine:
         self.is_overloaded = False
         """Whether the node has more to do than it can; new clients are asked to come later."""
         self.roster = Roster(self, now)
+        self.runs = Runs(self)
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
 
@@ -94,53 +96,6 @@ class Engine:
         self.subscriptions.have_stages(pipeline.stages)
 
     # -- publishing --------------------------------------------------------------------------------------
-
-    def deliver_run(self, run: PublishRun, route: Route, connection: Publisher) -> None:
-        """Deliver QoS 0 messages with one topic, whose packets most receivers may have as they came."""
-        if connection.version == V5:
-            same, other, version, other_version = route.verbatim5, route.verbatim3, 5, 4
-        else:
-            same, other, version, other_version = route.verbatim3, route.verbatim5, 4, 5
-        payload = run.count * (run.size - run.payload_at)
-        if same:
-            self._send_frames(same, run.frames, run.count, payload)
-        if other:
-            frames = encode.convert_run(
-                run.frames, run.count, run.size, run.payload_at, version, other_version
-            )
-            self._send_frames(other, frames, run.count, payload)
-        if route.particular:
-            self._deliver_particular(run, route, connection)
-        if route.denied:
-            self.stats.receive_denied += route.denied * run.count
-
-    def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int, payload: int) -> None:
-        """``payload`` is how many bytes of the frames are payload."""
-        dirty = self.dirty
-        delivered = 0
-        for session in sessions:
-            connection = session.connection
-            if connection is None:
-                continue
-            if connection.blocked:
-                self.stats.dropped_slow_consumer += count
-                continue
-            out = connection.out
-            if not out:
-                dirty.append(connection)
-            out.append(frames)
-            delivered += 1
-        self.stats.publish_delivered += delivered * count
-        self.stats.payload_sent += delivered * payload
-
-    def _deliver_particular(self, run: PublishRun, route: Route, connection: Publisher) -> None:
-        publisher = connection.session.client_id if connection.session else ""
-        now = connection.last_seen + self.wall_offset
-        for start in range(0, run.count * run.size, run.size):
-            payload = run.frames[start + run.payload_at : start + run.size]
-            message = Message(route.topic, payload, 0, False, b"", 0.0, publisher)
-            for receiver in route.particular:
-                self.deliver_to(receiver, message, now)
 
     def publish(self, batch: Batch, now: float, on_safe: Callable[[], None] | None) -> bool:
         """Publish what local clients sent, in order: rules, retained store, local sessions, other nodes.
@@ -165,7 +120,7 @@ class Engine:
             if message.retain:
                 self._retain(message, wall)
                 keeps = keeps or message.qos > 0
-            self._deliver(message, route, wall)
+            self.deliver(message, route, wall)
             if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
                 outbound.append(Outbound(message, route.nodes))
         store = self.store
@@ -198,7 +153,7 @@ class Engine:
     def deliver_here(self, messages: Sequence[Message], now: float) -> None:
         """Deliver to local sessions only, past all rules."""
         for message in messages:
-            self._deliver(message, self.subscriptions.route(message.topic), now + self.wall_offset)
+            self.deliver(message, self.subscriptions.route(message.topic), now + self.wall_offset)
         self.flush()
 
     @property
@@ -266,7 +221,8 @@ class Engine:
 
     # -- delivering --------------------------------------------------------------------------------------
 
-    def _deliver(self, message: Message, route: Route, now: float) -> None:
+    def deliver(self, message: Message, route: Route, now: float) -> None:
+        """Deliver to all local sessions that want it; ``now`` in wall-clock seconds."""
         for receiver in route.receivers:
             self.deliver_to(receiver, message, now)
         for group in route.groups:
@@ -442,18 +398,23 @@ class Engine:
         for topic_filter in self._interest.pop(node, ()):
             self.subscriptions.remove_node(node, topic_filter)
 
-    def deliver_from_mesh(self, batch: Sequence[Message], now: float) -> None:
+    def deliver_from_mesh(self, batch: Sequence[Message | Run], now: float) -> None:
         """Deliver what other nodes sent to local sessions only, in order."""
         wall = now + self.wall_offset
-        self.stats.publish_from_mesh += len(batch)
+        single = 0
         route_of = self.subscriptions.route
         for message in batch:
+            if isinstance(message, Run):
+                self.runs.deliver_from_mesh(message, now)
+                continue
+            single += 1
             route = route_of(message.topic)
             if message.retain:
                 self._keep(message, wall)
             elif not (route.receivers or route.groups or route.undecided):
                 self.stats.publish_unwanted += 1
-            self._deliver(message, route, wall)
+            self.deliver(message, route, wall)
+        self.stats.publish_from_mesh += single
         self.flush()
 
     def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:

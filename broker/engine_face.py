@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from broker.engine import Engine
-from broker.message import Message
+from broker.message import Message, Run
 from broker.ports import Stage
 
 
@@ -50,7 +50,7 @@ class EngineFace:
         """Forget all interest of a node."""
         self._engine.remote_gone(node)
 
-    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
+    def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
         """Deliver to local sessions."""
         self._engine.deliver_from_mesh(batch, self._time())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from broker.protocol import encode
 
 _WITHDRAWN = 1.0
@@ -109,6 +111,40 @@ class Message:
             return forms[key]
         parts = forms[key] = encode.publish(self.topic, self.payload, qos, retain, version, self.properties)
         return parts
+
+
+class Run:
+    """Messages at QoS 0 of one publisher, topic and length that have nothing else to them: one object for all.
+
+    ``payloads`` are theirs in order, ``size`` bytes each, at least 1. The rest is as in :class:`Message`.
+    """
+
+    __slots__ = ("origin", "payloads", "publisher", "size", "topic", "user")
+
+    def __init__(
+        self, topic: str, payloads: bytes, size: int, publisher: str = "", user: str = "", origin: str = ""
+    ) -> None:
+        self.topic = topic
+        self.payloads = payloads
+        self.size = size
+        self.publisher = publisher
+        self.user = user
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"Run({self.topic!r}, {self.count} x {self.size} bytes)"
+
+    @property
+    def count(self) -> int:
+        """How many messages they are."""
+        return len(self.payloads) // self.size
+
+    def messages(self) -> Iterator[Message]:
+        """One after the other."""
+        payloads, size = self.payloads, self.size
+        for at in range(0, len(payloads), size):
+            payload = payloads[at : at + size]
+            yield Message(self.topic, payload, 0, False, b"", 0.0, self.publisher, self.origin, 0, self.user)
 
 
 Delivery = tuple[Message, int, bool, bytes, int]

@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.limits import Limits
-from broker.message import Delivery, Message
+from broker.message import Delivery, Message, Run
 
 if TYPE_CHECKING:
     from broker.admission import Admission
@@ -85,6 +85,9 @@ class Mesh(Protocol):
         whatever its QoS. Returns False when there is nothing to wait for; ``on_safe`` is then not called.
         """
 
+    def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
+        """:meth:`forward` for messages of one topic at QoS 0, which may be lost on the way."""
+
     def publish_emitted(self, messages: Sequence[Message]) -> None:
         """Send to whom they concern, past the egress rules, what these said without a message's occasion."""
 
@@ -115,7 +118,7 @@ class LocalNode(Protocol):
     def remote_gone(self, node: str) -> None:
         """Forget all interest of a node."""
 
-    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
+    def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
         """Deliver what a lane brought to local sessions only, in order; retained ones are stored if newer."""
 
     def marks(self) -> dict[str, tuple[int, int]]:

@@ -125,8 +125,9 @@ class Publisher(Outlet):
         if route.refusal:
             self._count_refused(route, run.count)
             return
-        if route.simple and not self._batch and not self.peer.mount_point:
-            engine.deliver_run(run, route, self)
+        whole = route.simple and not self._batch and not self.peer.mount_point
+        if whole and (run.size > run.payload_at or not route.nodes):
+            engine.runs.publish(run, route, self)
             return
         batch = self._batch
         topic = route.topic

@@ -102,7 +102,7 @@ class Route:
 
     ``verbatim3`` and ``verbatim5`` are the sessions (of 3.1.1 and 5) that may be sent the packet of a QoS 0
     publisher of the same version byte for byte; ``particular`` are the receivers among all that may not.
-    ``simple`` says that neither rules nor shared subscriptions nor other nodes take part; ``refusal`` is the
+    ``simple`` says that neither rules nor shared subscriptions take part; ``refusal`` is the
     reason code with which publishing is refused, 0 where it is not. ``undecided`` are receivers of whom the
     authority has to be asked first; ``denied`` is how many may not get it, though their subscription matches.
     """
@@ -143,7 +143,7 @@ class Route:
         self.groups = tuple(groups)
         self.nodes = tuple(nodes)
         self.stages = stages
-        self.simple = not (self.groups or self.nodes or stages or self.undecided)
+        self.simple = not (self.groups or stages or self.undecided)
         verbatim3: list[Session] = []
         verbatim5: list[Session] = []
         particular: list[Receiver] = []

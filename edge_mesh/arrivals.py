@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from broker.message import Message
+from broker.message import Message, Run
 from edge_mesh import envelope
 from edge_mesh.keys import Keys
 from edge_mesh.lanes import ReceivingLane, Stand
@@ -40,7 +40,7 @@ class Arrivals:
         self._unsettled: dict[ReceivingLane, None] = {}
         self._live: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
-        self._arrived: list[Message] = []
+        self._arrived: list[Message | Run] = []
 
     def take(self, item: tuple[str, bytes], kind: int) -> None:
         """An envelope of this kind that came under a key whose last chunk is its sender."""
@@ -56,12 +56,18 @@ class Arrivals:
             if kind == envelope.DURABLE:
                 lane = self._lane(sender)
                 self._unsettled[lane] = None
-                self._arrived += lane.take(payload, header)
+                messages = lane.take(payload, header)
+                for message in messages:
+                    if message.retain and not self._observe(message):
+                        message.retain = False
+                self._arrived += messages
             else:
                 now, _ = self._stand.times()
-                messages = envelope.decode_records(payload, header, now)
-                self._live[sender] = self._live.get(sender, 0) + len(messages)
-                self._arrived += messages
+                found = envelope.decode_live(payload, header, now)
+                self._live[sender] = self._live.get(sender, 0) + sum(
+                    item.count if isinstance(item, Run) else 1 for item in found
+                )
+                self._arrived += found
         except envelope.EnvelopeError as error:
             logger.error("an envelope of node %s cannot be read: %s", sender, error)
 
@@ -69,9 +75,6 @@ class Arrivals:
         """End of a burst: local sessions first, then the marks and acknowledgements."""
         if self._arrived:
             batch, self._arrived = self._arrived, []
-            for message in batch:
-                if message.retain and not self._observe(message):
-                    message.retain = False
             try:
                 self._stand.local.deliver_from_mesh(batch)
             except Exception:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from broker.joint import Joint
-from broker.message import Message
+from broker.message import Message, Run
 from broker.ports import Later, Outbound, Pipeline, Processed, Stage
 
 logger = logging.getLogger("geomq.mesh.boundary")
 
+SendRun = Callable[[Run, tuple[str, ...]], None]
 Send = Callable[[Sequence[Outbound], Callable[[], None] | None], bool]
 
 
@@ -54,6 +55,14 @@ class Boundary:
         if not send(passed, safe.arrived):
             safe.arrived()
         return True
+
+    def pass_run(self, run: Run, nodes: tuple[str, ...], now: float, send_run: SendRun, send: Send) -> None:
+        """Send messages of one topic, in one piece where no rule concerns them."""
+        pipeline = self.pipeline
+        if pipeline is None or not pipeline.stages(run.topic) & Stage.EGRESS:
+            send_run(run, nodes)
+        else:
+            self.pass_on([Outbound(message, nodes) for message in run.messages()], now, send, None)
 
     def pass_emitted(self, messages: Sequence[Message], send: Send) -> None:
         """Send what rules said without a message's occasion."""

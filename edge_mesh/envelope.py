@@ -7,18 +7,21 @@ what that clock showed when it was sent, so that receivers count down with their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from broker.message import Message
+from broker.message import Message, Run
 
 VERSION = 1
 LIVE = 1
 DURABLE = 2
 ANSWER = 3
 """A part of the answer to a query: ``first`` is its number from 1, ``after`` how many there are."""
+
+RUN_BYTES = 48 << 10
+"""Bytes of payloads that one record of a run holds at most, if there are several: it fits into a batch of Zenoh's."""
 
 MAX_SEQUENCE = 1 << 62
 """Sequences and epochs are below."""
@@ -31,6 +34,7 @@ _U32 = Struct("<I")
 _F64 = Struct("<d")
 _U64 = Struct("<Q")
 
+_RUN = 3
 _RETAIN = 0x04
 _PROPERTIES = 0x08
 _EXPIRY = 0x10
@@ -96,6 +100,23 @@ def encode_record(message: Message, origin: str = "", stamp: int | None = None) 
     return _RECORD.pack(flags, len(topic), len(payload)) + topic + payload + tail
 
 
+def encode_run(run: Run) -> Iterator[tuple[bytes, int]]:
+    """Messages of one topic as (record, how many of them are in it), for the live lane only."""
+    topic = run.topic.encode()
+    payloads, size = run.payloads, run.size
+    step = max(1, RUN_BYTES // size) * size
+    for at in range(0, len(payloads), step):
+        part = payloads[at : at + step] if len(payloads) > step else payloads
+        count = len(part) // size
+        head = _RECORD.pack(0 if count == 1 else _RUN, len(topic), size)
+        yield (head + topic + part if count == 1 else head + _U32.pack(count) + topic + part), count
+
+
+def messages_in(record: bytes) -> int:
+    """How many messages a record holds."""
+    return int(_U32.unpack_from(record, _RECORD.size)[0]) if record[0] == _RUN else 1
+
+
 def encode(
     kind: int,
     sender: str,
@@ -151,13 +172,22 @@ def _topic(data: bytes) -> str:
     return topic
 
 
+def decode_live(data: bytes, header: Header, now: float) -> list[Message | Run]:
+    """As :func:`decode_records`, for a live envelope: it alone may hold runs, and it holds nothing retained."""
+    return _decode(data, header, now, 0)
+
+
 def decode_records(data: bytes, header: Header, now: float, skip: int = 0) -> list[Message]:
     """The messages but for the first ``skip``, with ``origin`` set and expiries on the receiver's clock.
 
     What has expired on the way is left out.
     ``now`` is the receiver's wall clock. EnvelopeError where the bytes are not exactly the header's records.
     """
-    messages: list[Message] = []
+    return _decode(data, header, now, skip)
+
+
+def _decode(data: bytes, header: Header, now: float, skip: int) -> list[Any]:
+    messages: list[Message | Run] = []
     append = messages.append
     unpack = _RECORD.unpack_from
     at = header.offset
@@ -186,6 +216,9 @@ def decode_records(data: bytes, header: Header, now: float, skip: int = 0) -> li
                         )
                     )
                 at = after
+            elif flags == _RUN:
+                run, at = _decode_run(data, at, topic_length, payload_length, header)
+                append(run)
             else:
                 message, at = _decode_rich(data, flags, (at, payload_at, after), header, now)
                 if index >= skip and not 0.0 < message.expires_at <= now:
@@ -199,6 +232,20 @@ def decode_records(data: bytes, header: Header, now: float, skip: int = 0) -> li
     return messages
 
 
+def _decode_run(data: bytes, at: int, topic_length: int, size: int, header: Header) -> tuple[Run, int]:
+    """Messages of one topic and ``size``, and where the next record begins; ``at`` is where their count stands."""
+    if header.kind != LIVE:
+        raise EnvelopeError("a run is not on the live lane")
+    (count,) = _U32.unpack_from(data, at)
+    topic_at = at + _U32.size
+    payload_at = topic_at + topic_length
+    if not size or not count:
+        raise EnvelopeError("a run is empty")
+    payloads = _exactly(data, payload_at, count * size)
+    run = Run(_topic(data[topic_at:payload_at]), payloads, size, "", "", header.sender)
+    return run, payload_at + len(payloads)
+
+
 def _decode_rich(
     data: bytes, flags: int, bounds: tuple[int, int, int], header: Header, now: float
 ) -> tuple[Message, int]:
@@ -210,6 +257,8 @@ def _decode_rich(
     qos = flags & 3
     if qos == 3 or flags & _UNKNOWN:
         raise EnvelopeError(f"flags {flags:#04x} are not known")
+    if flags & _RETAIN and header.kind == LIVE:
+        raise EnvelopeError("a retained message is on the live lane")
     properties = b""
     expires_at = 0.0
     stamp = 0

@@ -173,10 +173,12 @@ class SendingLane:
             return None
         return self.book(self.last - count + 1, count, size)
 
-    def put_live(self, records: Sequence[bytes], now: float) -> None:
-        """Send messages that may be lost; ``now`` is the wall clock."""
+    def put_live(self, records: Sequence[bytes], count: int, now: float) -> None:
+        """Send ``count`` messages that may be lost; ``now`` is the wall clock."""
         data = envelope.encode(envelope.LIVE, self._node, records, now)
-        self.traffic.add(len(records), len(data))
+        self.sent += count
+        self.sent_bytes += sum(map(len, records))
+        self.traffic.add(count, len(data))
         self._link.put_soon(self._live_key, data, LIVE)
 
     def put_durable(self, records: Sequence[bytes], step: Step) -> None:

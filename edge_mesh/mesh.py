@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from broker.message import Message
+from broker.message import Message, Run
 from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.arrivals import Arrivals
 from edge_mesh.boundary import Boundary
 from edge_mesh.clock import HybridClock
+from edge_mesh.dispatch import Dispatch
 from edge_mesh.endpoints import Endpoints
 from edge_mesh.gateway import Gateway
 from edge_mesh.heartbeat import Heartbeat
@@ -25,7 +26,7 @@ from edge_mesh.lanes import SendingLane, Stand
 from edge_mesh.link import CONTROL, Link, MeshError, Query
 from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.outbox import Outbox
-from edge_mesh.outbox_store import Entry, OutboxError
+from edge_mesh.outbox_store import OutboxError
 from edge_mesh.outbox_watch import OutboxWatch
 from edge_mesh.peers import Peer, PeerStatus
 from edge_mesh.retained_sync import RetainedSync
@@ -74,7 +75,6 @@ class ZenohMesh:
         self._durable = settings.durability == "commit"
         self._peers: dict[str, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flush_due = False
         self._running = False
         self.on_failure: Callable[[], None] = lambda: None
         """Called each time that the disk does not take what waits for other nodes; to be set before the start."""
@@ -84,6 +84,7 @@ class ZenohMesh:
         self._link: Link
         self._stand: Stand
         self._ways: Ways
+        self._dispatch: Dispatch
         self._gateway: Gateway
         self._endpoints: Endpoints
         self._arrivals: Arrivals
@@ -116,6 +117,7 @@ class ZenohMesh:
         )
         self._endpoints = Endpoints(self._settings.connect, self._settings.tls, self._link.far_ends)
         self._ways = Ways(self._stand, self._settings.region, self._peers)
+        self._dispatch = Dispatch(self._ways, self._outbox, self._room, self._durable, self._loop)
         self._retained = RetainedSync(
             name=self._name,
             keys=self._keys,
@@ -211,7 +213,7 @@ class ZenohMesh:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._flush()
+        self._dispatch.flush()
         self._link.withdraw_token()
         await self._link.close()
         for peer in self._peers.values():
@@ -259,40 +261,18 @@ class ZenohMesh:
             return False
         return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
 
+    def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
+        """See the port."""
+        if self._running:
+            self._boundary.pass_run(run, nodes, time.time(), self._dispatch.send_run, self._send)
+
     def publish_emitted(self, messages: Sequence[Message]) -> None:
         """See the port."""
         self._boundary.pass_emitted(messages, self._send)
 
     def _send(self, passed: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
-        if not self._running:
-            return False
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
-        ways = self._ways
-        entries: list[Entry] = []
-        waiting = False
-        everybody_there = True
-        for message, nodes in passed:
-            record = envelope.encode_record(message)
-            if not message.qos and not message.retain:
-                ways.plan(nodes).add_live(record)
-                continue
-            # Retained messages go to everybody: subscribers may come anywhere, at any time.
-            plan = ways.everybody if message.retain else ways.plan(nodes)
-            targets = plan.add_durable(record)
-            if targets:
-                entries.append(Entry(record, message.expires_at, targets))
-                waiting = waiting or message.qos > 0
-                everybody_there = everybody_there and plan.everybody_there
-        if not entries:
-            return False
-        tight = not everybody_there and self._room.tight
-        waiting = waiting and (self._durable or tight)
-        if tight and on_safe is not None:
-            on_safe = self._room.hold(on_safe)
-        self._outbox.add(entries, on_safe if waiting else None, urgent=not everybody_there)
-        return waiting
+        # Rules may be through with a batch only when the node has left the mesh.
+        return self._running and self._dispatch.send(passed, on_safe)
 
     @property
     def failing(self) -> bool:
@@ -475,10 +455,6 @@ class ZenohMesh:
 
     def _times(self) -> tuple[float, float]:
         return time.time(), time.monotonic()
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        self._ways.flush()
 
     async def _tick_forever(self) -> None:
         settings = self._settings

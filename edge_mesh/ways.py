@@ -30,16 +30,18 @@ class Node(Protocol):
 class _Collected:
     """Records for a way's nodes, until they are sent. Bits of a mask are those of the lanes."""
 
-    __slots__ = ("masks", "records", "size")
+    __slots__ = ("has_runs", "masks", "records", "size")
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
         self.masks: list[int] = []
         self.size = 0
+        self.has_runs = False
+        """Whether a record may hold more than one message."""
 
     def take(self) -> tuple[list[bytes], list[int]]:
         taken = self.records, self.masks
-        self.records, self.masks, self.size = [], [], 0
+        self.records, self.masks, self.size, self.has_runs = [], [], 0, False
         return taken
 
 
@@ -60,15 +62,18 @@ class Way:
         for position, lane in enumerate(lanes):
             lane.way, lane.bit, lane.traffic = self, 1 << position, traffic
 
-    def add_live(self, record: bytes, lanes: tuple[SendingLane, ...], mask: int) -> None:
-        """A message that may be lost."""
+    def add_live(self, record: bytes, lanes: tuple[SendingLane, ...], mask: int, count: int) -> None:
+        """``count`` messages that may be lost, in one record."""
         for lane in lanes:
             if not lane.alive:
-                lane.live_dropped += 1
+                lane.live_dropped += count
                 mask &= ~lane.bit
         if not mask:
             return
         live = self._live
+        if live.size + len(record) > LIVE_BYTES and live.records:
+            self._flush_live()
+        live.has_runs = live.has_runs or count > 1
         live.records.append(record)
         live.masks.append(mask)
         live.size += len(record)
@@ -113,8 +118,9 @@ class Way:
 
     def drop_live(self, lane: SendingLane) -> None:
         """What was collected for the lane, and may be lost, is."""
-        lane.live_dropped += _count(self._live.masks, lane.bit)
-        self._live.masks = [mask & ~lane.bit for mask in self._live.masks]
+        live = self._live
+        lane.live_dropped += _messages(_chosen(live.records, live.masks, lane.bit), live.has_runs)
+        live.masks = [mask & ~lane.bit for mask in live.masks]
 
     def flush(self) -> None:
         """End of the loop's turn: send what was collected."""
@@ -131,7 +137,7 @@ class Way:
             self._sender.stop()
 
     def _flush_live(self) -> None:
-        size = self._live.size
+        has_runs = self._live.has_runs
         records, masks = self._live.take()
         now, _ = self._stand.times()
         if self.gateway is not None and len(self.lanes) > 1:
@@ -140,31 +146,29 @@ class Way:
                 (record, mask) for record, mask in zip(records, masks, strict=True) if mask & (mask - 1)
             ]
             if shared:
-                self._put_live_to_gateway(self.gateway, shared, now)
+                self._put_live_to_gateway(self.gateway, shared, has_runs, now)
                 if len(shared) == len(records):
                     return
                 masks = [0 if mask & (mask - 1) else mask for mask in masks]
         for lane in self.lanes:
-            count = _count(masks, lane.bit)
-            if count:
-                whole = count == len(records)
-                some = records if whole else _chosen(records, masks, lane.bit)
-                lane.sent += count
-                lane.sent_bytes += size if whole else sum(map(len, some))
-                lane.put_live(some, now)
+            some = _chosen(records, masks, lane.bit)
+            if some:
+                lane.put_live(some, _messages(some, has_runs), now)
 
-    def _put_live_to_gateway(self, gateway: str, shared: list[tuple[bytes, int]], now: float) -> None:
+    def _put_live_to_gateway(
+        self, gateway: str, shared: list[tuple[bytes, int]], has_runs: bool, now: float
+    ) -> None:
         records, masks = [record for record, _ in shared], [mask for _, mask in shared]
         targets: list[relay.Target] = []
         for lane in self.lanes:
-            sizes = [len(record) for record, mask in shared if mask & lane.bit]
-            if sizes:
-                lane.sent += len(sizes)
-                lane.sent_bytes += sum(sizes)
+            some = _chosen(records, masks, lane.bit)
+            if some:
+                lane.sent += _messages(some, has_runs)
+                lane.sent_bytes += sum(map(len, some))
                 targets.append(relay.Target(lane.receiver, 0, 0, lane.bit))
         data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
         frame = relay.encode(data, targets, records, masks)
-        self._traffic.add(len(records), len(frame))
+        self._traffic.add(_messages(records, has_runs), len(frame))
         self._link.put_soon(self._stand.keys.relay(gateway, self._stand.node), frame, LIVE)
 
     def _flush_durable(self) -> None:
@@ -222,8 +226,8 @@ class Way:
         self._link.put_surely(self._sender, key, frame, DURABLE)
 
 
-def _count(masks: list[int], bit: int) -> int:
-    return sum(1 for mask in masks if mask & bit)
+def _messages(records: list[bytes], has_runs: bool) -> int:
+    return sum(map(envelope.messages_in, records)) if has_runs else len(records)
 
 
 def _chosen(records: list[bytes], masks: list[int], bits: int) -> list[bytes]:
@@ -253,10 +257,10 @@ class Plan:
         self._legs = [_Leg(way, tuple(some), sum(lane.bit for lane in some)) for way, some in lanes.items()]
         self.everybody_there = all(lane.alive for some in lanes.values() for lane in some)
 
-    def add_live(self, record: bytes) -> None:
-        """A message that may be lost."""
+    def add_live(self, record: bytes, count: int = 1) -> None:
+        """``count`` messages that may be lost, in one record."""
         for way, lanes, mask in self._legs:
-            way.add_live(record, lanes, mask)
+            way.add_live(record, lanes, mask, count)
 
     def add_durable(self, record: bytes) -> tuple[tuple[str, int], ...]:
         """A message that must arrive; (node, sequence) for the outbox, to which the caller gives it."""

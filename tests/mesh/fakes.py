@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from broker.message import Message
+from broker.message import Message, Run
 from broker.ports import Later, Outbound, Processed, Stage
 from broker.protocol.topics import matches
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
+from tests.simulator.batches import one_by_one
 
 
 def free_port() -> int:
@@ -53,11 +54,11 @@ class FakeNode:
     def remote_gone(self, node: str) -> None:
         self.interest.pop(node, None)
 
-    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
-        for message in batch:
+    def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
+        for message in one_by_one(batch):
             if message.retain:
                 self.keep(message)
-        self.delivered.extend(batch)
+            self.delivered.append(message)
 
     def marks(self) -> dict[str, tuple[int, int]]:
         return dict(self.kept_marks)
@@ -192,6 +193,9 @@ class Member:
             message.stamp = self.mesh.stamp()
             self.node.keep(message)
         return self.publish_all([message])
+
+    def publish_run(self, run: Run) -> None:
+        self.mesh.forward_run(run, self.node.nodes_for(run.topic))
 
     def publish_all(self, messages: Sequence[Message]) -> bool:
         batch = [Outbound(message, self.node.nodes_for(message.topic)) for message in messages]

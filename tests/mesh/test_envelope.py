@@ -6,10 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.message import Message
+from broker.message import Message, Run
 from edge_mesh import answers, control, envelope
 from edge_mesh.control import Ack, ControlError, Ping, Pong
-from edge_mesh.envelope import EnvelopeError, decode_header, decode_records, encode, encode_record
+from edge_mesh.envelope import (
+    EnvelopeError,
+    decode_header,
+    decode_live,
+    decode_records,
+    encode,
+    encode_record,
+    encode_run,
+    messages_in,
+)
+from tests.simulator.batches import one_by_one
 
 TOPICS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0+#$"), min_size=1, max_size=12
@@ -52,6 +62,59 @@ def test_messages_cross(messages: list[Message], skip: int) -> None:
     assert [seen(message) for message in found] == [seen(message) for message in messages[skip:]]
     assert [m.origin for m in found] == [m.origin or "sender" for m in messages[skip:]]
     assert not any(message.publisher for message in found), "the publisher's name never leaves its node"
+
+
+RUNS = st.builds(
+    lambda topic, size, count, byte: Run(topic, bytes((byte + at) % 256 for at in range(size * count)), size),
+    TOPICS,
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.integers(0, 255),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(RUNS, max_size=4), st.data())
+def test_runs_cross_and_no_part_of_one_is_read(runs: list[Run], data: st.DataObject) -> None:
+    records = [record for run in runs for record, _ in encode_run(run)]
+    envelope_data = encode(envelope.LIVE, "sender", records, NOW)
+    found = decode_live(envelope_data, decode_header(envelope_data), NOW)
+    sent = [message for run in runs for message in run.messages()]
+    assert [seen(message) for message in one_by_one(found)] == [seen(message) for message in sent]
+    assert all(message.origin == "sender" for message in one_by_one(found))
+    if runs:
+        broken = envelope_data[: data.draw(st.integers(0, len(envelope_data) - 1))]
+        with pytest.raises(EnvelopeError):
+            decode_live(broken, decode_header(broken), NOW)
+
+
+def test_a_long_run_is_several_records_and_a_single_message_is_an_ordinary_one() -> None:
+    run = Run("t", bytes(3 * 40_000), 40_000)
+    assert [(len(record), count) for record, count in encode_run(run)] == [(40_008, 1)] * 3
+    assert next(encode_run(run))[0] == encode_record(Message("t", bytes(40_000)))
+    parts = list(encode_run(Run("t", bytes(100_000), 10)))
+    assert sum(count for _, count in parts) == 10_000
+    assert [count for _, count in parts] == [messages_in(record) for record, _ in parts]
+    assert all(len(record) <= envelope.RUN_BYTES + 12 for record, _ in parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        (envelope.DURABLE, next(encode_run(Run("t", b"abab", 2)))[0]),
+        (envelope.ANSWER, next(encode_run(Run("t", b"abab", 2)))[0]),
+        (envelope.LIVE, encode_record(Message("t", b"", retain=True))),
+        (envelope.LIVE, bytes.fromhex("03 0100 00000000 02000000 74")),
+        (envelope.LIVE, bytes.fromhex("03 0100 02000000 00000000 74 6162")),
+        (envelope.LIVE, bytes.fromhex("03 0100 02000000 ffffffff 74 6162")),
+    ],
+    ids=["durable run", "run in an answer", "retained and live", "of nothing", "none", "far too many"],
+)
+def test_what_a_lane_does_not_carry_is_refused(kind: int, record: bytes) -> None:
+    data = encode(kind, "sender", [record], NOW, after=0, first=1)
+    read = decode_live if kind == envelope.LIVE else decode_records
+    with pytest.raises(EnvelopeError):
+        read(data, decode_header(data), NOW)
 
 
 def test_expiry_follows_the_receivers_clock() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from broker.message import Message
+from broker.message import Message, Run
 from edge_mesh.client import query_status
 from edge_mesh.link import MeshError
 from tests.mesh.fakes import (
@@ -394,3 +394,28 @@ async def test_node_that_dies_is_noticed(nodes: Meadow) -> None:
     relay.heal()
     await until(lambda: a.sees("b") and b.sees("a"), "they meet again", 15)
     relay.stop()
+
+
+async def test_runs_cross_in_order_with_what_is_sent_one_by_one_and_are_counted(nodes: Meadow) -> None:
+    a = await nodes.node("a")
+    b = await nodes.node("b", a, filters=["room/+"])
+    await joined(a, b)
+    numbers = [b"%06d" % number for number in range(30_000)]
+    for start in range(0, len(numbers), 3000):
+        a.publish_run(Run("room/1", b"".join(numbers[start : start + 2999]), 6))
+        a.publish("room/1", numbers[start + 2999])
+        await until(lambda count=start + 3000: len(b.node.delivered) == count)
+    assert b.node.payloads() == numbers
+    assert {(message.origin, message.publisher) for message in b.node.delivered} == {("a", "")}
+    assert a.peer("b").sent == b.peer("a").received == len(numbers)
+
+
+async def test_egress_rules_see_each_message_of_a_run(nodes: Meadow) -> None:
+    def rule(message: Message) -> Message | None:
+        return None if message.payload == b"2" else with_payload(message, message.payload * 2)
+
+    a = await nodes.node("a", pipeline=FakePipeline("s/#", rule))
+    b = await nodes.node("b", a, filters=["#"])
+    await joined(a, b)
+    a.publish_run(Run("s/x", b"123", 1, "device"))
+    await until(lambda: b.node.payloads() == [b"11", b"33"])

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker.message import Message
+from broker.message import Message, Run
 from broker.protocol.topics import matches
 from edge_mesh import control, envelope, regions
 from edge_mesh.arrivals import Arrivals
@@ -27,6 +27,7 @@ from edge_mesh.keys import Keys
 from edge_mesh.lanes import SendingLane, Stand
 from edge_mesh.outbox_store import Entry
 from edge_mesh.ways import Ways
+from tests.simulator.batches import one_by_one
 from tests.simulator.disk import StepOutbox, Store
 
 KEYS = Keys("m")
@@ -149,8 +150,8 @@ class Life:
     def heard(self, sender: str, epoch: int, sequence: int) -> None:
         self.store.marks[sender] = (epoch, sequence)
 
-    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
-        for message in batch:
+    def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
+        for message in one_by_one(batch):
             self.mesh.arrived(self, message)
 
     def commit(self, on_safe: Callable[[], None]) -> None:

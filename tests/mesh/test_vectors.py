@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.message import Message
+from broker.message import Message, Run
 from edge_mesh import control, envelope, relay
 from edge_mesh.control import Ack, Ping, Pong
 from edge_mesh.envelope import ANSWER, DURABLE, LIVE
@@ -62,12 +62,24 @@ def test_control_frames_are_as_documented() -> None:
 
 def test_records_are_as_documented() -> None:
     documented = vectors("Records")
-    assert set(documented) == set(RECORDS)
+    assert set(documented) == {*RECORDS, "run"}
     for name, message in RECORDS.items():
         assert envelope.encode_record(message, message.origin) == documented[name], name
-        data = envelope.encode(LIVE, "n1", [documented[name]], NOW)
+        data = envelope.encode(DURABLE, "n1", [documented[name]], NOW, first=1)
         (found,) = envelope.decode_records(data, envelope.decode_header(data), NOW)
         assert fields(found) == {**fields(message), "origin": message.origin or "n1"}, name
+
+
+def test_a_run_is_as_documented() -> None:
+    run = Run("a/b", b"hiho", 2)
+    documented = vectors("Records")["run"]
+    assert list(envelope.encode_run(run)) == [(documented, 2)]
+    data = envelope.encode(LIVE, "n1", [documented], NOW)
+    (found,) = envelope.decode_live(data, envelope.decode_header(data), NOW)
+    assert [(message.topic, message.payload) for message in found.messages()] == [
+        ("a/b", b"hi"),
+        ("a/b", b"ho"),
+    ]
 
 
 def test_envelopes_are_as_documented() -> None:

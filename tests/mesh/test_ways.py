@@ -15,6 +15,7 @@ from edge_mesh.lanes import SendingLane, Stand
 from edge_mesh.outbox_store import Entry, OutboxStore, Row, SharedRow
 from edge_mesh.regions import gateway
 from edge_mesh.ways import Ways
+from tests.simulator.batches import one_by_one
 
 KEYS = Keys("t")
 
@@ -146,7 +147,7 @@ class Bench:
             parts = relay.decode(payload) if "/relay/" in key else [(key.split("/")[-2], payload)]
             for name, data in parts:
                 header = envelope.decode_header(data)
-                messages = envelope.decode_records(data, header, 1000.0)
+                messages = one_by_one(envelope.decode_live(data, header, 1000.0))
                 found.append((key, name, [int(m.payload.rstrip(b"\0")) for m in messages]))
         return found
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from broker.message import Message
+from broker.message import Message, Run
 from broker.ports import Outbound
 from broker.protocol.topics import matches
 from broker.subscriptions import Subscriptions
 from edge_mesh.filter_set import bare_filter
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
+from tests.simulator.batches import one_by_one
 from tests.simulator.disk import StepOutbox, Store
 from tests.simulator.fabric import SimLink
 from tests.simulator.loop import PROCESS
@@ -130,6 +131,11 @@ class Life:
         if not self.context.run(self.mesh.forward, [Outbound(message, nodes)], on_safe):
             on_safe()
 
+    def publish_run(self, run: Run, nodes: tuple[str, ...]) -> None:
+        """As the engine does it."""
+        if nodes:
+            self.context.run(self.mesh.forward_run, run, nodes)
+
     def reconfigure(self, **changes: Any) -> None:
         self.node.settings = settings = replace(self.node.settings, **changes)
         self.world.loop.create_task(self.mesh.reconfigure(settings), context=self.context)
@@ -183,8 +189,8 @@ class Life:
         if self.alive:
             self.world.model.forgotten(self, node)
 
-    def deliver_from_mesh(self, batch: Sequence[Message]) -> None:
-        for message in batch:
+    def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
+        for message in one_by_one(batch):
             if message.retain:
                 self._keep(self.store, message)
             if self.alive:

@@ -16,6 +16,7 @@ _SILENCE = 8.0
 """Virtual seconds after which no ping that was lost is missed any more."""
 _CHANCES = {
     "publish": 8,
+    "publish run": 2,
     "subscribe": 3,
     "unsubscribe": 2,
     "crash": 1,
@@ -71,6 +72,10 @@ async def _act(world: World) -> None:
                     topic in KEPT_TOPICS and chance.random() < 0.3,
                     chance.choice([2.0, 10.0]) if world.bounded and chance.random() < 0.2 else 0.0,
                 )
+        case "publish run":
+            for _ in range(chance.choice([1, 3])):
+                size = chance.choice([0, 50, 30_000])
+                world.publish_run(name, chance.choice(TOPICS), chance.choice([1, 2, 5]), size)
         case "subscribe":
             world.subscribe(name, chance.choice(FILTERS))
         case "unsubscribe":

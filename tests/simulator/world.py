@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from broker.message import Message
+from broker.message import Message, Run
 from edge_mesh.interest_change import decode_change
 from edge_mesh.settings import MeshSettings
 from tests.simulator.fabric import Fabric
@@ -193,23 +193,36 @@ class World:
         life = self.nodes[name].life
         if life is None or not life.ready:
             return None
-        number = len(self.model.publications) + 1
-        nodes = life.knows(topic)
-        self.say(
-            f"{name} publishes {number} to {topic} at QoS {qos}{' retained' * retain}, for {','.join(nodes)}"
-        )
-        there = tuple(peer.name for peer in life.mesh.peers() if peer.alive and peer.name in nodes)
-        gateways = tuple((region.name, region.gateway) for region in life.mesh.regions())
-        publication = Publication(number, life, topic, qos, retain, nodes, (there, gateways))
-        message = Message(topic, b"%d:" % number + bytes(size), qos, retain)
+        publication = self._publication(life, topic, qos, retain, lasts > 0)
+        message = Message(topic, b"%d:" % publication.number + bytes(size), qos, retain)
         message.expires_at = life.wall() + lasts if lasts else 0.0
-        self.model.published(publication, lasts > 0)
 
         def safe() -> None:
             publication.acknowledged = True
 
-        life.publish(message, nodes, safe)
+        life.publish(message, publication.nodes, safe)
         publication.stamp = message.stamp
+        return publication
+
+    def publish_run(self, name: str, topic: str, count: int, size: int) -> None:
+        """So many messages at QoS 0 in one piece."""
+        life = self.nodes[name].life
+        if life is None or not life.ready:
+            return
+        publications = [self._publication(life, topic, 0, False, False) for _ in range(count)]
+        payloads = b"".join(b"%08d:" % publication.number + bytes(size) for publication in publications)
+        life.publish_run(Run(topic, payloads, 9 + size), publications[0].nodes)
+
+    def _publication(self, life: Life, topic: str, qos: int, retain: bool, expires: bool) -> Publication:
+        number = len(self.model.publications) + 1
+        nodes = life.knows(topic)
+        self.say(
+            f"{life.name} publishes {number} to {topic} at QoS {qos}{' retained' * retain}, for {','.join(nodes)}"
+        )
+        there = tuple(peer.name for peer in life.mesh.peers() if peer.alive and peer.name in nodes)
+        gateways = tuple((region.name, region.gateway) for region in life.mesh.regions())
+        publication = Publication(number, life, topic, qos, retain, nodes, (there, gateways))
+        self.model.published(publication, expires)
         return publication
 
     # -- what goes wrong by itself -----------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""QoS 0 messages of one topic, worked on in one piece: for receivers here as they came, and for other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from broker.message import Message, Run
+from broker.protocol import encode
+from broker.protocol.constants import V5, V311
+from broker.protocol.packets import PublishRun
+from broker.publisher import Publisher
+from broker.session import Session
+from broker.subscriptions import Route
+
+if TYPE_CHECKING:
+    from broker.engine import Engine
+
+
+class Runs:
+    """Part of the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def publish(self, run: PublishRun, route: Route, connection: Publisher) -> None:
+        """Publish what a client sent, on a topic whose route is simple; payloads for other nodes are not empty."""
+        engine = self._engine
+        publisher = connection.session.client_id if connection.session else ""
+        self._deliver(run, route, connection.version, publisher, connection.last_seen)
+        if route.nodes and engine.mesh is not None:
+            payloads = encode.run_payloads(run.frames, run.count, run.size, run.payload_at)
+            engine.stats.publish_to_mesh += run.count
+            size = run.size - run.payload_at
+            engine.mesh.forward_run(Run(route.topic, payloads, size, publisher, connection.user), route.nodes)
+
+    def deliver_from_mesh(self, run: Run, now: float) -> None:
+        """Deliver what another node sent to local sessions only."""
+        engine = self._engine
+        stats = engine.stats
+        route = engine.subscriptions.route(run.topic)
+        count = run.count
+        stats.publish_from_mesh += count
+        if route.groups or route.undecided:
+            for message in run.messages():
+                engine.deliver(message, route, now + engine.wall_offset)
+        elif route.receivers:
+            frames, head = encode.publish_run(run.topic, run.payloads, run.size)
+            self._deliver(PublishRun(b"", frames, count, head + run.size, head), route, V311, "", now)
+        else:
+            stats.publish_unwanted += count
+            stats.receive_denied += route.denied * count
+
+    def _deliver(self, run: PublishRun, route: Route, version: int, publisher: str, now: float) -> None:
+        """To local sessions; the packets have the form of ``version``."""
+        if version == V5:
+            same, other, other_version = route.verbatim5, route.verbatim3, V311
+        else:
+            same, other, other_version = route.verbatim3, route.verbatim5, V5
+        payload = run.count * (run.size - run.payload_at)
+        if same:
+            self._send_frames(same, run.frames, run.count, payload)
+        if other:
+            frames = encode.convert_run(
+                run.frames, run.count, run.size, run.payload_at, version, other_version
+            )
+            self._send_frames(other, frames, run.count, payload)
+        if route.particular:
+            self._deliver_particular(run, route, publisher, now + self._engine.wall_offset)
+        if route.denied:
+            self._engine.stats.receive_denied += route.denied * run.count
+
+    def _send_frames(self, sessions: Sequence[Session], frames: bytes, count: int, payload: int) -> None:
+        """``payload`` is how many bytes of the frames are payload."""
+        dirty = self._engine.dirty
+        stats = self._engine.stats
+        delivered = 0
+        for session in sessions:
+            connection = session.connection
+            if connection is None:
+                continue
+            if connection.blocked:
+                stats.dropped_slow_consumer += count
+                continue
+            out = connection.out
+            if not out:
+                dirty.append(connection)
+            out.append(frames)
+            delivered += 1
+        stats.publish_delivered += delivered * count
+        stats.payload_sent += delivered * payload
+
+    def _deliver_particular(self, run: PublishRun, route: Route, publisher: str, wall: float) -> None:
+        deliver_to = self._engine.deliver_to
+        for start in range(0, run.count * run.size, run.size):
+            payload = run.frames[start + run.payload_at : start + run.size]
+            message = Message(route.topic, payload, 0, False, b"", 0.0, publisher)
+            for receiver in route.particular:
+                deliver_to(receiver, message, wall)

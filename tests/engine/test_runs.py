@@ -1,0 +1,119 @@
+"""QoS 0 messages that are worked on in one piece: the same for receivers as one by one, here and from other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from broker.message import Run
+from broker.ports import Outbound
+from tests.engine.harness import Broker
+from tests.protocol import wire
+
+NUMBERS = [b"%04d" % number for number in range(50)]
+
+
+class Mesh:
+    """Keeps what it is given."""
+
+    failing = False
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[Run, tuple[str, ...]]] = []
+        self.batches: list[Outbound] = []
+        self.interest: list[str] = []
+
+    def interest_added(self, topic_filter: str) -> None:
+        self.interest.append(topic_filter)
+
+    def forward(self, batch: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        self.batches += batch
+        return False
+
+    def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
+        self.runs.append((run, nodes))
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def mesh(broker: Broker) -> Mesh:
+    mesh = Mesh()
+    broker.engine.mesh = mesh  # type: ignore[assignment]
+    broker.engine.remote_interest("n2", ["far/+"], [])
+    return mesh
+
+
+def packets(topic: str, payloads: Sequence[bytes], version: int) -> list[bytes]:
+    return [wire.publish(topic, payload, 0, 0, version) for payload in payloads]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_a_run_goes_to_other_nodes_in_one_piece_and_to_those_who_are_here(
+    broker: Broker, mesh: Mesh, version: int
+) -> None:
+    here = [broker.client(f"sub{other}", other) for other in (4, 5)]
+    for subscriber in here:
+        subscriber.subscribe(("far/+", 0))
+    publisher = broker.client("pub", version)
+    publisher.send(*packets("far/1", NUMBERS, version))
+    for subscriber in here:
+        assert subscriber.heard() == [("far/1", payload) for payload in NUMBERS]
+    assert not mesh.batches
+    sent = [message for run, _ in mesh.runs for message in run.messages()]
+    assert [(message.topic, message.payload, message.publisher) for message in sent] == [
+        ("far/1", payload, "pub") for payload in NUMBERS
+    ]
+    assert len(mesh.runs) < 5, "in one piece"
+    assert {nodes for _, nodes in mesh.runs} == {("n2",)}
+    assert broker.engine.stats.publish_to_mesh == len(NUMBERS)
+
+
+def test_messages_of_nothing_go_one_by_one(broker: Broker, mesh: Mesh) -> None:
+    broker.client("pub").send(*packets("far/1", [b""] * 3, 5))
+    assert not mesh.runs
+    assert [(item.message.topic, item.message.payload, item.nodes) for item in mesh.batches] == [
+        ("far/1", b"", ("n2",))
+    ] * 3
+
+
+def test_what_shared_subscriptions_take_part_in_goes_one_by_one(broker: Broker, mesh: Mesh) -> None:
+    members = [broker.client(f"m{number}") for number in range(2)]
+    for member in members:
+        member.subscribe(("$share/g/far/#", 0))
+    broker.client("pub").send(*packets("far/1", NUMBERS, 5))
+    heard = [member.heard() for member in members]
+    assert [len(part) for part in heard] == [25, 25]
+    assert [item.message.payload for item in mesh.batches] == NUMBERS
+
+
+def test_what_comes_as_a_run_is_heard_like_single_messages(broker: Broker) -> None:
+    receivers = [broker.client(f"sub{version}", version) for version in (4, 5)]
+    for receiver in receivers:
+        receiver.subscribe(("a/#", 1))
+    told = broker.client("told")
+    told.subscribe(("a/b", 0), identifier=7)
+    members = [broker.client(f"m{number}") for number in range(2)]
+    broker.engine.deliver_from_mesh([Run("a/b", b"".join(NUMBERS), 4, origin="n2")], broker.now)
+    for receiver in receivers:
+        assert receiver.heard() == [("a/b", payload) for payload in NUMBERS]
+    answers = told.take_kind(wire.PUBLISH)
+    assert [answer.payload for answer in answers] == NUMBERS
+    assert all((0x0B, 7) in answer.properties for answer in answers)
+    for member in members:
+        member.subscribe(("$share/g/a/#", 0))
+    broker.engine.deliver_from_mesh([Run("a/b", b"".join(NUMBERS), 4, origin="n2")], broker.now)
+    heard = [payload for member in members for _, payload in member.heard()]
+    assert sorted(heard) == NUMBERS
+    assert broker.engine.stats.publish_from_mesh == 2 * len(NUMBERS)
+    assert broker.engine.stats.publish_unwanted == 0
+
+
+def test_a_run_that_nobody_wants_is_counted(broker: Broker) -> None:
+    broker.engine.deliver_from_mesh([Run("a/b", b"".join(NUMBERS), 4, origin="n2")], broker.now)
+    assert broker.engine.stats.publish_from_mesh == len(NUMBERS)
+    assert broker.engine.stats.publish_unwanted == len(NUMBERS)
