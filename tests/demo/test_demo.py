@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.end_to_end.nodes import ROOT, free_port
+from tests.end_to_end.nodes import ROOT
+from tests.ports import free_port
 
 COMMAND = [sys.executable, "-m", "broker", "demo"]
 
