@@ -60,6 +60,9 @@ class Pipeline(Protocol):
         or passed as the rule's ``on_error`` says.
         """
 
+    def at_once(self, topic: str) -> int:
+        """How many messages :meth:`run_ingress` may be given, for the event loop not to be held up; 0 for none."""
+
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
     ) -> list[bytes | None] | Processed | None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from broker.engine import Engine
     from broker.publisher import Publisher
 
+_LITTLE = 64
+"""Messages that are worth a turn."""
+
 Batch = list[tuple[Message, Route]]
 
 
@@ -48,6 +51,12 @@ class Ruling:
         if not engine.distribute(kept, now, safe.arrived):
             safe.arrived()
         return True
+
+    def portion(self, run: PublishRun, route: Route) -> tuple[PublishRun, PublishRun | None]:
+        """As much of a run as ingress rules can work on at once, and what has to wait for its turn."""
+        most = self._pipeline.at_once(route.topic)
+        # Where it would be very little the rules take long, and work on all of it while others have their turn.
+        return run.split(most) if _LITTLE <= most < run.count else (run, None)
 
     def publish_run(self, run: PublishRun, route: Route, connection: Publisher) -> bool:
         """Publish QoS 0 messages of one topic in one piece; False where they have to be published one by one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -91,6 +92,13 @@ class Post:
     def is_quick(self, count: int) -> bool:
         """Whether so many messages can be worked on at once."""
         return self._workers is None or (self.idle and self.rule.is_quick(count))
+
+    @property
+    def at_once(self) -> int:
+        """How many messages can be worked on in one piece, at once."""
+        if self._workers is None:
+            return sys.maxsize
+        return self.rule.at_once() if self.idle else 0
 
     def run(self, job: Job, places: list[int], now: float) -> None:
         """Work on messages at once."""

@@ -116,16 +116,20 @@ class Stages:
             return self._waits(self._held[-1])
         return self._run(stage, batch, now, then)
 
+    def at_once(self, topic: str) -> int:
+        """See the port. A message may come to have the topic of any rule."""
+        if self._held is not None or len(self._posts_for(Stage.INGRESS, topic)) != 1:
+            return 0
+        return min(post.at_once for post in self._posts[Stage.INGRESS])
+
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
     ) -> list[bytes | None] | Processed | None:
-        """See the port: where the topic has one rule, and all rules are quick."""
-        posts = self._posts_for(Stage.INGRESS, topic)
+        """See the port."""
         count = run.count
-        everybody = self._posts[Stage.INGRESS]
-        if len(posts) != 1 or self._held is not None or not all(post.is_quick(count) for post in everybody):
+        if count > self.at_once(topic):
             return None
-        post = posts[0]
+        (post,) = self._posts_for(Stage.INGRESS, topic)
         names = topic.encode(), publisher.encode(), user.encode()
         whole = Whole(names[0], run.frames, count, run.size, run.payload_at, *names[1:])
         result = post.rule.run_whole(whole, now)
@@ -134,7 +138,7 @@ class Stages:
         fields, outcome = result
         messages = [Message(topic, one.payload, publisher=publisher, user=user) for one in fields]
         job = Job(Stage.INGRESS, messages, _no_later)
-        job.at = everybody.index(post) + 1
+        job.at = self._posts[Stage.INGRESS].index(post) + 1
         post.settle(job, range(count), fields, outcome)
         job.renamed = post.rule.renames
         self._walk(job, now, at_once=True)

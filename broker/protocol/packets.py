@@ -48,6 +48,14 @@ class PublishRun:
     size: int
     payload_at: int
 
+    def split(self, at: int) -> tuple[PublishRun, PublishRun]:
+        """The first ``at`` packets, and the others."""
+        cut = at * self.size
+        return (
+            PublishRun(self.topic, self.frames[:cut], at, self.size, self.payload_at),
+            PublishRun(self.topic, self.frames[cut:], self.count - at, self.size, self.payload_at),
+        )
+
 
 class Publish(NamedTuple):
     """PUBLISH [MQTT5 3.3]. ``topic`` is not yet checked; it is empty where ``alias`` stands for it.

@@ -157,6 +157,10 @@ class Rule:
             return not (self._loading.allows(clock) and self._breaker.allows(clock))
         return self.pace.is_quick(count, clock)
 
+    def at_once(self) -> int:
+        """How many messages :meth:`run_whole` may be given where nobody can wait a millisecond."""
+        return self.pace.at_once(time.monotonic()) if self._instance is not None else 0
+
     @property
     def ticks(self) -> bool:
         """Whether :meth:`tick` does something: the module wants it, or has to be loaded."""

@@ -129,6 +129,7 @@ class Rules:
         self.answer: list[bytes | None] | Processed | None = []
         self.seen: list[tuple[int, str, str, str]] = []
         self.batches = 0
+        self.most = 1000
 
     def stages(self, topic: str) -> int:
         return Stage.INGRESS if topic.startswith("far/") else 0
@@ -136,6 +137,9 @@ class Rules:
     def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         self.batches += 1
         return Processed(list(batch), [])
+
+    def at_once(self, topic: str) -> int:
+        return self.most
 
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
@@ -198,3 +202,32 @@ def test_rules_that_cannot_work_on_a_run_get_its_messages(ruled: Broker, rules: 
     ruled.client("pub").send(*packets("far/1", NUMBERS, 5))
     assert subscriber.heard() == [("far/1", payload) for payload in NUMBERS]
     assert rules.batches > 0
+
+
+def test_a_long_run_takes_several_turns_between_which_others_come(ruled: Broker, rules: Rules) -> None:
+    subscriber = ruled.client("sub")
+    subscriber.subscribe(("#", 0))
+    rules.most = 64
+    publisher = ruled.client("pub")
+    numbers = [b"%04d" % number for number in range(150)]
+    ruled.engine.turns.wake = lambda: order.append("turn")
+    order: list[str] = []
+    publisher.connection.receive(
+        b"".join([*packets("far/1", numbers, 5), wire.publish("near", b"last", 0, 0, 5)]), ruled.now
+    )
+    assert [count for count, *_ in rules.seen] == [64]
+    assert order == ["turn"]
+    assert publisher.transport.paused, "what it sends meanwhile can wait"
+    ruled.take_turns()
+    assert [count for count, *_ in rules.seen] == [64, 64, 22]
+    ruled.engine.flush()
+    assert subscriber.heard() == [*(("far/1", number) for number in numbers), ("near", b"last")]
+    assert not publisher.transport.paused
+    assert ruled.engine.stats.publish_received == 151
+
+
+def test_rules_that_take_long_get_a_long_run_in_one_batch(ruled: Broker, rules: Rules) -> None:
+    rules.most, rules.answer = 63, None
+    ruled.client("pub").send(*packets("far/1", NUMBERS * 3, 5))
+    assert [count for count, *_ in rules.seen] == [150]
+    assert rules.batches == 1
