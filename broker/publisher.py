@@ -292,6 +292,12 @@ class Publisher(Outlet):
         self._wait_with(group)
         disk.commit(lambda now: self._release(group))
 
+    def waits_for_rules(self) -> Callable[[], None]:
+        """What has just come is worked on elsewhere; to be called when it is through."""
+        group = AckGroup([])
+        self._wait_with(group)
+        return partial(self._release, group)
+
     def _wait_with(self, group: AckGroup) -> None:
         if self._waiting is None:
             self._waiting = AckQueue()

@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 
 from plugins.host.entry import Outcome
 from plugins.host.frame import Fields
-from plugins.host.pipeline import Rule
-from plugins.job import Job, nothing
+from plugins.host.pipeline import Rule, WholeResult
+from plugins.job import Job, Packets, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
@@ -69,6 +69,9 @@ class Master(Protocol):
     def go_on(self, job: Job) -> None:
         """A job has got through a rule that took long."""
 
+    def packets_done(self, post: Post, packets: Packets, result: WholeResult) -> None:
+        """A rule that took long is through with packets."""
+
     def idles(self) -> None:
         """A rule has nothing to do any more."""
 
@@ -80,7 +83,7 @@ class Post:
         self.rule = rule
         self._workers = workers
         self._master = master
-        self._queue: deque[Piece | None] = deque()
+        self._queue: deque[Piece | Packets | None] = deque()
         """None is a tick."""
         self._busy = False
 
@@ -116,6 +119,11 @@ class Post:
         self._queue.append(Piece(job, places))
         self._start()
 
+    def put_packets(self, packets: Packets) -> None:
+        """Work on packets later, behind whatever waits."""
+        self._queue.append(packets)
+        self._start()
+
     def tick(self, now: float) -> None:
         """Tell the module the time, soon."""
         if not self.rule.ticks:
@@ -135,9 +143,12 @@ class Post:
         if first is None:
             self._workers.start(self._tick)
             return
+        if isinstance(first, Packets):
+            self._workers.start(lambda: self._work_on_packets(first))
+            return
         pieces = [first]
         count = len(first.places)
-        while self._queue and (more := self._queue[0]) is not None:
+        while self._queue and isinstance(more := self._queue[0], Piece):
             count += len(more.places)
             if count > _TOGETHER:
                 break
@@ -167,6 +178,20 @@ class Post:
             outcome = nothing(len(together))
         return lambda: self._finish(pieces, fields, outcome)
 
+    def _work_on_packets(self, packets: Packets) -> Callable[[], None]:
+        fields: list[Fields] = []
+        try:
+            result = self.rule.run_whole(packets.whole, time.time())
+            if result is None:
+                fields = packets.whole.fields()
+                result = fields, self.rule.run(fields, time.time())
+        except Exception:
+            # As above.
+            logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, packets.whole.number)
+            fields = packets.whole.fields()
+            result = fields, nothing(len(fields))
+        return lambda: self._finish_packets(packets, result)
+
     # -- on the event loop again -------------------------------------------------------------------------
 
     def _finish_tick(self, outcome: Outcome) -> None:
@@ -184,6 +209,10 @@ class Post:
         # Still busy: whoever comes meanwhile waits behind those that go on now.
         for job, _ in pieces:
             self._master.go_on(job)
+        self._free()
+
+    def _finish_packets(self, packets: Packets, result: WholeResult) -> None:
+        self._master.packets_done(self, packets, result)
         self._free()
 
     def _free(self) -> None:

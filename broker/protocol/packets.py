@@ -48,6 +48,11 @@ class PublishRun:
     size: int
     payload_at: int
 
+    def payloads(self) -> list[bytes]:
+        """Those of the messages, in order."""
+        frames, size, payload_at = self.frames, self.size, self.payload_at
+        return [frames[at + payload_at : at + size] for at in range(0, self.count * size, size)]
+
     def split(self, at: int) -> tuple[PublishRun, PublishRun]:
         """The first ``at`` packets, and the others."""
         cut = at * self.size

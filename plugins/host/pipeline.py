@@ -36,6 +36,11 @@ _COUNTED = (
 )
 
 
+WholeResult = list[bytes | None] | tuple[list[Fields], Outcome]
+"""What payloads are to be, None for one that is dropped; an empty list where all pass as they are. Or the messages,
+and their outcome, where the module has said more than that."""
+
+
 class Rule:
     """An entry at work. :meth:`run` and :meth:`tick` may be called from any thread, one at a time.
 
@@ -96,12 +101,8 @@ class Rule:
             self._give_up(batch, range(len(batch)), outcome, self.last_error)
         return outcome
 
-    def run_whole(self, whole: Whole, now: float) -> list[bytes | None] | tuple[list[Fields], Outcome] | None:
-        """:meth:`run` in one call of the module, where nobody has to look at single messages.
-
-        What the payloads are to be, None for a message that is dropped; an empty list where all pass as they are. Where
-        the module has said more than that: the messages, and the outcome. None where they have to be :meth:`run`.
-        """
+    def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
+        """:meth:`run` in one call of the module; None where that cannot be done. Never raises."""
         clock = time.monotonic()
         instance = self._instance
         count = whole.number
