@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from broker.engine import Engine
     from broker.publisher import Publisher
 
-_MANY = 64
-"""Messages that are worth a turn, or a batch, of their own."""
+_TURN = 64
+"""Messages that are worth a turn of their own."""
+_FEW = 8
+"""Messages that rules had better work on together with those of other publishers."""
 
 Batch = list[tuple[Message, Route]]
 
@@ -55,7 +57,7 @@ class Ruling:
     def portion(self, run: PublishRun, route: Route) -> tuple[PublishRun, PublishRun | None]:
         """As much of a run as ingress rules can work on at once, and what has to wait for its turn."""
         most = self._pipeline.at_once(route.topic)
-        return run.split(most) if _MANY <= most < run.count else (run, None)
+        return run.split(most) if _TURN <= most < run.count else (run, None)
 
     def publish_run(self, run: PublishRun, route: Route, connection: Publisher) -> bool:
         """Publish QoS 0 messages of one topic in one piece; False where they have to be published one by one."""
@@ -66,8 +68,7 @@ class Ruling:
         if most < 0:
             return False
         if run.count > most:
-            if run.count < _MANY:
-                # The rules work on messages of several publishers together.
+            if run.count < _FEW:
                 return False
             through = partial(self._run_is_through, connection.waits_for_rules(), topic, run, publisher, user)
             pipeline.run_ingress_later(run, topic, publisher, user, through)

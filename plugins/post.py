@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from plugins.host.entry import Outcome
-from plugins.host.frame import Fields
+from plugins.host.frame import Fields, Whole
 from plugins.host.pipeline import Rule, WholeResult
 from plugins.job import Job, Packets, nothing
 
@@ -144,7 +144,8 @@ class Post:
             self._workers.start(self._tick)
             return
         if isinstance(first, Packets):
-            self._workers.start(lambda: self._work_on_packets(first))
+            several = self._several(first)
+            self._workers.start(lambda: self._work_on_packets(several))
             return
         pieces = [first]
         count = len(first.places)
@@ -155,6 +156,16 @@ class Post:
             pieces.append(more)
             self._queue.popleft()
         self._workers.start(lambda: self._work(pieces))
+
+    def _several(self, first: Packets) -> list[Packets]:
+        """Packets for one visit to a thread."""
+        found = [first]
+        count = first.whole.number
+        while count < _TOGETHER and self._queue and isinstance(more := self._queue[0], Packets):
+            count += more.whole.number
+            found.append(more)
+            self._queue.popleft()
+        return found
 
     # -- on a thread -------------------------------------------------------------------------------------
 
@@ -178,19 +189,21 @@ class Post:
             outcome = nothing(len(together))
         return lambda: self._finish(pieces, fields, outcome)
 
-    def _work_on_packets(self, packets: Packets) -> Callable[[], None]:
-        fields: list[Fields] = []
+    def _work_on_packets(self, several: list[Packets]) -> Callable[[], None]:
+        results = [self._result(packets.whole) for packets in several]
+        return lambda: self._finish_packets(several, results)
+
+    def _result(self, whole: Whole) -> WholeResult:
         try:
-            result = self.rule.run_whole(packets.whole, time.time())
-            if result is None:
-                fields = packets.whole.fields()
-                result = fields, self.rule.run(fields, time.time())
+            result = self.rule.run_whole(whole, time.time())
+            if result is not None:
+                return result
+            fields = whole.fields()
+            return fields, self.rule.run(fields, time.time())
         except Exception:
             # As above.
-            logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, packets.whole.number)
-            fields = packets.whole.fields()
-            result = fields, nothing(len(fields))
-        return lambda: self._finish_packets(packets, result)
+            logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, whole.number)
+            return whole.fields(), nothing(whole.number)
 
     # -- on the event loop again -------------------------------------------------------------------------
 
@@ -211,8 +224,9 @@ class Post:
             self._master.go_on(job)
         self._free()
 
-    def _finish_packets(self, packets: Packets, result: WholeResult) -> None:
-        self._master.packets_done(self, packets, result)
+    def _finish_packets(self, several: list[Packets], results: list[WholeResult]) -> None:
+        for packets, result in zip(several, results, strict=True):
+            self._master.packets_done(self, packets, result)
         self._free()
 
     def _free(self) -> None:

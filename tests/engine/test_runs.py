@@ -261,7 +261,7 @@ def test_publishers_wait_for_rules_that_take_long(ruled: Broker, rules: Rules) -
     rules.most = 0
     publisher = ruled.client("pub")
     for _ in range(70):
-        publisher.connection.receive(b"".join(packets("far/1", [b"x"] * 64, 5)), ruled.now)
+        publisher.connection.receive(b"".join(packets("far/1", [b"x"] * 8, 5)), ruled.now)
     assert publisher.transport.paused
     for _, then in rules.waiting:
         then([], WALL)
