@@ -50,6 +50,8 @@ _SWITCH_INTERVAL = 0.0005
 of 5 ms shows in the mesh's latency)."""
 
 
+_MEETING = 3.0
+"""Seconds that a node which knows no retained message waits for those of others before it lets clients in."""
 _TICK = 1.0
 _DRAIN = 3.0
 """Seconds for which a node that stops waits for its rules."""
@@ -254,6 +256,9 @@ class Node:
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh
+        if not len(self.engine.retained):
+            # Whoever subscribes before the first snapshot is there gets no retained message, and will not ask again.
+            await mesh.meets(_MEETING)
 
     async def _tick_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         next_figures = 0.0
