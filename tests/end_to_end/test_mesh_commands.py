@@ -15,7 +15,8 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, free_port, wait_for
+from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from tests.mesh.fakes import (
     Meadow,
     Member,
     SlowPipeline,
-    free_port,
     joined,
     until,
     with_payload,
 )
 from tests.mesh.relay import Relay
+from tests.ports import free_port
 
 
 async def test_two_nodes_find_each_other_by_endpoint(nodes: Meadow) -> None:
