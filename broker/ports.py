@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.limits import Limits
 from broker.message import Delivery, Message, Run
+from broker.protocol.packets import PublishRun
 
 if TYPE_CHECKING:
     from broker.admission import Admission
@@ -57,6 +58,15 @@ class Pipeline(Protocol):
         What would hold the event loop is done elsewhere: ``then`` is called for it later, never from in here, in one
         part or several. Messages of one topic stay in order, over all batches. Never raises: what fails is dropped
         or passed as the rule's ``on_error`` says.
+        """
+
+    def run_ingress(
+        self, run: PublishRun, topic: str, publisher: str, user: str, now: float
+    ) -> list[bytes | None] | Processed | None:
+        """:meth:`run` of the ingress stage over QoS 0 messages of one topic, where all of it can be done at once.
+
+        What their payloads are to be, None for a message that is dropped; an empty list where all pass as they are.
+        Processed where the rules have done more than that. None where nothing has been done: they have to be run.
         """
 
 

@@ -125,10 +125,12 @@ class Publisher(Outlet):
         if route.refusal:
             self._count_refused(route, run.count)
             return
-        whole = route.simple and not self._batch and not self.peer.mount_point
-        if whole and (run.size > run.payload_at or not route.nodes):
-            engine.runs.publish(run, route, self)
-            return
+        if not self._batch and not self.peer.mount_point and (run.size > run.payload_at or not route.nodes):
+            if route.simple:
+                engine.runs.publish(run, route, self)
+                return
+            if route.ruled and engine.ruling is not None and engine.ruling.publish_run(run, route, self):
+                return
         batch = self._batch
         topic = route.topic
         publisher = self.session.client_id if self.session else ""

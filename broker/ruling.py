@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from broker.joint import Joint
 from broker.message import Message
 from broker.ports import Pipeline, Processed, Stage
+from broker.protocol.packets import PublishRun
 from broker.subscriptions import Route
 
 if TYPE_CHECKING:
     from broker.engine import Engine
+    from broker.publisher import Publisher
 
 Batch = list[tuple[Message, Route]]
 
@@ -45,6 +47,27 @@ class Ruling:
         safe.expect(1)
         if not engine.distribute(kept, now, safe.arrived):
             safe.arrived()
+        return True
+
+    def publish_run(self, run: PublishRun, route: Route, connection: Publisher) -> bool:
+        """Publish QoS 0 messages of one topic in one piece; False where they have to be published one by one."""
+        engine = self._engine
+        now = connection.last_seen
+        publisher = connection.session.client_id if connection.session else ""
+        found = self._pipeline.run_ingress(
+            run, route.topic, publisher, connection.user, now + engine.wall_offset
+        )
+        if found is None:
+            return False
+        if isinstance(found, Processed):
+            kept = [message for message in found.messages if message is not None]
+            batch = self._store(self._routed(kept + found.emitted), now, Joint(None))
+            engine.distribute(batch, now, None)
+        elif found:
+            payloads = [payload for payload in found if payload is not None]
+            engine.runs.publish_payloads(payloads, route, publisher, connection.user, now)
+        else:
+            engine.runs.publish(run, route, connection)
         return True
 
     def publish_emitted(self, stage: Stage, messages: Sequence[Message], now: float) -> None:

@@ -95,8 +95,11 @@ class Post:
     def run(self, job: Job, places: list[int], now: float) -> None:
         """Work on messages at once."""
         fields = job.fields(places)
-        outcome = self.rule.run(fields, now)
-        if job.take(places, fields, outcome.messages):
+        self.settle(job, places, fields, self.rule.run(fields, now))
+
+    def settle(self, job: Job, places: Sequence[int], before: Sequence[Fields], outcome: Outcome) -> None:
+        """Have the messages in these places be as the rule left them, and see to what else it wants."""
+        if job.take(places, before, outcome.messages):
             self.rule.renames = True
         self._master.apply(self, job, outcome)
 

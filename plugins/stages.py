@@ -11,12 +11,13 @@ from typing import Any, Protocol
 
 from broker.message import Message
 from broker.ports import Later, Processed, Stage
+from broker.protocol.packets import PublishRun
 from broker.protocol.topics import matches
 from plugins.convert import new_message
 from plugins.dead_letters import DeadLetters
 from plugins.host.cache import CompiledCache
 from plugins.host.entry import Entry, Outcome
-from plugins.host.frame import NOWHERE, Place
+from plugins.host.frame import NOWHERE, Place, Whole
 from plugins.host.pipeline import Rule
 from plugins.host.state import State
 from plugins.job import Job
@@ -114,6 +115,30 @@ class Stages:
             self._held.append(Job(stage, batch, then))
             return self._waits(self._held[-1])
         return self._run(stage, batch, now, then)
+
+    def run_ingress(
+        self, run: PublishRun, topic: str, publisher: str, user: str, now: float
+    ) -> list[bytes | None] | Processed | None:
+        """See the port: where the topic has one rule, and all rules are quick."""
+        posts = self._posts_for(Stage.INGRESS, topic)
+        count = run.count
+        everybody = self._posts[Stage.INGRESS]
+        if len(posts) != 1 or self._held is not None or not all(post.is_quick(count) for post in everybody):
+            return None
+        post = posts[0]
+        names = topic.encode(), publisher.encode(), user.encode()
+        whole = Whole(names[0], run.frames, count, run.size, run.payload_at, *names[1:])
+        result = post.rule.run_whole(whole, now)
+        if not isinstance(result, tuple):
+            return result
+        fields, outcome = result
+        messages = [Message(topic, one.payload, publisher=publisher, user=user) for one in fields]
+        job = Job(Stage.INGRESS, messages, _no_later)
+        job.at = everybody.index(post) + 1
+        post.settle(job, range(count), fields, outcome)
+        job.renamed = post.rule.renames
+        self._walk(job, now, at_once=True)
+        return job.processed()
 
     def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         count = len(batch)
@@ -338,3 +363,7 @@ class Stages:
                 if any(matches(topic_filter, topic) for topic_filter in post.rule.entry.topics)
             )
         return chosen
+
+
+def _no_later(messages: Sequence[Message], processed: Processed, now: float) -> None:
+    """What is done at once is not told later."""

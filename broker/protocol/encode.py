@@ -124,6 +124,21 @@ def publish_run(topic: str, payloads: bytes, size: int) -> tuple[bytes, int]:
     return head + head.join([payloads[at : at + size] for at in range(0, len(payloads), size)]), len(head)
 
 
+def publish_each(topic: str, payloads: Sequence[bytes], version: int) -> bytes:
+    """QoS 0 PUBLISH packets of one topic without properties, one behind the other."""
+    name = topic.encode()
+    rest = len(name).to_bytes(2, "big") + name + (b"\x00" if version == V5 else b"")
+    heads: dict[int, bytes] = {}
+    parts: list[bytes] = []
+    for payload in payloads:
+        size = len(payload)
+        head = heads.get(size)
+        if head is None:
+            head = heads[size] = b"\x30" + varint(len(rest) + size) + rest
+        parts += (head, payload)
+    return b"".join(parts)
+
+
 def convert_run(
     frames: bytes, count: int, size: int, payload_at: int, from_version: int, to_version: int
 ) -> bytes:

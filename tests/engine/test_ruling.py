@@ -8,6 +8,7 @@ import pytest
 
 from broker.message import Message
 from broker.ports import Later, Processed, Stage
+from broker.protocol.packets import PublishRun
 from tests.engine.harness import WALL, Broker, Peer
 from tests.protocol import wire
 
@@ -29,6 +30,9 @@ class SlowPipeline:
         assert stage is self.stage
         self.waiting.append((batch, then))
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
+
+    def run_ingress(self, run: PublishRun, *more: object) -> None:
+        """It never works at once."""
 
     def finish(self) -> None:
         """The oldest batch is done."""
