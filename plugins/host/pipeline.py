@@ -359,13 +359,7 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        result = frame.decode_result(found, part)
-        if result.effects:
-            emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
-            allowed = self.entry.limits.emits
-            if emits > allowed:
-                raise frame.FrameError(f"a result with {emits} messages more, {allowed} are allowed")
-        return result
+        return frame.decode_result(found, part, self.entry.limits.emits)
 
     def _split(
         self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: str
