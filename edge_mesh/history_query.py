@@ -109,20 +109,26 @@ class HistoryAnswer:
 
 
 class HistoryResponder:
-    """Answers for this node's history. ``wall()`` is the wall clock."""
+    """Answers for this node's history; says nothing where there is none. ``wall()`` is the wall clock."""
 
-    def __init__(self, name: str, query: HistoryQuery, boundary: Boundary, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, query: HistoryQuery | None, boundary: Boundary, wall: Callable[[], float]
+    ) -> None:
         self._name = name
-        self._query = query
+        self.query = query
         self._boundary = boundary
         self._wall = wall
 
     async def answer(self, query: Query) -> None:
         """Answer one question, or say why not."""
+        history = self.query
+        if history is None:
+            query.finish()
+            return
         try:
             question = decode_question(query.payload)
             last = min(question.last or MAX_MESSAGES, MAX_MESSAGES)
-            found = await asyncio.to_thread(self._read, question, last)
+            found = await asyncio.to_thread(_read, history, question, last)
         except ValueError as error:
             query.fail(f"{self._name}: {error}")
         except Exception:
@@ -133,9 +139,6 @@ class HistoryResponder:
                 query.reply(part)
         finally:
             query.finish()
-
-    def _read(self, question: Question, last: int) -> list[Stored]:
-        return list(self._query(question.topic_filter, last=last, since=question.since, until=question.until))
 
     async def _records(self, found: list[Stored]) -> list[bytes]:
         messages = [
@@ -159,6 +162,10 @@ class HistoryResponder:
             for message, time in zip(passed, times, strict=True)
             if message is not None and may_leave(message.topic)
         ]
+
+
+def _read(history: HistoryQuery, question: Question, last: int) -> list[Stored]:
+    return list(history(question.topic_filter, last=last, since=question.since, until=question.until))
 
 
 def collect(replies: Replies, last: int | None, now: float) -> HistoryAnswer:

@@ -75,7 +75,7 @@ class Stages:
         workers: Workers | None = None,
     ) -> None:
         self.surroundings: Surroundings | None = None
-        self._history = history
+        self.history = history
         self._memory = memory
         self._cache = cache
         self._place = place
@@ -272,8 +272,8 @@ class Stages:
             self.surroundings.emitted(Stage(post.rule.entry.stage), emitted)
 
     def _keep(self, messages: list[Message], now: float) -> None:
-        if messages and self._history is not None:
-            self._history.append(messages, now)
+        if messages and self.history is not None:
+            self.history.append(messages, now)
 
     # -- other rules -------------------------------------------------------------------------------------
 
