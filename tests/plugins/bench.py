@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from broker.message import Message
-from broker.ports import Processed, Stage
+from broker.ports import Failure, Processed, Stage
 from plugins.host.engine import Limits
 from plugins.host.entry import Entry
 from plugins.post import Workers
@@ -37,6 +37,8 @@ class Bench:
     def __init__(self, *entries: Entry) -> None:
         self.stages = Stages(entries, workers=Workers(asyncio.get_running_loop()))
         self.came: dict[str, list[bytes]] = defaultdict(list)
+        self.failed: list[tuple[bytes, Failure]] = []
+        """On which payloads rules failed."""
         self.later = 0
 
     def publish(self, *messages: Message, stage: Stage = Stage.INGRESS) -> Processed:
@@ -49,6 +51,7 @@ class Bench:
         for number, message in enumerate(processed.messages):
             if number not in processed.later:
                 self._take(message)
+        self._note(concerned, processed)
         return processed
 
     def _then(self, messages: Sequence[Message], processed: Processed, now: float) -> None:
@@ -58,6 +61,12 @@ class Bench:
         self.later -= len(messages)
         for message in processed.messages:
             self._take(message)
+        self._note(messages, processed)
+
+    def _note(self, messages: Sequence[Message], processed: Processed) -> None:
+        for number, failure in (processed.failed or {}).items():
+            assert number not in processed.later
+            self.failed.append((messages[number].payload, failure))
 
     def _take(self, message: Message | None) -> None:
         if message is not None:
