@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,6 +27,13 @@ class Stage(IntEnum):
     """What goes into the local history."""
 
 
+class Failure(NamedTuple):
+    """Which rule could not work on a message, and why, in words without anything that was in it."""
+
+    rule: str
+    reason: str
+
+
 class Processed(NamedTuple):
     """What a stage made of a batch."""
 
@@ -36,6 +43,8 @@ class Processed(NamedTuple):
     """Messages that a rule published on its own account."""
     later: frozenset[int] = frozenset()
     """The places of messages on which rules are still working; their entries say nothing."""
+    failed: Mapping[int, Failure] | None = None
+    """The places of messages that were dropped because a rule failed on them, if there are any."""
 
 
 Later = Callable[[Sequence[Message], Processed, float], None]

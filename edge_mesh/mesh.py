@@ -67,12 +67,12 @@ class ZenohMesh:
         self._keys = Keys(settings.namespace)
         self._node = node
         self._status = status
-        self._history_query = history_query
         self._clock = HybridClock(settings.max_clock_ahead)
         self._incarnation = time.time_ns()
         self._interest = LocalInterest(self._incarnation, settings.max_filters)
         self._membership = Membership(self._keys, self._name, self._incarnation)
         self._boundary = Boundary(pipeline, self._interested, self.stamp)
+        self._history = HistoryResponder(self._name, history_query, self._boundary, time.time)
         self._durable = settings.durability == "commit"
         self._peers: dict[str, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -204,9 +204,7 @@ class ZenohMesh:
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        if self._history_query is not None:
-            responder = HistoryResponder(name, self._history_query, self._boundary, time.time)
-            link.answer(keys.query(name, "history"), lambda query: self._spawn(responder.answer(query)))
+        link.answer(keys.query(name, "history"), lambda query: self._spawn(self._history.answer(query)))
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
@@ -251,6 +249,10 @@ class ZenohMesh:
     def have_rules(self, pipeline: Pipeline) -> None:
         """From now on there are egress rules, where there were none."""
         self._boundary.pipeline = pipeline
+
+    def have_history(self, query: HistoryQuery | None) -> None:
+        """From now on questions to this node's history are answered from this one; None: there is none."""
+        self._history.query = query
 
     # -- the engine's port ------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from broker.message import Message
-from broker.ports import Later, LaterRun, Processed, Stage
+from broker.ports import Failure, Later, LaterRun, Processed, Stage
 from plugins.convert import changed, to_fields
-from plugins.host.entry import Outcome
+from plugins.host.entry import Failed, Outcome
 from plugins.host.frame import Fields, Whole
 
 
@@ -18,13 +18,16 @@ class Job:
     ``then`` is told the outcome where they do not get through at once.
     """
 
-    __slots__ = ("at", "emitted", "messages", "named", "originals", "renamed", "size", "stage", "then")
+    __slots__ = (
+        *("at", "emitted", "failed", "messages", "named", "originals", "renamed", "size", "stage", "then"),
+    )
 
     def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
         self.stage = stage
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
         self.emitted: list[Message] = []
+        self.failed: dict[int, Failure] | None = None
         self.named: set[int] = set()
         """The places of those that any rule of the store stage was for."""
         self.renamed = False
@@ -58,6 +61,14 @@ class Job:
             self.named.update(places)
         return renamed
 
+    def note(self, rule: str, places: Sequence[int], failed: Mapping[int, Failed], start: int = 0) -> None:
+        """Remember on which messages a rule failed; these places begin at ``start`` of its batch."""
+        for number, place in enumerate(places, start):
+            found = failed.get(number)
+            if found is not None and self.messages[place] is None:
+                self.failed = self.failed or {}
+                self.failed[place] = Failure(rule, found.reason.gist)
+
     def kept(self) -> list[Message]:
         """What the store stage's rules have named, and left."""
         return [
@@ -68,7 +79,7 @@ class Job:
 
     def processed(self) -> Processed:
         """What has become of the messages."""
-        return Processed(self.messages, self.emitted)
+        return Processed(self.messages, self.emitted, failed=self.failed)
 
 
 class Packets(NamedTuple):

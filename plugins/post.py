@@ -112,6 +112,8 @@ class Post:
         """Have the messages in these places be as the rule left them, and see to what else it wants."""
         if job.take(places, before, outcome.messages):
             self.rule.renames = True
+        if outcome.failed:
+            job.note(self.rule.entry.name, places, {one.place: one for one in outcome.failed})
         self._master.apply(self, job, outcome)
 
     def put(self, job: Job, places: list[int]) -> None:
@@ -213,10 +215,13 @@ class Post:
 
     def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
         start = 0
+        failed = {one.place: one for one in outcome.failed}
         for (job, places), before in zip(pieces, fields, strict=True):
             end = start + len(places)
             if job.take(places, before, outcome.messages[start:end]):
                 self.rule.renames = True
+            if failed:
+                job.note(self.rule.entry.name, places, failed, start)
             start = end
         self._master.apply(self, pieces[-1].job, outcome)
         # Still busy: whoever comes meanwhile waits behind those that go on now.

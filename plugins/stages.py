@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from broker.message import Message
-from broker.ports import Later, LaterRun, Processed, RunResult, Stage
+from broker.ports import Failure, Later, LaterRun, Processed, RunResult, Stage
 from broker.protocol.packets import PublishRun
 from broker.protocol.topics import matches
 from plugins.convert import new_message
@@ -76,7 +76,7 @@ class Stages:
         workers: Workers | None = None,
     ) -> None:
         self.surroundings: Surroundings | None = None
-        self._history = history
+        self.history = history
         self._memory = memory
         self._cache = cache
         self._place = place
@@ -184,14 +184,16 @@ class Stages:
             return self._begin(stage, batch, now, then)
         messages: list[Message | None] = [None] * count
         emitted: list[Message] = []
+        failed: dict[int, Failure] = {}
         later: set[int] = set()
         for places in groups.values():
             processed = self._begin(stage, [batch[place] for place in places], now, then)
             emitted += processed.emitted
+            failed.update((places[number], why) for number, why in (processed.failed or {}).items())
             later.update(places[number] for number in processed.later)
             for place, result in zip(places, processed.messages, strict=True):
                 messages[place] = result
-        return Processed(messages, emitted, frozenset(later))
+        return Processed(messages, emitted, frozenset(later), failed)
 
     def counters(self) -> list[dict[str, Any]]:
         """The figures of every rule, in the order of their running."""
@@ -327,8 +329,8 @@ class Stages:
             self.surroundings.emitted(Stage(post.rule.entry.stage), emitted)
 
     def _keep(self, messages: list[Message], now: float) -> None:
-        if messages and self._history is not None:
-            self._history.append(messages, now)
+        if messages and self.history is not None:
+            self.history.append(messages, now)
 
     # -- other rules -------------------------------------------------------------------------------------
 
@@ -366,7 +368,9 @@ class Stages:
             if done:
                 messages = [processed.messages[place] for place in done]
                 originals = [job.originals[place] for place in done]
-                job.then(originals, Processed(messages, processed.emitted), now)
+                known = processed.failed or {}
+                failed = {number: known[place] for number, place in enumerate(done) if place in known}
+                job.then(originals, Processed(messages, processed.emitted, failed=failed), now)
         self._held = None
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
