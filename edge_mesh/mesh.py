@@ -197,12 +197,16 @@ class ZenohMesh:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
         if self._history_query is not None:
             responder = HistoryResponder(name, self._history_query, self._boundary, time.time)
-            link.answer(keys.query(name, "history"), lambda query: self._spawn(responder.answer(query)))
+            link.answer(
+                keys.query(name, "history"),
+                self._unless_refused(lambda query: self._spawn(responder.answer(query))),
+            )
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
 
     def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
+        # Whoever asks for the name means the node that has it.
         return lambda query: query.finish() if self.refused else answer(query)
 
     async def stop(self) -> None:
