@@ -263,7 +263,9 @@ class ZenohMesh:
         """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
         if not self._running:
             return False
-        return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        waits = self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        self._room.handed_over()
+        return waits
 
     def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
         """See the port."""
@@ -287,9 +289,9 @@ class ZenohMesh:
         """See the port."""
         return self._running and not self._ways.plan(nodes).everybody_there
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """See :meth:`broker.ports.Mesh.refuses`."""
-        return self._room.refuses(nodes, retain)
+        return self._room.refuses(nodes, retain, size)
 
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
