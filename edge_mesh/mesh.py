@@ -204,12 +204,16 @@ class ZenohMesh:
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        link.answer(keys.query(name, "history"), lambda query: self._spawn(self._history.answer(query)))
+        link.answer(
+            keys.query(name, "history"),
+            self._unless_refused(lambda query: self._spawn(self._history.answer(query))),
+        )
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
 
     def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
+        # Whoever asks for the name means the node that has it.
         return lambda query: query.finish() if self.refused else answer(query)
 
     async def stop(self) -> None:
@@ -270,7 +274,9 @@ class ZenohMesh:
         """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
         if not self._running:
             return False
-        return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        waits = self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        self._room.handed_over()
+        return waits
 
     def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
         """See the port."""
@@ -294,9 +300,9 @@ class ZenohMesh:
         """See the port."""
         return self._running and not self._ways.plan(nodes).everybody_there
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """See :meth:`broker.ports.Mesh.refuses`."""
-        return self._room.refuses(nodes, retain)
+        return self._room.refuses(nodes, retain, size)
 
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""

@@ -121,7 +121,7 @@ class Rule:
             self._discard()
             return None
         except (PluginError, frame.FrameError) as error:
-            self._failed(str(error))
+            self._failed(_reason(error))
             return None
         self._breaker.succeeded()
         fuel = instance.fuel_used()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -263,6 +264,16 @@ async def test_taken_name_is_refused(nodes: Meadow, caplog: pytest.LogCaptureFix
     hub.publish("t", b"for the first", qos=1)
     await until(lambda: first.node.payloads() == [b"for the first"])
     assert second.node.delivered == []
+    statuses: dict[str, dict[str, Any]] = {}
+    async with asyncio.timeout(15):
+        # Zenoh learns a moment later whom to ask than who is there.
+        while "twin (refused)" not in statuses:
+            statuses = await query_status([f"tcp/127.0.0.1:{hub.port}"], nodes.namespace)
+    assert {name: status["refused"] for name, status in statuses.items()} == {
+        "hub": False,
+        "twin": False,
+        "twin (refused)": True,
+    }
     assert hub.node.interest["twin"] == {"t"}
     second.subscribe("meanwhile")
     await first.mesh.stop()
@@ -283,8 +294,8 @@ async def test_round_trip_and_status(nodes: Meadow) -> None:
     await until(lambda: a.peer("b").round_trip_ms is not None)
     assert 0 < a.peer("b").round_trip_ms < 1000
     assert await query_status([f"tcp/127.0.0.1:{a.port}"], nodes.namespace) == {
-        "a": {"node": "a", "peers": 1},
-        "b": {"node": "b", "peers": 1},
+        "a": {"node": "a", "peers": 1, "refused": False},
+        "b": {"node": "b", "peers": 1, "refused": False},
     }
     assert a.peer("b").as_dict()["alive"] is True
 
