@@ -23,7 +23,7 @@ Functions = Literal["count", "min", "max", "mean", "last", "sum"]
 Kind = Literal["card", "iban", "cn_id", "phone", "email", "ip", "mac"]
 Keys = Annotated[int | None, Field(None, ge=1, le=65536, description="How many keys it remembers.")]
 By = Annotated[
-    list[terms.Path] | None,
+    list[terms.Part] | None,
     Field(None, max_length=16, description="What it tells apart: `topic`, `client`, `user`, paths."),
 ]
 

@@ -147,6 +147,7 @@ const char *config_read(Span text, Config *config) {
         const Node *steps = member(root, "steps"), *offset = member(root, "utc_offset");
         if (offset) config->has_offset = offset_read(&zone, offset, &config->utc_offset);
         config->format = (Format)read_word(NULL, root, "format", "json cbor msgpack text auto", FORMAT_JSON);
+        paths_whole_only(config->format == FORMAT_TEXT);
         config->pass_undecodable = read_word(NULL, root, "on_undecodable", "drop pass", 0) == 1;
         if (steps) config->first = read_steps(&where, steps, config);
     }

@@ -155,6 +155,20 @@ JUNK: list[Any] = [
         [{"action": "drop"}],
         [5],
     ),
+    *(
+        "$.a",
+        "\\$.a",
+        "a.$",
+        "a[0]",
+        "a\\[0]",
+        "a.b[*].c",
+        "a\\\\[",
+        "$[0]",
+        "$a",
+        "{path:$.a}",
+        "a/{1",
+        "a{b",
+    ),
     *("\\", "a\\.b", "\\.", "a\\", "**", "a" * 300, ".".join("a" * 31), "é", "{topic}/{9}/{99999}/{100000}"),
 ]
 
@@ -196,6 +210,12 @@ def differences(program: Program, configs: Iterator[dict[str, Any]]) -> list[tup
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(step))
 def test_steps(program: Program, step: dict[str, Any]) -> None:
     assert differences(program, ({"steps": [one]} for one in changed(step))) == []
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(step))
+def test_steps_on_texts(program: Program, step: dict[str, Any]) -> None:
+    configs = ({"format": "text", "steps": [one]} for one in changed(step))
+    assert differences(program, configs) == []
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: "-".join(condition))
