@@ -49,6 +49,8 @@ class Bench:
         for number, message in enumerate(processed.messages):
             if number not in processed.later:
                 self._take(message)
+        for message in processed.emitted:
+            self._take(message)
         return processed
 
     def _then(self, messages: Sequence[Message], processed: Processed, now: float) -> None:
@@ -56,7 +58,7 @@ class Bench:
         assert not processed.later
         assert abs(now - time.time()) < 5
         self.later -= len(messages)
-        for message in processed.messages:
+        for message in processed.messages + processed.emitted:
             self._take(message)
 
     def _take(self, message: Message | None) -> None:
