@@ -52,7 +52,7 @@ static const StepKind REMOVE = {"remove", "path paths", sizeof(Remove), read_rem
 static const StepKind *const KINDS[] = {
     &DROP,       &KEEP,        &STEP_SAMPLE, &STEP_DEADBAND, &STEP_LIMIT, &STEP_UNIQUE,
     &STEP_TOPIC, &STEP_QOS,    &STEP_RETAIN, &STEP_SET,      &STEP_EMIT,  &STEP_ALERT,
-    &STEP_AGGREGATE, &STEP_GRID, &REMOVE,
+    &STEP_AGGREGATE, &STEP_PROPERTIES, &STEP_GRID, &REMOVE,
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)

@@ -34,6 +34,8 @@ STEPS: list[dict[str, Any]] = [
     {"action": "topic", "to": "a/{0}"},
     {"action": "qos", "to": 1, "mode": "set"},
     {"action": "retain", "to": True},
+    {"action": "properties", "keep": ["content_type"]},
+    {"action": "properties", "remove": ["user_property"]},
     {"action": "set", "path": "a", "to": "{time}", "only_if_missing": True},
     {"action": "emit", "topic": "a", "payload": "message", "qos": 1, "retain": True},
     {
