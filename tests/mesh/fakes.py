@@ -168,7 +168,7 @@ class Member:
             self.node,
             pipeline,
             history,
-            lambda: {"node": self.name, "peers": len(self.mesh.peers())},
+            lambda: {"node": self.name, "peers": len(self.mesh.peers()), "refused": self.mesh.refused},
         )
         self.safe = 0
 
