@@ -26,7 +26,7 @@ def rule(
 ) -> Rule:
     path = folder / "rule.wasm"
     path.write_bytes(modules.module(process))
-    return Rule(Entry("rule", stage, str(path), ("#",), {}, limits or Limits(), on_error))
+    return Rule(Entry("rule", stage, str(path), ("#",), {}, limits or Limits(deadline_ms=5000), on_error))
 
 
 def test_pass_and_drop(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.host.engine import ModuleRefused
+from plugins.host.engine import Limits, ModuleRefused
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
@@ -180,7 +180,8 @@ def test_many_windows_are_closed_little_by_little(make: Shop) -> None:
 def test_windows_wait_where_a_batch_ends_too_many() -> None:
     """The host takes 1,000 extra messages of a result; three steps would make 1,536 of this batch."""
     steps = [step(topic=f"{{topic}}/{name}", keys=1100) for name in "abc"]
-    rule = Rule(Entry("many", INGRESS, "rules", ("#",), {"steps": [{**one, "keep": True} for one in steps]}))
+    config = {"steps": [{**one, "keep": True} for one in steps]}
+    rule = Rule(Entry("many", INGRESS, "rules", ("#",), config, Limits(deadline_ms=5000)))
     emitted = []
     for minute in range(2):
         batch = [Fields(f"t{i}".encode(), b'{"v":%d}' % minute) for i in range(512)]
