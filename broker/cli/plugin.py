@@ -93,7 +93,7 @@ def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOpt
     from plugins.host.engine import PluginError
     from plugins.tools.conformance import conformance
 
-    found = one_of(file, config, entry)
+    found, rules = one_of(file, config, entry)
     console = _console()
     passed = failed = 0
     try:
@@ -102,7 +102,7 @@ def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOpt
             console.print(Text.assemble((mark, style), f"  {name}", f": {problem}" if problem else ""))
             passed, failed = passed + (not problem), failed + bool(problem)
     except PluginError as error:
-        fail(str(error))
+        rules.refuse(found, error)
     console.print(f"{passed} passed, {failed} failed")
     raise SystemExit(1 if failed else 0)
 
@@ -119,12 +119,12 @@ def inspect(
     from plugins.host.loading import read_module
     from plugins.tools.inspection import inspect as look
 
-    found = one_of(file, config, entry)
+    found, rules = one_of(file, config, entry)
     try:
         assert found.path is not None
         report = look(read_module(found.path), found.limits)
     except PluginError as error:
-        fail(str(error))
+        rules.refuse(found, error)
     if as_json:
         print(json.dumps({"file": str(found.path), **report}, indent=2))
         return
@@ -157,12 +157,12 @@ def bench(
     from plugins.host.loading import Plan
     from plugins.tools.measure import TELEMETRY, measure
 
-    found = one_of(file, config, entry)
+    found, rules = one_of(file, config, entry)
     messages = [to_fields(message) for message in messages_of(topic, payload, payload_file, recorded)]
     try:
         Plan(found, None).make(lambda key: None).close()
     except PluginError as error:
-        fail(str(error))
+        rules.refuse(found, error)
     rows = list(measure(found, messages or TELEMETRY, seconds))
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=2))

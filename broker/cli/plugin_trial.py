@@ -91,12 +91,15 @@ def _trials(rules: Rules) -> list[Trial]:
     from plugins.tools.trial import Trial
 
     where = Place(rules.node.encode(), rules.region.encode())
-    trials = []
+    trials, mistakes = [], []
     for found in rules.entries:
         try:
             trials.append(Trial(found, where))
         except PluginError as error:
-            fail(f"rule {found.name} does not start: {error}")
+            mistakes.append(rules.mistake(found, error))
+    if mistakes:
+        print(*mistakes, sep="\n", file=sys.stderr)
+        raise SystemExit(1)
     return trials
 
 

@@ -47,13 +47,26 @@ StateGet = Callable[[bytes], bytes | None]
 class PluginError(Exception):
     """What went wrong with a module, in words for its operator."""
 
+    key: tuple[str | int, ...] = ()
+    """The key of its entry that is to blame, as far as one is."""
+
 
 class ModuleMissing(PluginError):
     """There is no such file, or no wasm on this processor."""
 
+    key = ("module",)
+
 
 class ModuleRefused(PluginError):
     """Not a module of this interface, or one that does not take its configuration."""
+
+    key = ("module",)
+
+
+class ConfigRefused(ModuleRefused):
+    """A module does not take its configuration."""
+
+    key = ("config",)
 
 
 class Trap(PluginError):
@@ -314,7 +327,7 @@ class Instance:
         except Trap as error:
             raise ModuleRefused(f"geomq_init failed: {error}") from None
         if problem:
-            raise ModuleRefused(self._text_at(problem))
+            raise ConfigRefused(self._text_at(problem))
 
     # -- memory ------------------------------------------------------------------------------------------
 
