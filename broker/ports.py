@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.limits import Limits
 from broker.message import Delivery, Message, Run
+from broker.protocol.packets import PublishRun
 
 if TYPE_CHECKING:
     from broker.admission import Admission
@@ -50,6 +51,14 @@ Later = Callable[[Sequence[Message], Processed, float], None]
 """Called with messages of a batch on which rules went on working, what became of them, and the wall clock."""
 
 
+RunResult = list[bytes | None] | Processed
+"""What the payloads of messages are to be, None for one that is dropped; an empty list where all pass as they are.
+Processed where the rules have done more than that."""
+
+LaterRun = Callable[[RunResult, float], None]
+"""Called with what has become of messages, and the wall clock."""
+
+
 class Pipeline(Protocol):
     """The rules that operators attached to topics. All calls are made on the event loop."""
 
@@ -67,6 +76,25 @@ class Pipeline(Protocol):
         part or several. Messages of one topic stay in order, over all batches. Never raises: what fails is dropped
         or passed as the rule's ``on_error`` says.
         """
+
+    def at_once(self, topic: str) -> int:
+        """How many messages of a topic :meth:`run_ingress` may be given, for the event loop not to be held up.
+
+        -1 where it has to be :meth:`run`.
+        """
+
+    def run_ingress(
+        self, run: PublishRun, topic: str, publisher: str, user: str, now: float
+    ) -> RunResult | None:
+        """:meth:`run` of the ingress stage over QoS 0 messages of one topic, with their packets as they came.
+
+        None where nothing has been done: they have to be run. Never raises.
+        """
+
+    def run_ingress_later(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> None:
+        """The same for more of them than may be worked on at once, in order with all else."""
 
 
 class Outbound(NamedTuple):

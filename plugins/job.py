@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from broker.message import Message
-from broker.ports import Failure, Later, Processed, Stage
+from broker.ports import Failure, Later, LaterRun, Processed, Stage
 from plugins.convert import changed, to_fields
 from plugins.host.entry import Failed, Outcome
-from plugins.host.frame import Fields
+from plugins.host.frame import Fields, Whole
 
 
 class Job:
@@ -79,6 +80,30 @@ class Job:
     def processed(self) -> Processed:
         """What has become of the messages."""
         return Processed(self.messages, self.emitted, failed=self.failed)
+
+
+class Packets(NamedTuple):
+    """Packets of one topic that go through a rule together; ``then`` is told what has become of them."""
+
+    whole: Whole
+    topic: str
+    publisher: str
+    user: str
+    then: LaterRun
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.whole.packets)
+
+    def job(self, stage: Stage, fields: Sequence[Fields]) -> Job:
+        """Their messages, for rules that have more to do with them."""
+        messages = [
+            Message(self.topic, one.payload, publisher=self.publisher, user=self.user) for one in fields
+        ]
+        job = Job(stage, messages, lambda _, processed, now: self.then(processed, now))
+        job.size = self.size
+        return job
 
 
 def nothing(count: int) -> Outcome:

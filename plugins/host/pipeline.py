@@ -12,7 +12,7 @@ from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
 from plugins.host.engine import Instance, Overdue, PluginError
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
-from plugins.host.frame import NOWHERE, Fields, Place
+from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
 from plugins.host.reasons import Reason
@@ -37,6 +37,11 @@ _COUNTED = (
     *("messages", "runs", "passed", "dropped", "replaced", "emitted", "failed", "alerts", "traps", "fuel"),
     "microseconds",
 )
+
+
+WholeResult = list[bytes | None] | tuple[list[Fields], Outcome]
+"""What payloads are to be, None for one that is dropped; an empty list where all pass as they are. Or the messages,
+and their outcome, where the module has said more than that."""
 
 
 class Rule:
@@ -99,6 +104,53 @@ class Rule:
             self._give_up(batch, range(len(batch)), outcome, self._standing)
         return outcome
 
+    def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
+        """:meth:`run` in one call of the module; None where that cannot be done. Never raises."""
+        clock = time.monotonic()
+        instance = self._instance
+        count = whole.number
+        if instance is None or self._breaker.opened or count > self._fitting:
+            return None
+        self._batch_id += 1
+        place = self._place_at(now)
+        request = frame.encode_whole(whole, int(now * 1e9), self._batch_id, self.entry.stage, place)
+        try:
+            answer = self._read_whole(instance.process(request, count), whole)
+        except Overdue:
+            # Whether that was the module's fault shows when it is run again.
+            self._discard()
+            return None
+        except (PluginError, frame.FrameError) as error:
+            self._failed(_reason(error))
+            return None
+        self._breaker.succeeded()
+        fuel = instance.fuel_used()
+        counts = self.counts
+        counts["messages"] += count
+        counts["runs"] += 1
+        counts["fuel"] += fuel
+        took = time.monotonic() - clock
+        counts["microseconds"] += round(took * 1e6)
+        self.pace.ran(count, took, fuel, clock)
+        if isinstance(answer, frame.Payloads):
+            self._count(answer.verdicts)
+            return answer.payloads
+        fields, result = answer
+        outcome = Outcome([None] * count, [], [], [])
+        self._apply(fields, 0, result, outcome)
+        return fields, outcome
+
+    def _read_whole(
+        self, found: bytes | None, whole: Whole
+    ) -> frame.Payloads | tuple[list[Fields], frame.Result]:
+        if found is None:
+            return frame.Payloads(bytes(whole.number), [])
+        payloads = frame.decode_whole(found, whole)
+        if payloads is not None:
+            return payloads
+        fields = whole.fields()
+        return fields, self._decoded(found, fields)
+
     def is_quick(self, count: int) -> bool:
         """Whether :meth:`run` with so many messages may be called where nobody can wait a millisecond."""
         if self.entry.module is None:
@@ -108,6 +160,10 @@ class Rule:
             # Messages are given up in no time; a module is not loaded in that.
             return not (self._loading.allows(clock) and self._breaker.allows(clock))
         return self.pace.is_quick(count, clock)
+
+    def at_once(self) -> int:
+        """How many messages :meth:`run_whole` may be given where nobody can wait a millisecond."""
+        return self.pace.at_once(time.monotonic()) if self._instance is not None else 0
 
     @property
     def ticks(self) -> bool:
@@ -253,9 +309,14 @@ class Rule:
 
     # -- a batch -----------------------------------------------------------------------------------------
 
+    @property
+    def _fitting(self) -> int:
+        """How many messages should take no more than a quarter of the deadline."""
+        return self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+
     def _portions(self, count: int) -> Iterator[range]:
-        """A batch in parts each of which should take no more than a quarter of the deadline."""
-        size = self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+        """A batch in parts that fit."""
+        size = self._fitting
         for start in range(0, count, size):
             yield range(start, min(start + size, count))
 
@@ -342,21 +403,21 @@ class Rule:
         messages[start : start + len(part)] = part
         for index, fields in changes.items():
             messages[start + index] = fields
-        dropped = verdicts.count(frame.DROP)
-        if dropped:
+        if frame.DROP in verdicts:
             for index, verdict in enumerate(verdicts, start):
                 if verdict == frame.DROP:
                     messages[index] = None
-        rejected = 0
         if frame.REJECT in verdicts:
             reasons, effects = frame.rejections(result)
-            rejected = len(reasons)
             self._reject(part, start, reasons, outcome)
-        self.counts["dropped"] += dropped
-        self.counts["replaced"] += len(changes)
-        self.counts["passed"] += len(part) - dropped - len(changes) - rejected
+        self._count(verdicts)
         for effect in effects:
             self._do(effect, outcome)
+
+    def _count(self, verdicts: bytes) -> None:
+        self.counts["passed"] += verdicts.count(frame.PASS)
+        self.counts["dropped"] += verdicts.count(frame.DROP)
+        self.counts["replaced"] += verdicts.count(frame.REPLACE)
 
     def _reject(self, part: Sequence[Fields], start: int, reasons: dict[int, str], outcome: Outcome) -> None:
         """The module works, and says that it cannot work on these: never passed on, and no failure of its own."""
