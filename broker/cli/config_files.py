@@ -14,8 +14,8 @@ from broker.configured import listener_files
 from broker.net.tls import TlsFiles, tls_problems
 
 if TYPE_CHECKING:
-    from plugins.host.engine import PluginError
     from plugins.host.entry import Entry
+    from plugins.host.reasons import PluginError
 
 Key = tuple[str | int, ...]
 
@@ -96,9 +96,9 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
         return
     from broker.config.rules import mistakes
     from broker.parts import rule_entries
-    from plugins.host.engine import PluginError
     from plugins.host.entry import STAGE_NAMES
     from plugins.host.loading import Plan
+    from plugins.host.reasons import PluginError
 
     places: dict[str, int] = {}
     for entry in rule_entries(config):

@@ -74,7 +74,8 @@ def assemble(
     ] = None,
 ) -> None:
     """Translate WebAssembly's text format into a module."""
-    from plugins.host.engine import PluginError, wat2wasm
+    from plugins.host.engine import wat2wasm
+    from plugins.host.reasons import PluginError
 
     try:
         code = wat2wasm(source.read_text(encoding="utf-8"))
@@ -90,7 +91,7 @@ def assemble(
 @app.command()
 def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOption = None) -> None:
     """Tell whether a module keeps to the interface, check by check. Exit code 1 where it does not."""
-    from plugins.host.engine import PluginError
+    from plugins.host.reasons import PluginError
     from plugins.tools.conformance import conformance
 
     found, rules = one_of(file, config, entry)
@@ -115,8 +116,8 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a module consists of and what it may do, without trusting it: nothing of it runs but its start."""
-    from plugins.host.engine import PluginError
     from plugins.host.loading import read_module
+    from plugins.host.reasons import PluginError
     from plugins.tools.inspection import inspect as look
 
     found, rules = one_of(file, config, entry)
@@ -153,8 +154,8 @@ def bench(
 
     Without messages of your own it is given telemetry of about 200 bytes. Exit code 1 where the rule fails.
     """
-    from plugins.host.engine import PluginError
     from plugins.host.loading import Plan
+    from plugins.host.reasons import PluginError
     from plugins.tools.measure import TELEMETRY, measure
 
     found, rules = one_of(file, config, entry)

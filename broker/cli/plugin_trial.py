@@ -86,8 +86,8 @@ def try_rules(
 
 
 def _trials(rules: Rules) -> list[Trial]:
-    from plugins.host.engine import PluginError
     from plugins.host.frame import Place
+    from plugins.host.reasons import PluginError
     from plugins.tools.trial import Trial
 
     where = Place(rules.node.encode(), rules.region.encode())

@@ -18,9 +18,9 @@ from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import decode_topic
 
 if TYPE_CHECKING:
-    from plugins.host.engine import PluginError
     from plugins.host.entry import Entry
     from plugins.host.frame import Fields
+    from plugins.host.reasons import PluginError
 
 FileArgument = Annotated[
     str,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from plugins.host.engine import PluginError
+from plugins.host.reasons import PluginError
 
 logger = logging.getLogger("geomq.plugins")
 

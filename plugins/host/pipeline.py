@@ -10,12 +10,12 @@ from typing import Any
 from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
-from plugins.host.engine import Instance, Overdue, PluginError
+from plugins.host.engine import Instance
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
-from plugins.host.reasons import Reason
+from plugins.host.reasons import Overdue, PluginError, Reason
 from plugins.host.state import State
 
 logger = logging.getLogger("geomq.plugins")

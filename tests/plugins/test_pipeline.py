@@ -10,10 +10,12 @@ import pytest
 
 from plugins.host import frame
 from plugins.host.breaker import Breaker
-from plugins.host.engine import Instance, Limits, Overdue
+from plugins.host.engine import Instance
 from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
+from plugins.host.reasons import Overdue
 from plugins.host.state import State, StateChange
 from tests.plugins import modules
 from tests.plugins.bench import SLOW

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from plugins.host.engine import ModuleRefused
 from plugins.host.frame import Fields
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Emitted, Rules, Shop
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.host.engine import ModuleRefused
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import NOON, Rules, Shop
 
 FUNCTIONS = ["count", "min", "max", "mean", "last", "sum"]

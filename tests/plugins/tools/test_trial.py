@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.cli import app
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields, Place, decode_result, encode_request
+from plugins.host.limits import Limits
 from plugins.tools.effects import as_json, in_words
 from plugins.tools.trial import Trial
 from tests.plugins import modules
