@@ -11,7 +11,7 @@ from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
 from plugins.host.engine import Instance
-from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
+from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome, check_emits
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
@@ -370,11 +370,7 @@ class Rule:
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
         result = frame.decode_result(found, part)
-        if result.effects:
-            emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
-            allowed = self.entry.limits.emits
-            if emits > allowed:
-                raise frame.FrameError(f"a result with {emits} messages more, {allowed} are allowed")
+        check_emits(self.entry, result)
         return result
 
     def _split(

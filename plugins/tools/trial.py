@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from plugins.host import frame
 from plugins.host.engine import Instance
-from plugins.host.entry import Entry
+from plugins.host.entry import Entry, check_emits
 from plugins.host.frame import Effect, Fields, FrameError, Place, decode_result, encode_request
 from plugins.host.loading import Plan
 from plugins.host.reasons import PluginError
@@ -99,7 +99,7 @@ class Trial:
             found = call()
             took = (time.perf_counter() - started) * 1e6
             result = frame.Result(bytes(len(batch)), {}, []) if found is None else decode_result(found, batch)
-            self._check(result)
+            check_emits(self.entry, result)
         except (PluginError, FrameError) as error:
             took = (time.perf_counter() - started) * 1e6
             fuel = instance.fuel_used()
@@ -112,11 +112,6 @@ class Trial:
         reasons, effects = frame.rejections(result)
         reason = reasons.get(0, "")
         return Attempt(self.entry, verdict, message, after, effects, reason, instance.fuel_used(), took)
-
-    def _check(self, result: frame.Result) -> None:
-        emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
-        if emits > self.entry.limits.emits:
-            raise FrameError(f"a result with {emits} messages more, {self.entry.limits.emits} are allowed")
 
     def _remember(self, effects: list[Effect]) -> None:
         for effect in effects:
