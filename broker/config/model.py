@@ -256,7 +256,12 @@ class RuleLimits(Section):
     deadline: Duration = Field(0.05, description="The time a batch may take.")
     memory: Size = Field(16 << 20, description="The module's memory.")
     output: Size = Field(4 << 20, description="The result of one batch.")
-    emits: int = Field(1000, ge=0, description="Messages that one batch, or tick, may add.")
+    emits: int = Field(
+        1000,
+        ge=0,
+        description="Messages that one message, or tick, may add. A batch may add as many, and 16 more (or so many, "
+        "where that is less) for each further message in it.",
+    )
     state_keys: int = Field(10_000, ge=0, description="Values that the module may have remembered.")
     state_bytes: Size = Field(4 << 20, description="The bytes of these, and of their keys.")
 

@@ -16,12 +16,20 @@ import platform
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, NamedTuple
 
 from plugins.host.cache import CompiledCache
-from plugins.host.reasons import explain, first_line
+from plugins.host.limits import Limits
+from plugins.host.reasons import (
+    ConfigRefused,
+    ModuleMissing,
+    ModuleRefused,
+    Overdue,
+    Trap,
+    explain,
+    first_line,
+)
 
 try:
     import wasmtime
@@ -42,41 +50,6 @@ INIT_FUEL = 200_000_000
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
 StateGet = Callable[[bytes], bytes | None]
-
-
-class PluginError(Exception):
-    """What went wrong with a module, in words for its operator."""
-
-
-class ModuleMissing(PluginError):
-    """There is no such file, or no wasm on this processor."""
-
-
-class ModuleRefused(PluginError):
-    """Not a module of this interface, or one that does not take its configuration."""
-
-
-class Trap(PluginError):
-    """A call ended by a trap, by its limits, or with a result that cannot be."""
-
-
-class Overdue(Trap):
-    """A call took longer than it may, by the clock on the wall."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a module may use: fuel is about one unit an instruction; sizes are in bytes; ``emits`` are extra messages
-    in one result; the last two are what the module may have remembered."""
-
-    fuel_base: int = 20_000_000
-    fuel_per_message: int = 2_000_000
-    deadline_ms: int = 50
-    memory_bytes: int = 16 << 20
-    output_bytes: int = 4 << 20
-    emits: int = 1000
-    state_keys: int = 10_000
-    state_bytes: int = 4 << 20
 
 
 class _Runtime:
@@ -315,7 +288,7 @@ class Instance:
         except Trap as error:
             raise ModuleRefused(f"geomq_init failed: {error}") from None
         if problem:
-            raise ModuleRefused(self._text_at(problem))
+            raise ConfigRefused(self._text_at(problem))
 
     # -- memory ------------------------------------------------------------------------------------------
 

@@ -8,18 +8,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from plugins.host import frame
-from plugins.host.engine import (
-    ABI,
-    Anatomy,
-    Instance,
-    Limits,
-    ModuleRefused,
-    PluginError,
-    Program,
-    Trap,
-    anatomy,
-)
+from plugins.host.engine import ABI, Anatomy, Instance, Program, anatomy
 from plugins.host.frame import Fields, FrameError, decode_result
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused, PluginError, Trap
 from plugins.host.state import State
 from plugins.tools.frames import (
     NOW_NS,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from plugins.host import engine
-from plugins.host.engine import Instance, Limits, ModuleMissing, ModuleRefused, Trap, wat2wasm
+from plugins.host.engine import Instance, wat2wasm
 from plugins.host.frame import Fields, encode_request
+from plugins.host.limits import Limits
 from plugins.host.loading import read_module
+from plugins.host.reasons import ModuleMissing, ModuleRefused, Trap
 from tests.plugins import modules
 
 FRAME = encode_request([Fields(b"t", b"payload")], 1, 1, 1)

@@ -7,13 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plugins.host import frame
 from plugins.host.breaker import Breaker
-from plugins.host.engine import Instance, Limits, Overdue
+from plugins.host.engine import Instance
 from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
+from plugins.host.reasons import Overdue
 from plugins.host.state import State, StateChange
 from tests.plugins import modules
 from tests.plugins.bench import SLOW
@@ -185,6 +189,28 @@ def test_emits_are_bounded(tmp_path: Path, many: int) -> None:
     assert found.figures()["failed"] == (many > 3)
     if many > 3:
         assert found.last_error == "a result with 4 messages more, 3 are allowed"
+
+
+def test_what_a_message_may_add_is_not_too_much_in_a_large_batch() -> None:
+    steps = [{"action": "emit", "topic": f"{{topic}}/{number}"} for number in range(5)]
+    found = Rule(
+        Entry("copies", INGRESS, "rules", ("#",), {"steps": steps}, limits=Limits(deadline_ms=60_000))
+    )
+    found.run(BATCH, 1.0)
+    batch = [Fields(b"t%d" % number, b"{}") for number in range(2000)]
+    assert len(found.run(batch, 1.0).emitted) == 10_000
+    assert found.counts["runs"] == 2
+    assert (found.counts["traps"], found.counts["failed"]) == (0, 0)
+    found.close()
+
+
+@given(emits=st.integers(0, 2000), count=st.integers(0, 5000), each=st.integers(0, 20))
+def test_bound_of_a_batch(emits: int, count: int, each: int) -> None:
+    allowed = Limits(emits=emits).most_emits(count)
+    if each <= min(emits, 16):
+        assert each * count <= allowed
+    assert emits <= allowed <= emits + 16 * count
+    assert emits or not allowed
 
 
 def test_topic_that_is_none_is_shown_here_and_not_in_figures(

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from plugins.host import frame
-from plugins.host.engine import Instance, Limits, ModuleRefused
+from plugins.host.engine import Instance
 from plugins.host.frame import DROP, PASS, REPLACE, Fields, Place, decode_result, encode_request
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 from plugins.host.state import State
 from tests.plugins.sdk.toolchains import BY_LIBRARY, EVERY, built
 

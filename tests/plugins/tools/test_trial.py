@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.cli import app
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields, Place, decode_result, encode_request
+from plugins.host.limits import Limits
 from plugins.tools.effects import as_json, in_words
 from plugins.tools.trial import Trial
 from tests.plugins import modules
@@ -272,6 +274,32 @@ def test_mistakes_in_entries_name_their_line(tmp_path: Path) -> None:
     )
     rules.write_text("just text")
     assert "is not a mapping of keys" in plugin("test", rules, "--topic", "a").stderr
+
+
+def test_entries_that_do_not_start_name_the_line_that_is_to_blame(tmp_path: Path) -> None:
+    """A key that is missing, a module that is, one that takes not its configuration: all of them are told at once."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "- name: hide\n  topics: [a]\n  module: rules\n  config:\n    steps:\n    - {action: remove, path: a}\n"
+        "    - action: hash\n      path: b\n      key_file: gone.key\n"
+        "- name: gone\n  topics: [a]\n  module: gone.wasm\n"
+        f"- name: picky\n  topics: [a]\n  module: {built('c', 'filter')}\n  config: {{at_least: high}}\n"
+    )
+    key = f"{rules}:9: plugins.ingress[0].config.steps[1].key_file: {tmp_path}/gone.key: No such file or directory"
+    gone = f"{rules}:12: plugins.ingress[1].module: {tmp_path}/gone.wasm: No such file or directory"
+    result = plugin("test", rules, "--topic", "a")
+    assert result.exit_code == 1
+    *known, picky = result.stderr.splitlines()
+    assert known == [key, gone]
+    assert picky.startswith(f"{rules}:16: plugins.ingress[2].config: {built('c', 'filter')}: ")
+    for command in ("bench", "check"):
+        result = plugin(command, rules)
+        assert (result.exit_code, result.stderr) == (1, f"{key}\n")
+        assert plugin(command, rules, "--entry", "gone").stderr == f"{gone}\n"
+    assert plugin("inspect", rules, "--entry", "gone").stderr == f"{gone}\n"
+    (tmp_path / "node.yaml").write_text(f"plugins:\n  egress:\n{textwrap.indent(rules.read_text(), '  ')}")
+    result = plugin("test", tmp_path / "node.yaml", "--topic", "a")
+    assert result.stderr.startswith(f"{tmp_path}/node.yaml:11: plugins.egress[0].config.steps[1].key_file: ")
 
 
 def test_bench() -> None:
