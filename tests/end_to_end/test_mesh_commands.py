@@ -108,6 +108,12 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
         result = geomq_mesh(node, command)
         assert result.returncode == 1
         assert result.stderr.startswith("geomq: no node answers at tcp/127.0.0.1:")
+        assert result.stderr.endswith(": connection refused\n")
+    node.config["mesh"] = {"enabled": False}
+    (node.folder / "node.yaml").write_text(json.dumps(node.config))
+    result = geomq_mesh(node, "status")
+    assert result.returncode == 1
+    assert "node.yaml: the node is in no mesh (mesh.enabled is false)" in result.stderr
 
 
 def test_publishers_are_told_that_the_outbox_is_full(two: tuple[NodeProcess, NodeProcess]) -> None:
