@@ -90,6 +90,13 @@ def test_status_and_ledger(two: tuple[NodeProcess, NodeProcess]) -> None:
     assert shown.returncode == 0
     assert any(line.split()[:3] == ["far", "far", "away"] for line in shown.stdout.splitlines())
     assert "does not balance" not in geomq_mesh(near, "ledger").stdout
+    shown = geomq_mesh(near, "status", "--node", "near").stdout
+    assert not any(line.split()[:1] == ["far"] for line in shown.splitlines())
+    wrong = geomq_mesh(near, "ledger", "--node", "nar")
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "geomq: no node of the mesh is called 'nar'; there are far, near\n",
+    )
     watcher = Client(near, "watcher")
     watcher.subscribe("$SYS/broker/geomq/#")
     figures = {

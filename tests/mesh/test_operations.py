@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.mesh_figures import accounts, overview
+from broker.cli.mesh_figures import accounts, of_node, overview
 from edge_mesh.alarms import OutboxAlarms
 from edge_mesh.rates import Rates
 
@@ -85,6 +85,25 @@ def test_ledger_that_does_not_balance_is_marked() -> None:
         ("b", True),
         ("c", False),
     ]
+
+
+def test_forgotten_nodes_have_accounts_too() -> None:
+    ledger = peer("gone")["ledger"]
+    statuses = {"a": {"peers": [peer("b")], "mesh": {"forgotten": {"gone": ledger}}}, "b": {"mesh": None}}
+    assert [(found["destination"], found["forgotten"]) for found in accounts(statuses)] == [
+        ("b", False),
+        ("gone", True),
+    ]
+
+
+def test_what_concerns_one_node() -> None:
+    statuses: dict[str, dict[str, Any]] = {name: {"region": f"r{name}", "peers": []} for name in "abc"}
+    statuses["a"]["peers"] = [peer("b"), peer("c")]
+    statuses["c"]["peers"] = [peer("a"), peer("b")]
+    mesh = of_node(overview(statuses), "b")
+    assert [node["name"] for node in mesh["nodes"]] == ["b"]
+    assert [region["region"] for region in mesh["regions"]] == ["rb"]
+    assert [(link["node"], link["peer"]) for link in mesh["links"]] == [("a", "b"), ("c", "b")]
 
 
 def test_node_whose_name_is_another_ones_is_told_apart_and_in_no_region() -> None:
