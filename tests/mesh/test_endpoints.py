@@ -11,7 +11,7 @@ from edge_mesh.client import query_status
 from edge_mesh.endpoints import Place, parse
 from edge_mesh.keys import Keys
 from edge_mesh.link import MeshError
-from edge_mesh.membership import Membership
+from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.settings import MeshTls
 from edge_mesh.zenoh_log import Refusals
 from tests.mesh.fakes import Meadow, free_port, joined, until
@@ -127,6 +127,18 @@ def test_who_has_the_name_first_is_told_of_the_other(caplog: pytest.LogCaptureFi
             member.token_changed(keys.token("r", "twin", incarnation), True)
     assert (older.refused, newer.refused) == (False, True)
     assert caplog.text.count("another node calls itself 'twin'") == 1
+
+
+def test_node_that_moves_to_another_region_stays_whichever_news_is_faster() -> None:
+    keys = Keys("t")
+    member = Membership(keys, "a", 1)
+    old, new = keys.token("old", "b", 5), keys.token("new", "b", 5)
+    assert member.token_changed(old, True) == Seen(Event.JOINED, "b", "old", 5)
+    assert member.token_changed(new, True) == Seen(Event.JOINED, "b", "new", 5)
+    assert member.token_changed(new, True) is None
+    assert member.token_changed(old, False) is None
+    assert member.token_changed(new, False) == Seen(Event.LEFT, "b", "new", 5)
+    assert member.token_changed(new, False) is None
 
 
 def test_foreign_version_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
