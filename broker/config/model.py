@@ -19,6 +19,7 @@ from broker.config.base import (
     TopicFilter,
     TopicName,
     absolute,
+    is_loopback,
     split_address,
 )
 from broker.config.doors import door_mistakes
@@ -229,6 +230,13 @@ class MeshSection(Section):
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
     compression: bool = Field(True, description="Whether links compress.")
     tls: MeshTlsSection | None = Field(None, description="Certificates for tls and quic endpoints.")
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no node of another machine can find this one, and this one looks for none."""
+        hosts = (endpoint.partition("/")[2].rpartition(":")[0] for endpoint in self.listen)
+        local = all(is_loopback(host.removeprefix("[").removesuffix("]")) for host in hosts)
+        return local and not (self.connect or self.scouting)
 
     @field_validator("scouting_address")
     @classmethod

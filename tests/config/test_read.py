@@ -21,6 +21,20 @@ def mistakes(text: str, **environment: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
+@pytest.mark.parametrize(
+    ("mesh", "alone"),
+    [
+        ("{}", True),
+        ("{listen: ['tcp/[::1]:7447', 'tcp/localhost:1?x=y']}", True),
+        ("{listen: [tcp/127.0.0.1:7447, tcp/0.0.0.0:7447]}", False),
+        ("{connect: [tcp/192.0.2.1:7447]}", False),
+        ("{scouting: true}", False),
+    ],
+)
+def test_node_that_no_other_machine_reaches(mesh: str, alone: bool) -> None:
+    assert load_text(f"mesh: {mesh}", "node.yaml", {}).mesh.is_alone is alone
+
+
 def test_nothing_said_is_safe() -> None:
     config = load_text("")
     assert [listener.bind for listener in config.listeners] == ["127.0.0.1:1883"]

@@ -53,6 +53,7 @@ def link(node: NodeProcess, from_node: str) -> dict[str, Any]:
 def test_status_and_ledger(two: tuple[NodeProcess, NodeProcess]) -> None:
     near, far = two
     wait_for(lambda: link(near, "near")["clock_difference"] is not None, "the clocks are compared")
+    assert f"listens on tcp/127.0.0.1:{near.mesh_port} for other nodes" in near.log.read_text()
     status = asked(near, "status")
     assert [(node["name"], node["there"], node["protocol"]) for node in status["nodes"]] == [
         ("far", True, 1),

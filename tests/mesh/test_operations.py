@@ -37,7 +37,7 @@ def test_filling_is_told_once_and_when_it_is_over() -> None:
     assert "80%" in line
     assert alarms_at(alarms, 950, 5) == alarms_at(alarms, 700, 5) == alarms_at(alarms, 600, 5) == []
     (line,) = alarms_at(alarms, 599, 5)
-    assert "only" in line
+    assert line == "the outbox has room again, it is filled to 60%"
     assert not alarms.filled
     assert len(alarms_at(alarms, 900, 5)) == 1
     assert alarms.as_dict() == {"filled": True, "dropping": False, "late": [], "raised": 2}
@@ -49,8 +49,11 @@ def test_dropping_is_told_once_until_there_is_room_again() -> None:
     assert "filled" in filled
     assert "(3 so far)" in dropping
     assert alarms_at(alarms, 1000, 9) == []
-    assert len(alarms_at(alarms, 100, 9)) == 1
-    assert len(alarms_at(alarms, 1000, 10)) == 2
+    (over,) = alarms_at(alarms, 100, 10)
+    assert over.endswith("filled to 10%; 10 messages were dropped")
+    assert len(alarms_at(alarms, 1000, 11)) == 2
+    (over,) = alarms_at(alarms, 100, 11)
+    assert over.endswith("; 1 messages were dropped")
     assert alarms.raised == 4
 
 
