@@ -448,7 +448,11 @@ class Node:
         if self._mesh is not None:
             from edge_mesh.keys import PROTOCOL_VERSION
 
-            status["mesh"] = {"protocol": PROTOCOL_VERSION, "outbox": self._mesh.outbox_status()}
+            status["mesh"] = {
+                "protocol": PROTOCOL_VERSION,
+                "outbox": self._mesh.outbox_status(),
+                "forgotten": self._mesh.forgotten(),
+            }
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
             status["regions"] = [region.as_dict() for region in self._mesh.regions()]
             status["handed_on"] = self._mesh.handed_on

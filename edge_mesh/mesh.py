@@ -335,6 +335,11 @@ class ZenohMesh:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
 
+    def forgotten(self) -> dict[str, dict[str, object]]:
+        """The accounts of nodes that were away for too long, by name."""
+        outbox, peers = self._outbox, self._peers
+        return {name: outbox.ledger(name).as_dict() for name in outbox.destinations() if name not in peers}
+
     def outbox_status(self) -> dict[str, Any]:
         """See :meth:`edge_mesh.outbox_watch.OutboxWatch.status`."""
         return self._watch.status(self._settings)
