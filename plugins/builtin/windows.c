@@ -215,6 +215,7 @@ static bool add(Node *node, void *context) {
     Figures *figures = context;
     if (node->type != TYPE_NUMBER) return false;
     double number = number_double(node_text(node));
+    if (number - number != 0) return false; /* 1e400: one of them would be the window's sum and mean */
     if (!figures->count || number < figures->min) figures->min = number;
     if (!figures->count || number > figures->max) figures->max = number;
     figures->sum += number;
