@@ -198,7 +198,7 @@ static Span write_by(const By *by, const Message *message) {
 }
 
 /* False where there is no topic, or it and what the window is told apart by are too long to be remembered. */
-static bool open(const Aggregate *aggregate, Window *window, const Message *message) {
+static bool open(const Aggregate *aggregate, Window *window, Message *message) {
     Span topic;
     if (!template_topic(&aggregate->topic, message, &topic)) return false;
     Span by = write_by(&aggregate->by, message);
