@@ -15,7 +15,7 @@ from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
-from plugins.host.reasons import Overdue, PluginError, Reason
+from plugins.host.reasons import Overdue, PluginError, Reason, on_one_line
 from plugins.host.state import State
 
 logger = logging.getLogger("geomq.plugins")
@@ -438,10 +438,11 @@ class Rule:
             self._speak(effect)
 
     def _speak(self, effect: frame.Effect) -> None:
-        text = effect.second.decode("utf-8", "replace")[:1000]
+        text = on_one_line(effect.second.decode("utf-8", "replace")[:1000])
         if effect.kind == frame.ALERT:
             self.counts["alerts"] += 1
-            logger.warning("rule %s: alert %s: %s", self.entry.name, effect.first.decode(), text)
+            name = on_one_line(effect.first.decode())
+            logger.warning("rule %s: alert %s: %s", self.entry.name, name, text)
         else:
             logger.log(_LEVELS.get(effect.first, logging.INFO), "rule %s: %s", self.entry.name, text)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from plugins.host.frame import Fields
+from plugins.host.reasons import on_one_line
 
 _LONGEST = 2000
 """Characters of a value that are shown."""
@@ -33,7 +34,7 @@ def shown(raw: bytes) -> str:
     except UnicodeDecodeError:
         text = "hex " + raw.hex(" ")
     else:
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = on_one_line(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(raw)} bytes)"
 
 

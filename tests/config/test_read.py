@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,21 @@ def test_examples_are_valid_and_explained(path: Path) -> None:
 )
 def test_mistake_names_key_value_and_what_is_allowed(text: str, expected: str) -> None:
     assert any(found.startswith(expected) for found in mistakes(text)), mistakes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[**.name]", 'a text that begins with * or & stands in quotes: "**.name"'),
+        ("{to: {region}/x}", 'a text with braces stands in quotes: "{region}/x"'),
+        ("\n\tc: 5", "spaces indent, not tabs"),
+        ("c: 5", "a text with a colon and a space stands in quotes"),
+    ],
+)
+def test_what_is_no_yaml_has_a_hint(text: str, hint: str) -> None:
+    (found,) = mistakes(f"a:\n  b: {text}")
+    assert re.match(r"node.yaml:[23]: is not YAML: ", found)
+    assert hint in found
 
 
 def test_all_mistakes_are_told_at_once() -> None:

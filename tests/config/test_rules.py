@@ -112,6 +112,14 @@ ALL = ", ".join(rules.ACTIONS)
             "9: steps[0].to: 'a/{path:site}': leads nowhere in a text, whose only path is $",
         ),
         (
+            STEPS + "          - {action: drop, when: {path: t, above: 1, below: 2}}\n",
+            "8: steps[0].when: needs one comparison, not above and below (`all` joins conditions): exists,",
+        ),
+        (
+            STEPS + "          - {action: drop, when: }\n",
+            "8: steps[0].when: None: a value is expected; leave the key out for the default",
+        ),
+        (
             STEPS + '          - {action: topic, to: "a/{1"}\n',
             "8: steps[0].to: 'a/{1': {1 cannot be: a topic is expected",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -150,6 +151,15 @@ def test_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert found.figures()["alerts"] == 1
     assert found.state.get(b"x/y", time.monotonic()) == b"news"
     assert "rule effects: alert x/y: news" in caplog.text
+
+
+def test_what_devices_say_stays_on_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    alert = {"action": "alert", "name": "hot", "text": "{path:t} degrees"}
+    found = Rule(Entry("forged", INGRESS, "rules", ("#",), {"steps": [alert]}))
+    forged = json.dumps({"t": "9\n2026-01-01 ERROR geomq: all is lost\x1b[2J\u2028\u00fc"})
+    found.run([Fields(b"a", forged.encode())], 1.0)
+    told = "alert hot: 9\\n2026-01-01 ERROR geomq: all is lost\\x1b[2J\\u2028\u00fc degrees"
+    assert [record.message for record in caplog.records] == [f"rule forged: {told}"]
 
 
 def test_tick_has_effects_without_messages(tmp_path: Path) -> None:
