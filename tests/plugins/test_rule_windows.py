@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
 from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import NOON, Rules, Shop
