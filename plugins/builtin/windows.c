@@ -10,7 +10,7 @@
 
 #define MOST_VALUES 16
 #define HEAD_SIZE 400      /* bytes of a window's topic and of what it is told apart by */
-#define MOST_EMITS 400     /* in a result, before windows that are over wait for the next tick */
+#define MOST_WINDOWS 400   /* in a result, before others that are over wait for the next tick */
 #define USUAL_KEYS 1000
 #define DAY_MS 86400000ull /* for which windows are kept while the node is not running */
 
@@ -241,10 +241,12 @@ static bool has_room(const Table *table) {
     return !victim || !((const Window *)victim->value)->start_ms;
 }
 
+static uint32_t most_emits(void) { return geomq_most_emits < MOST_WINDOWS ? geomq_most_emits : MOST_WINDOWS; }
+
 /* The window that goes on for a key whose last one is over. Where the result has enough messages, and the table has
  * room, the last one is left to windows_close: a host that gets too many takes none. */
 static Window *next_window(Aggregate *aggregate, Window *last, Span key, uint64_t now_ms) {
-    if (output_emits() < MOST_EMITS || !has_room(&aggregate->table)) {
+    if (output_emits() < most_emits() || !has_room(&aggregate->table)) {
         close(aggregate, last, last->start_ms + aggregate->window_ms);
         return last;
     }
@@ -271,13 +273,13 @@ const StepKind STEP_AGGREGATE = {"aggregate", "window by values topic qos retain
 
 /* ---- time ---- */
 
-uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_EMITS : 0; }
+uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_WINDOWS : 0; }
 
 void windows_close(uint64_t now_ms) {
     for (Aggregate *aggregate = aggregates; aggregate; aggregate = aggregate->next) {
         Table *table = &aggregate->table;
         table_restore(table, now_ms);
-        for (uint32_t i = 0; i < table->used && output_emits() < MOST_EMITS; i++) {
+        for (uint32_t i = 0; i < table->used && output_emits() < most_emits(); i++) {
             Window *window = (Window *)table_slot(table, i)->value;
             if (!is_over(aggregate, window, now_ms)) continue;
             close(aggregate, window, window->start_ms + aggregate->window_ms);

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
 from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import NOON, Rules, Shop
@@ -196,6 +197,27 @@ def test_windows_wait_where_a_batch_ends_too_many() -> None:
     later = [one for second in range(4) for one in rule.tick(NOON + 120 + second).emitted]
     assert [json.loads(one.payload)["values"]["v"]["sum"] for one in later] == [1] * 3 * 512
     assert rule.counts["traps"] == 0
+    rule.close()
+
+
+def test_windows_keep_to_what_the_host_takes() -> None:
+    """`limits.emits` of 50: a tick tells no more, nor does a batch of few messages; none is lost."""
+    config = {"steps": [step(keys=1000)]}
+    rule = Rule(Entry("few", INGRESS, "rules", ("#",), config, limits=Limits(emits=50, deadline_ms=60_000)))
+    emitted = []
+    for first in range(0, 200, 20):
+        emitted += rule.run(
+            [Fields(f"t{i}".encode(), b'{"v":1}') for i in range(first, first + 20)], NOON
+        ).emitted
+    assert emitted == []
+    counts = []
+    for second in range(5):
+        told = rule.tick(NOON + 60 + second).emitted
+        counts.append(len(told))
+        emitted += told
+    assert counts == [50, 50, 50, 50, 0]
+    assert {one.topic for one in emitted} == {f"t{i}/minute".encode() for i in range(200)}
+    assert (rule.counts["traps"], rule.counts["failed"]) == (0, 0)
     rule.close()
 
 

@@ -23,11 +23,18 @@ LANGUAGES = sorted({language for language, _ in BY_LIBRARY})
 class Running:
     """A module with what it has the host remember."""
 
-    def __init__(self, language: str, example: str, config: Any, state: State | None = None) -> None:
+    def __init__(
+        self,
+        language: str,
+        example: str,
+        config: Any,
+        state: State | None = None,
+        limits: Limits = Limits(deadline_ms=5000),  # noqa: B008 - frozen
+    ) -> None:
         self.state = state or State()
         raw = config if isinstance(config, bytes) else json.dumps(config).encode()
         code = built(language, example).read_bytes()
-        self.instance = Instance(code, raw, Limits(deadline_ms=5000), lambda key: self.state.get(key, 1.0))
+        self.instance = Instance(code, raw, limits, lambda key: self.state.get(key, 1.0))
         self.metrics: dict[bytes, float] = {}
         self.emitted: list[tuple[bytes, bytes]] = []
 
@@ -67,8 +74,8 @@ Run = Callable[..., Running]
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     running: list[Running] = []
 
-    def start(example: str, config: Any, state: State | None = None) -> Running:
-        running.append(Running(request.param, example, config, state))
+    def start(example: str, config: Any, *more: Any) -> Running:
+        running.append(Running(request.param, example, config, *more))
         return running[-1]
 
     yield start
@@ -202,6 +209,20 @@ def test_more_topics_than_the_aggregate_holds(run: Run) -> None:
     rule = run("aggregate", {"member": "temperature", "seconds": 60, "topic": "sum"})
     rule.process(*(reading(f"t/{number}", number) for number in range(150)))
     assert [topic for topic, _ in rule.emitted] == [b"sum/t/%d" % number for number in range(128)]
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_the_aggregate_keeps_to_what_the_host_takes_of_a_tick(run: Run, most: int) -> None:
+    config = {"member": "temperature", "seconds": 60, "topic": "sum"}
+    rule = run("aggregate", config, None, Limits(deadline_ms=5000, emits=most))
+    rule.process(*(reading(f"t/{number}", number) for number in range(12)))
+    early = len(rule.emitted)
+    assert early == (10 if most == 5 else 11)
+    answer = rule.instance.tick(61 * SECOND)
+    assert answer is not None
+    rule.take(decode_result(answer, []).effects)
+    assert len(rule.emitted) - early <= max(1, most)
+    assert [topic for topic, _ in rule.emitted] == [b"sum/t/%d" % number for number in range(12)]
 
 
 @pytest.mark.parametrize(
