@@ -53,6 +53,7 @@ typedef struct {
 
 static Aggregate *aggregates;
 static uint32_t aggregate_count;
+static uint32_t early; /* windows of this batch that had to go before they were over */
 
 /* ---- reading ---- */
 
@@ -232,7 +233,9 @@ static uint64_t end_of(const Aggregate *aggregate, const Window *window, uint64_
 static void make_room(Aggregate *aggregate, Span key, uint64_t now_ms) {
     Slot *victim = table_has(&aggregate->table, key, now_ms) ? NULL : table_victim(&aggregate->table);
     Window *window = victim ? (Window *)victim->value : NULL;
-    if (window && window->start_ms) close(aggregate, window, end_of(aggregate, window, now_ms));
+    if (!window || !window->start_ms) return;
+    if (!is_over(aggregate, window, now_ms)) early++;
+    close(aggregate, window, end_of(aggregate, window, now_ms));
 }
 
 /* Whether a new key takes the slot of no window. */
@@ -272,6 +275,12 @@ const StepKind STEP_AGGREGATE = {"aggregate", "window by values topic qos retain
                                  read_aggregate, run_aggregate};
 
 /* ---- time ---- */
+
+uint32_t windows_early(void) {
+    uint32_t count = early;
+    early = 0;
+    return count;
+}
 
 uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_WINDOWS : 0; }
 

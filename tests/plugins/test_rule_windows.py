@@ -159,11 +159,26 @@ def test_more_keys_than_there_is_room_for(make: Shop) -> None:
     batch = [Fields(f"t{i}".encode(), b'{"v":1}') for i in range(10)]
     assert rules.run(*batch) == [None] * 10
     assert [emitted.topic for emitted in rules.emitted] == [f"t{i}/minute" for i in range(6)]
+    assert rules.metrics == {"windows_early": 6}
     rules.restart()
     rules.now += 60
     rules.tick()
     assert sorted(emitted.topic for emitted in rules.emitted) == sorted(f"t{i}/minute" for i in range(10))
     assert all(one["messages"] == 1 for one in documents(rules))
+    assert rules.metrics == {"windows_early": 6}, "those that were over are none of them"
+
+
+def test_window_that_went_early_has_a_second_part(make: Shop) -> None:
+    rules = make(step(keys=1))
+    for topic in ("a", "b", "a"):
+        rules.run(Fields(topic.encode(), b'{"v":1}'))
+        rules.now += 10
+    rules.now += 60
+    rules.tick()
+    assert [emitted.topic for emitted in rules.emitted] == ["a/minute", "b/minute", "a/minute"]
+    spans = [(one["from"][17:19], one["to"][14:19]) for one in documents(rules)]
+    assert spans == [("00", "00:10"), ("00", "00:20"), ("00", "01:00")]
+    assert rules.metrics == {"windows_early": 2}
 
 
 def test_many_windows_are_closed_little_by_little(make: Shop) -> None:
