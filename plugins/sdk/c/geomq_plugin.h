@@ -165,7 +165,7 @@ GeomqBuilder geomq_begin(uint32_t count, uint32_t effects);
 void geomq_drop(GeomqBuilder *builder, uint32_t index);
 
 /* Drop a message that the plugin cannot work on: the entry's dead letters get it. An effect GEOMQ_LOG of this
- * message says why, in its second field. */
+ * message says why, in its second field: geomq_reject_because in geomq_json.h does both. */
 void geomq_reject(GeomqBuilder *builder, uint32_t index);
 
 /* The changed record of a message, empty; call it in ascending order of index, once for each. */

@@ -10,7 +10,7 @@ import pytest
 
 from plugins.host import frame
 from plugins.host.engine import Instance
-from plugins.host.frame import DROP, PASS, REPLACE, Fields, Place, decode_result, encode_request
+from plugins.host.frame import DROP, PASS, REJECT, REPLACE, Fields, Place, decode_result, encode_request
 from plugins.host.limits import Limits
 from plugins.host.reasons import ModuleRefused
 from plugins.host.state import State
@@ -37,6 +37,8 @@ class Running:
         self.instance = Instance(code, raw, limits, lambda key: self.state.get(key, 1.0))
         self.metrics: dict[bytes, float] = {}
         self.emitted: list[tuple[bytes, bytes]] = []
+        self.rejected: list[str] = []
+        """Why it could not work on messages."""
 
     def process(self, *messages: bytes | Fields, now: int = SECOND) -> list[bytes | None]:
         """The payloads that come out, None for those that are dropped."""
@@ -47,11 +49,14 @@ class Running:
         if answer is None:
             return [fields.payload for fields in batch]
         result = decode_result(answer, batch)
-        self.take(result.effects)
+        reasons, effects = frame.rejections(result)
+        self.rejected += reasons.values()
+        self.take(effects)
         outcome = {
             PASS: lambda i: batch[i].payload,
             REPLACE: lambda i: result.changes[i].payload,
             DROP: lambda i: None,
+            REJECT: lambda i: None,
         }
         return [outcome[verdict](index) for index, verdict in enumerate(result.verdicts)]
 
@@ -166,11 +171,15 @@ def test_the_mask_lets_nothing_through_that_it_cannot_read(run: Run) -> None:
         b'{"driver":"Magdalena","driver":"Ruedi"}',
         b'{"dr\\u0069ver":"Magdalena"}',
         b'[{"driver":"Magdalena"}]',
-        b'{"driver":"' + b"x" * 260 + b'"}',
         b"Magdalena",
         b"",
     ]
     assert rule.process(*secrets) == [None] * len(secrets)
+    assert rule.rejected == ["the payload is no object that can be read"] * len(secrets)
+    rule.rejected.clear()
+    long = b'{"driver":"' + b"x" * 260 + b'"}'
+    assert rule.process(long, b'{"n":1}', long) == [None, b'{"n":1}', None]
+    assert rule.rejected == ["what is masked is too long"] * 2
 
 
 def test_many_names_in_one_batch(run: Run) -> None:
