@@ -30,7 +30,7 @@ EXPORTS = {
     "geomq_process": ("(i32 i32) -> i64",),
 }
 """The exports that a module has to have, and the types that they may be of."""
-OPTIONAL = {"geomq_tick": ("(i64) -> i64",)}
+OPTIONAL = {"geomq_tick": ("(i64) -> i64",), "geomq_emits": ("(i32) -> ()",)}
 IMPORTS = {"geomq.state_get": "(i32 i32 i32 i32) -> i32"}
 
 WRONG_CONFIGS = (

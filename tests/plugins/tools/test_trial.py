@@ -61,8 +61,8 @@ def messages(tmp_path: Path) -> Path:
 
 def test_what_people_see(mask: Path, messages: Path) -> None:
     result = plugin("test", mask, "--file", messages)
-    assert result.exit_code == 0
-    assert result.stderr == ("5 messages: 1 passed, 2 changed, 1 dropped, 0 failed, 1 that no entry is for\n")
+    assert result.exit_code == 1
+    assert result.stderr == ("5 messages: 1 passed, 2 changed, 0 dropped, 1 failed, 1 that no entry is for\n")
     assert "\x1b" not in result.stdout
     text = result.stdout.splitlines()
     assert text[:2] == ["1  vehicles/1  QoS 2, retained", '   {"driver":"Magdalena"}']
@@ -79,7 +79,8 @@ def test_what_people_see(mask: Path, messages: Path) -> None:
         app, ["plugin", "test", str(mask), "--file", str(messages)], env={"FORCE_COLOR": "1"}
     )
     assert '\x1b[31m     - driver: "Magdalena"\x1b[0m\n' in coloured.stdout
-    assert "   ingress mask: drop" in result.stdout
+    rejected = "ingress mask: fail, the payload is no object that can be read; the message is dropped"
+    assert rejected in result.stdout
 
 
 def test_what_scripts_see(mask: Path, messages: Path) -> None:
@@ -102,8 +103,9 @@ def test_what_scripts_see(mask: Path, messages: Path) -> None:
         {"kind": "state", "key": 'is:"Magdalena"', "value": "1", "lifetime_ms": 0},
     ]
     assert first["fuel"] > 100
-    assert [(one["message"], one["verdict"]) for one in others] == [(3, "drop"), (4, "replace"), (5, "pass")]
-    assert others[0]["after"] is None
+    assert [(one["message"], one["verdict"]) for one in others] == [(3, "fail"), (4, "replace"), (5, "pass")]
+    assert (others[0]["after"], others[0]["effects"]) == (None, [])
+    assert others[0]["reason"] == "the payload is no object that can be read"
     assert others[1]["after"]["payload"] == '{"driver":"d-1"}'
 
 
