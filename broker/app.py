@@ -338,7 +338,9 @@ class Node:
         change = compare(self.config, new)
         if change.waiting:
             logger.warning("only a restart changes %s", ", ".join(change.waiting))
-        if any(key.startswith("plugins.") for key in change.live):
+        changes_rules = any(key.startswith("plugins.") for key in change.live)
+        if changes_rules:
+            # Before the link: who is reached by it must not hear what the new rules keep back.
             try:
                 await self._take_rules(change.config)
             except StartError as error:
@@ -350,6 +352,8 @@ class Node:
             try:
                 await self._mesh.reconfigure(mesh_settings(change.config))
             except MeshError as error:
+                if changes_rules:
+                    await self._take_rules(self.config)
                 logger.error("the configuration stays as it was: %s", error)
                 return
         self.config = change.config
