@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.limits import Limits
 from broker.message import Delivery, Message, Run
+from broker.protocol.packets import PublishRun
 
 if TYPE_CHECKING:
     from broker.admission import Admission
@@ -26,6 +27,13 @@ class Stage(IntEnum):
     """What goes into the local history."""
 
 
+class Failure(NamedTuple):
+    """Which rule could not work on a message, and why, in words without anything that was in it."""
+
+    rule: str
+    reason: str
+
+
 class Processed(NamedTuple):
     """What a stage made of a batch."""
 
@@ -35,10 +43,20 @@ class Processed(NamedTuple):
     """Messages that a rule published on its own account."""
     later: frozenset[int] = frozenset()
     """The places of messages on which rules are still working; their entries say nothing."""
+    failed: Mapping[int, Failure] | None = None
+    """The places of messages that were dropped because a rule failed on them, if there are any."""
 
 
 Later = Callable[[Sequence[Message], Processed, float], None]
 """Called with messages of a batch on which rules went on working, what became of them, and the wall clock."""
+
+
+RunResult = list[bytes | None] | Processed
+"""What the payloads of messages are to be, None for one that is dropped; an empty list where all pass as they are.
+Processed where the rules have done more than that."""
+
+LaterRun = Callable[[RunResult, float], None]
+"""Called with what has become of messages, and the wall clock."""
 
 
 class Pipeline(Protocol):
@@ -58,6 +76,25 @@ class Pipeline(Protocol):
         part or several. Messages of one topic stay in order, over all batches. Never raises: what fails is dropped
         or passed as the rule's ``on_error`` says.
         """
+
+    def at_once(self, topic: str) -> int:
+        """How many messages of a topic :meth:`run_ingress` may be given, for the event loop not to be held up.
+
+        -1 where it has to be :meth:`run`.
+        """
+
+    def run_ingress(
+        self, run: PublishRun, topic: str, publisher: str, user: str, now: float
+    ) -> RunResult | None:
+        """:meth:`run` of the ingress stage over QoS 0 messages of one topic, with their packets as they came.
+
+        None where nothing has been done: they have to be run. Never raises.
+        """
+
+    def run_ingress_later(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> None:
+        """The same for more of them than may be worked on at once, in order with all else."""
 
 
 class Outbound(NamedTuple):
@@ -98,11 +135,12 @@ class Mesh(Protocol):
     def has_to_keep(self, nodes: tuple[str, ...]) -> bool:
         """Whether a message above QoS 0 for these nodes has to wait on disk, because one of them is away."""
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """Whether a message above QoS 0 would have to wait for one of these nodes and there is no room for it.
 
-        ``retain`` as for :meth:`forward`. A message that is handed over all the same is taken, but its ``on_safe``
-        waits until there is room.
+        ``retain`` as for :meth:`forward`; ``size`` is that of the payload: unless it is refused, room is kept for it
+        until the next call of :meth:`forward`. A message that is handed over all the same is taken, but its
+        ``on_safe`` waits until there is room.
         """
 
     def stamp(self) -> int:

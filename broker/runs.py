@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from broker.message import Message, Run
+from broker.ports import Outbound
 from broker.protocol import encode
 from broker.protocol.constants import V5, V311
 from broker.protocol.packets import PublishRun
@@ -29,10 +31,36 @@ class Runs:
         publisher = connection.session.client_id if connection.session else ""
         self._deliver(run, route, connection.version, publisher, connection.last_seen)
         if route.nodes and engine.mesh is not None:
-            payloads = encode.run_payloads(run.frames, run.count, run.size, run.payload_at)
+            payloads = b"".join(run.payloads())
             engine.stats.publish_to_mesh += run.count
             size = run.size - run.payload_at
             engine.mesh.forward_run(Run(route.topic, payloads, size, publisher, connection.user), route.nodes)
+
+    def publish_payloads(
+        self, payloads: Sequence[bytes], route: Route, publisher: str, user: str, now: float
+    ) -> None:
+        """Publish what ingress rules have left of a run."""
+        if not payloads:
+            return
+        engine = self._engine
+        topic = route.topic
+        count, size = len(payloads), sum(map(len, payloads))
+        for version, sessions in ((V311, route.verbatim3), (V5, route.verbatim5)):
+            if sessions:
+                self._send_frames(sessions, encode.publish_each(topic, payloads, version), count, size)
+        if route.particular:
+            for payload in payloads:
+                self._deliver_to_particular(Message(topic, payload, publisher=publisher), route, now)
+        engine.stats.receive_denied += route.denied * count
+        if route.nodes and engine.mesh is not None:
+            engine.stats.publish_to_mesh += count
+            for length, some in groupby(payloads, len):
+                if length:
+                    whole = Run(topic, b"".join(some), length, publisher, user)
+                    engine.mesh.forward_run(whole, route.nodes)
+                else:
+                    messages = [Message(topic, b"", publisher=publisher, user=user) for _ in some]
+                    engine.mesh.forward([Outbound(message, route.nodes) for message in messages], None)
 
     def deliver_from_mesh(self, run: Run, now: float) -> None:
         """Deliver what another node sent to local sessions only."""
@@ -66,7 +94,9 @@ class Runs:
             )
             self._send_frames(other, frames, run.count, payload)
         if route.particular:
-            self._deliver_particular(run, route, publisher, now + self._engine.wall_offset)
+            for start in range(0, run.count * run.size, run.size):
+                content = run.frames[start + run.payload_at : start + run.size]
+                self._deliver_to_particular(Message(route.topic, content, publisher=publisher), route, now)
         if route.denied:
             self._engine.stats.receive_denied += route.denied * run.count
 
@@ -90,10 +120,7 @@ class Runs:
         stats.publish_delivered += delivered * count
         stats.payload_sent += delivered * payload
 
-    def _deliver_particular(self, run: PublishRun, route: Route, publisher: str, wall: float) -> None:
+    def _deliver_to_particular(self, message: Message, route: Route, now: float) -> None:
         deliver_to = self._engine.deliver_to
-        for start in range(0, run.count * run.size, run.size):
-            payload = run.frames[start + run.payload_at : start + run.size]
-            message = Message(route.topic, payload, 0, False, b"", 0.0, publisher)
-            for receiver in route.particular:
-                deliver_to(receiver, message, wall)
+        for receiver in route.particular:
+            deliver_to(receiver, message, now + self._engine.wall_offset)

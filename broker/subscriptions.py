@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from broker.ports import Stage
 from broker.protocol.encode import subscription_id_property
 from broker.topic_tree import TopicTree
 
@@ -102,9 +103,10 @@ class Route:
 
     ``verbatim3`` and ``verbatim5`` are the sessions (of 3.1.1 and 5) that may be sent the packet of a QoS 0
     publisher of the same version byte for byte; ``particular`` are the receivers among all that may not.
-    ``simple`` says that neither rules nor shared subscriptions take part; ``refusal`` is the
-    reason code with which publishing is refused, 0 where it is not. ``undecided`` are receivers of whom the
-    authority has to be asked first; ``denied`` is how many may not get it, though their subscription matches.
+    ``simple`` says that neither rules nor shared subscriptions take part, ``ruled`` that of these only ingress rules
+    do; ``refusal`` is the reason code with which publishing is refused, 0 where it is not. ``undecided`` are
+    receivers of whom the authority has to be asked first; ``denied`` is how many may not get it, though their
+    subscription matches.
     """
 
     __slots__ = (
@@ -114,6 +116,7 @@ class Route:
         "particular",
         "receivers",
         "refusal",
+        "ruled",
         "simple",
         "stages",
         "topic",
@@ -144,6 +147,7 @@ class Route:
         self.nodes = tuple(nodes)
         self.stages = stages
         self.simple = not (self.groups or stages or self.undecided)
+        self.ruled = stages == Stage.INGRESS and not (self.groups or self.undecided)
         verbatim3: list[Session] = []
         verbatim5: list[Session] = []
         particular: list[Receiver] = []

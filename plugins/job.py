@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from broker.message import Message
-from broker.ports import Later, Processed, Stage
+from broker.ports import Failure, Later, LaterRun, Processed, Stage
 from plugins.convert import changed, to_fields
-from plugins.host.entry import Outcome
-from plugins.host.frame import Fields
+from plugins.host.entry import Failed, Outcome
+from plugins.host.frame import Fields, Whole
 
 
 class Job:
@@ -18,12 +19,13 @@ class Job:
     they do not get through at once.
     """
 
-    __slots__ = ("at", "messages", "named", "originals", "renamed", "size", "stage", "then")
+    __slots__ = ("at", "failed", "messages", "named", "originals", "renamed", "size", "stage", "then")
 
     def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
         self.stage = stage
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
+        self.failed: dict[int, Failure] | None = None
         self.named: set[int] = set()
         """The places of those that any rule of the store stage was for."""
         self.renamed = False
@@ -57,6 +59,18 @@ class Job:
             self.named.update(places)
         return renamed
 
+    def note(self, rule: str, places: Sequence[int], failed: Mapping[int, Failed], start: int = 0) -> None:
+        """Remember on which messages a rule failed; these places begin at ``start`` of its batch.
+
+        Nobody is told of those that rules have emitted.
+        """
+        own = len(self.originals)
+        for number, place in enumerate(places, start):
+            found = failed.get(number)
+            if found is not None and place < own and self.messages[place] is None:
+                self.failed = self.failed or {}
+                self.failed[place] = Failure(rule, found.reason.gist)
+
     def kept(self) -> list[Message]:
         """What the store stage's rules have named, and left."""
         return [
@@ -74,8 +88,33 @@ class Job:
         """What has become of the messages, and what is left of those that were emitted."""
         count = len(self.originals)
         if not self.has_more:
-            return Processed(self.messages, [])
-        return Processed(self.messages[:count], [one for one in self.messages[count:] if one is not None])
+            return Processed(self.messages, [], failed=self.failed)
+        emitted = [one for one in self.messages[count:] if one is not None]
+        return Processed(self.messages[:count], emitted, failed=self.failed)
+
+
+class Packets(NamedTuple):
+    """Packets of one topic that go through a rule together; ``then`` is told what has become of them."""
+
+    whole: Whole
+    topic: str
+    publisher: str
+    user: str
+    then: LaterRun
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.whole.packets)
+
+    def job(self, stage: Stage, fields: Sequence[Fields]) -> Job:
+        """Their messages, for rules that have more to do with them."""
+        messages = [
+            Message(self.topic, one.payload, publisher=self.publisher, user=self.user) for one in fields
+        ]
+        job = Job(stage, messages, lambda _, processed, now: self.then(processed, now))
+        job.size = self.size
+        return job
 
 
 def nothing(count: int) -> Outcome:

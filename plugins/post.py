@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from plugins.host.entry import Outcome
-from plugins.host.frame import Fields
-from plugins.host.pipeline import Rule
-from plugins.job import Job, nothing
+from plugins.host.frame import Fields, Whole
+from plugins.host.pipeline import Rule, WholeResult
+from plugins.job import Job, Packets, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
@@ -68,6 +69,9 @@ class Master(Protocol):
     def go_on(self, job: Job) -> None:
         """A job has got through a rule that took long."""
 
+    def packets_done(self, post: Post, packets: Packets, result: WholeResult) -> None:
+        """A rule that took long is through with packets."""
+
     def idles(self) -> None:
         """A rule has nothing to do any more."""
 
@@ -79,7 +83,7 @@ class Post:
         self.rule = rule
         self._workers = workers
         self._master = master
-        self._queue: deque[Piece | None] = deque()
+        self._queue: deque[Piece | Packets | None] = deque()
         """None is a tick."""
         self._busy = False
 
@@ -92,17 +96,34 @@ class Post:
         """Whether so many messages can be worked on at once."""
         return self._workers is None or (self.idle and self.rule.is_quick(count))
 
+    @property
+    def at_once(self) -> int:
+        """How many messages can be worked on in one piece, at once."""
+        if self._workers is None:
+            return sys.maxsize
+        return self.rule.at_once() if self.idle else 0
+
     def run(self, job: Job, places: list[int], now: float) -> None:
         """Work on messages at once."""
         fields = job.fields(places)
-        outcome = self.rule.run(fields, now)
-        if job.take(places, fields, outcome.messages):
+        self.settle(job, places, fields, self.rule.run(fields, now))
+
+    def settle(self, job: Job, places: Sequence[int], before: Sequence[Fields], outcome: Outcome) -> None:
+        """Have the messages in these places be as the rule left them, and see to what else it wants."""
+        if job.take(places, before, outcome.messages):
             self.rule.renames = True
+        if outcome.failed:
+            job.note(self.rule.entry.name, places, {one.place: one for one in outcome.failed})
         self._master.apply(self, job, outcome)
 
     def put(self, job: Job, places: list[int]) -> None:
         """Work on messages later, behind whatever waits."""
         self._queue.append(Piece(job, places))
+        self._start()
+
+    def put_packets(self, packets: Packets) -> None:
+        """Work on packets later, behind whatever waits."""
+        self._queue.append(packets)
         self._start()
 
     def tick(self, now: float) -> None:
@@ -124,15 +145,29 @@ class Post:
         if first is None:
             self._workers.start(self._tick)
             return
+        if isinstance(first, Packets):
+            several = self._several(first)
+            self._workers.start(lambda: self._work_on_packets(several))
+            return
         pieces = [first]
         count = len(first.places)
-        while self._queue and (more := self._queue[0]) is not None:
+        while self._queue and isinstance(more := self._queue[0], Piece):
             count += len(more.places)
             if count > _TOGETHER:
                 break
             pieces.append(more)
             self._queue.popleft()
         self._workers.start(lambda: self._work(pieces))
+
+    def _several(self, first: Packets) -> list[Packets]:
+        """Packets for one visit to a thread."""
+        found = [first]
+        count = first.whole.number
+        while count < _TOGETHER and self._queue and isinstance(more := self._queue[0], Packets):
+            count += more.whole.number
+            found.append(more)
+            self._queue.popleft()
+        return found
 
     # -- on a thread -------------------------------------------------------------------------------------
 
@@ -156,6 +191,22 @@ class Post:
             outcome = nothing(len(together))
         return lambda: self._finish(pieces, fields, outcome)
 
+    def _work_on_packets(self, several: list[Packets]) -> Callable[[], None]:
+        results = [self._result(packets.whole) for packets in several]
+        return lambda: self._finish_packets(several, results)
+
+    def _result(self, whole: Whole) -> WholeResult:
+        try:
+            result = self.rule.run_whole(whole, time.time())
+            if result is not None:
+                return result
+            fields = whole.fields()
+            return fields, self.rule.run(fields, time.time())
+        except Exception:
+            # As above.
+            logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, whole.number)
+            return whole.fields(), nothing(whole.number)
+
     # -- on the event loop again -------------------------------------------------------------------------
 
     def _finish_tick(self, outcome: Outcome) -> None:
@@ -164,15 +215,23 @@ class Post:
 
     def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
         start = 0
+        failed = {one.place: one for one in outcome.failed}
         for (job, places), before in zip(pieces, fields, strict=True):
             end = start + len(places)
             if job.take(places, before, outcome.messages[start:end]):
                 self.rule.renames = True
+            if failed:
+                job.note(self.rule.entry.name, places, failed, start)
             start = end
         self._master.apply(self, pieces[-1].job, outcome)
         # Still busy: whoever comes meanwhile waits behind those that go on now.
         for job, _ in pieces:
             self._master.go_on(job)
+        self._free()
+
+    def _finish_packets(self, several: list[Packets], results: list[WholeResult]) -> None:
+        for packets, result in zip(several, results, strict=True):
+            self._master.packets_done(self, packets, result)
         self._free()
 
     def _free(self) -> None:

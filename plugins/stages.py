@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from broker.message import Message
-from broker.ports import Later, Processed, Stage
+from broker.ports import Failure, Later, LaterRun, Processed, RunResult, Stage
+from broker.protocol.packets import PublishRun
 from broker.protocol.topics import matches
 from plugins.convert import new_message
 from plugins.dead_letters import DeadLetters
 from plugins.host.cache import CompiledCache
 from plugins.host.entry import Entry, Outcome
-from plugins.host.frame import NOWHERE, Place
-from plugins.host.pipeline import Rule
+from plugins.host.frame import NOWHERE, Fields, Place, Whole
+from plugins.host.pipeline import Rule, WholeResult
 from plugins.host.state import State
-from plugins.job import Job
+from plugins.job import Job, Packets
 from plugins.post import Post, Workers
 from plugins.renewal import Renewal, Wanted
 
@@ -75,7 +76,7 @@ class Stages:
         workers: Workers | None = None,
     ) -> None:
         self.surroundings: Surroundings | None = None
-        self._history = history
+        self.history = history
         self._memory = memory
         self._cache = cache
         self._place = place
@@ -116,6 +117,60 @@ class Stages:
             return self._waits(self._held[-1])
         return self._run(stage, batch, now, then)
 
+    def at_once(self, topic: str) -> int:
+        """See the port. A message may come to have the topic of any rule."""
+        if self._held is not None or len(self._posts_for(Stage.INGRESS, topic)) != 1:
+            return -1
+        return min(post.at_once for post in self._posts[Stage.INGRESS])
+
+    def run_ingress(
+        self, run: PublishRun, topic: str, publisher: str, user: str, now: float
+    ) -> RunResult | None:
+        """See the port."""
+        post, packets = self._packets(run, topic, publisher, user, _nobody)
+        result = post.rule.run_whole(packets.whole, now)
+        if result is None or isinstance(result, list):
+            return result
+        job = self._unpacked(post, packets, result)
+        self._walk(job, now, at_once=True)
+        return job.processed()
+
+    def run_ingress_later(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> None:
+        """See the port."""
+        post, packets = self._packets(run, topic, publisher, user, then)
+        self._messages_waiting += packets.whole.number
+        self._bytes_waiting += packets.size
+        post.put_packets(packets)
+
+    def _packets(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> tuple[Post, Packets]:
+        (post,) = self._posts_for(Stage.INGRESS, topic)
+        whole = Whole(
+            topic.encode(), run.frames, run.count, run.size, run.payload_at, publisher.encode(), user.encode()
+        )
+        return post, Packets(whole, topic, publisher, user, then)
+
+    def packets_done(self, post: Post, packets: Packets, result: WholeResult) -> None:
+        """A rule that took long is through with packets."""
+        if isinstance(result, list):
+            self._messages_waiting -= packets.whole.number
+            self._bytes_waiting -= packets.size
+            packets.then(result, time.time())
+        else:
+            self.go_on(self._unpacked(post, packets, result))
+
+    def _unpacked(self, post: Post, packets: Packets, result: tuple[list[Fields], Outcome]) -> Job:
+        """The messages of packets as a rule has left them, for those behind it."""
+        fields, outcome = result
+        job = packets.job(Stage.INGRESS, fields)
+        job.at = self._posts[Stage.INGRESS].index(post) + 1
+        post.settle(job, range(len(fields)), fields, outcome)
+        job.renamed = post.rule.renames
+        return job
+
     def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         count = len(batch)
         # All rules, for a message may come to have the topic of any: nothing then has to wait half-way.
@@ -130,14 +185,16 @@ class Stages:
             return self._begin(stage, batch, now, then)
         messages: list[Message | None] = [None] * count
         emitted: list[Message] = []
+        failed: dict[int, Failure] = {}
         later: set[int] = set()
         for places in groups.values():
             processed = self._begin(stage, [batch[place] for place in places], now, then)
             emitted += processed.emitted
+            failed.update((places[number], why) for number, why in (processed.failed or {}).items())
             later.update(places[number] for number in processed.later)
             for place, result in zip(places, processed.messages, strict=True):
                 messages[place] = result
-        return Processed(messages, emitted, frozenset(later))
+        return Processed(messages, emitted, frozenset(later), failed)
 
     def counters(self) -> list[dict[str, Any]]:
         """The figures of every rule, in the order of their running."""
@@ -287,8 +344,8 @@ class Stages:
             leave((), job.processed(), now)
 
     def _keep(self, messages: list[Message], now: float) -> None:
-        if messages and self._history is not None:
-            self._history.append(messages, now)
+        if messages and self.history is not None:
+            self.history.append(messages, now)
 
     # -- other rules -------------------------------------------------------------------------------------
 
@@ -326,7 +383,9 @@ class Stages:
             if done:
                 messages = [processed.messages[place] for place in done]
                 originals = [job.originals[place] for place in done]
-                job.then(originals, Processed(messages, processed.emitted), now)
+                known = processed.failed or {}
+                failed = {number: known[place] for number, place in enumerate(done) if place in known}
+                job.then(originals, Processed(messages, processed.emitted, failed=failed), now)
         self._held = None
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
@@ -353,3 +412,7 @@ class Stages:
                 if any(matches(topic_filter, topic) for topic_filter in post.rule.entry.topics)
             )
         return chosen
+
+
+def _nobody(result: RunResult, now: float) -> None:
+    """What is done at once is not told later."""

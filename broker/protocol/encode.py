@@ -112,16 +112,26 @@ def unsuback(version: int, packet_id: int, reasons: Sequence[int]) -> bytes:
     return b"\xb0" + varint(len(body)) + body
 
 
-def run_payloads(frames: bytes, count: int, size: int, payload_at: int) -> bytes:
-    """The payloads of PUBLISH packets of ``size`` bytes each, one behind the other."""
-    return b"".join([frames[at + payload_at : at + size] for at in range(0, count * size, size)])
-
-
 def publish_run(topic: str, payloads: bytes, size: int) -> tuple[bytes, int]:
     """QoS 0 PUBLISH packets of 3.1.1 for payloads of ``size`` bytes each, and how long the head of each is."""
     name = topic.encode()
     head = b"\x30" + varint(2 + len(name) + size) + len(name).to_bytes(2, "big") + name
     return head + head.join([payloads[at : at + size] for at in range(0, len(payloads), size)]), len(head)
+
+
+def publish_each(topic: str, payloads: Sequence[bytes], version: int) -> bytes:
+    """QoS 0 PUBLISH packets of one topic without properties, one behind the other."""
+    name = topic.encode()
+    rest = len(name).to_bytes(2, "big") + name + (b"\x00" if version == V5 else b"")
+    heads: dict[int, bytes] = {}
+    parts: list[bytes] = []
+    for payload in payloads:
+        size = len(payload)
+        head = heads.get(size)
+        if head is None:
+            head = heads[size] = b"\x30" + varint(len(rest) + size) + rest
+        parts += (head, payload)
+    return b"".join(parts)
 
 
 def convert_run(

@@ -294,6 +294,7 @@ class Instance:
         memory = _export(exports, "memory", wasmtime.Memory)
         _check_abi(self._store, exports)
         self._memory = memory
+        self._memory_at = self._memory_size = 0
         self._alloc = self._function(exports, "geomq_alloc", ["i32"], "i32")
         self._call_init = self._function(exports, "geomq_init", ["i32", "i32"], "i32")
         self._process = self._function(exports, "geomq_process", ["i32", "i32"], "i64")
@@ -321,10 +322,20 @@ class Instance:
     def _write(self, address: int, data: bytes) -> None:
         if address == 0:
             raise Trap(f"no room for {len(data)} bytes")
-        ctypes.memmove(_address(self._memory, self._store, address, len(data)), data, len(data))
+        ctypes.memmove(self._at(address, len(data)), data, len(data))
 
     def _read(self, address: int, length: int) -> bytes:
-        return ctypes.string_at(_address(self._memory, self._store, address, length), length)
+        return ctypes.string_at(self._at(address, length), length)
+
+    def _at(self, address: int, length: int) -> int:
+        """The host's address of a part of the memory, which moves only when it grows."""
+        size = self._memory.data_len(self._store)
+        if size != self._memory_size:
+            self._memory_at = _address(self._memory, self._store, 0, 0)
+            self._memory_size = size
+        if address + length > size:
+            raise Trap("an address outside the memory")
+        return self._memory_at + address
 
     def _text_at(self, address: int) -> str:
         longest = max(0, min(1000, self._memory.data_len(self._store) - address))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 REQUEST_MAGIC = 0x31514D47
@@ -12,6 +13,7 @@ RESULT_MAGIC = 0x31524D47
 PASS, DROP, REPLACE, REJECT = range(4)
 EMIT, STORE, STATE_PUT, METRIC, LOG, ALERT = range(1, 7)
 NO_MESSAGE = 0xFFFFFFFF
+_WITH_TOPIC = (EMIT, STORE, ALERT)
 
 _TOPIC, _PAYLOAD, _PROPERTIES, _QOS, _RETAIN = 1, 2, 4, 8, 16
 _EVERYTHING = _TOPIC | _PAYLOAD | _PROPERTIES | _QOS | _RETAIN
@@ -22,7 +24,11 @@ _RESULT = struct.Struct("<8I")
 _CHANGE = struct.Struct("<8IBB6x")
 _EFFECT = struct.Struct("<6IQ")
 
+_FEW = 16
+"""Messages whose table is made anew each time."""
 _LONGEST_TOPIC = 65535
+_SHOWN = 60
+"""Bytes of a topic in an error."""
 _LONGEST_REASON = 1000
 """Characters."""
 
@@ -30,7 +36,11 @@ _new_tuple = tuple.__new__
 
 
 class FrameError(ValueError):
-    """A result that breaks the rules of the interface."""
+    """A result that breaks the rules of the interface; ``gist`` says how, without what a message may have brought."""
+
+    def __init__(self, gist: str, found: bytes | None = None) -> None:
+        super().__init__(gist if found is None else f"{gist}: {_shown(found)}")
+        self.gist = gist
 
 
 class Fields(NamedTuple):
@@ -43,6 +53,32 @@ class Fields(NamedTuple):
     qos: int = 0
     retain: bool = False
     user: bytes = b""
+
+
+class Whole(NamedTuple):
+    """Messages of one client, topic and length at QoS 0, in the packets in which they came: ``size`` bytes each."""
+
+    topic: bytes
+    packets: bytes
+    number: int
+    """How many they are."""
+    size: int
+    payload_at: int
+    """Where the payload begins in each packet; it goes to the packet's end."""
+    client_id: bytes
+    user: bytes
+
+    def payloads(self) -> list[bytes]:
+        """Those of the messages, in order."""
+        _, packets, count, size, payload_at, _, _ = self
+        return [packets[at + payload_at : at + size] for at in range(0, count * size, size)]
+
+    def fields(self) -> list[Fields]:
+        """The messages, one by one."""
+        return [
+            Fields(self.topic, payload, b"", self.client_id, 0, False, self.user)
+            for payload in self.payloads()
+        ]
 
 
 class Place(NamedTuple):
@@ -76,6 +112,14 @@ class Result(NamedTuple):
     changes: dict[int, Fields]
     """The messages as they are to be, by index, for the verdict REPLACE."""
     effects: list[Effect]
+
+
+class Payloads(NamedTuple):
+    """What a plugin made of messages, where it changed nothing but payloads."""
+
+    verdicts: bytes
+    payloads: list[bytes | None]
+    """As they are to be, None for a message that is dropped; empty where all pass as they are."""
 
 
 def encode_request(
@@ -133,8 +177,132 @@ def encode_request(
     return b"".join(parts)
 
 
-def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
-    """What the frame says about the batch; FrameError where it breaks a rule."""
+def encode_whole(whole: Whole, now_ns: int, batch_id: int, stage: int, place: Place = NOWHERE) -> bytes:
+    """The request frame of messages that have all but the payload in common: with the packets as they came."""
+    node, region, utc_offset = place
+    topic, packets, count, size, payload_at, client_id, user = whole
+    region_at = _REQUEST.size + len(node)
+    topic_at = region_at + len(region)
+    client_at = topic_at + len(topic)
+    user_at = client_at + len(client_id)
+    packets_at = user_at + len(user)
+    end = packets_at + len(packets)
+    gap = -end % 8
+    head = _REQUEST.pack(
+        REQUEST_MAGIC,
+        count,
+        now_ns,
+        batch_id,
+        end + gap,
+        stage,
+        _ENTRY.size,
+        utc_offset,
+        _REQUEST.size,
+        len(node),
+        region_at,
+        len(region),
+    )
+    shape = (
+        topic_at,
+        len(topic),
+        packets_at + payload_at,
+        size - payload_at,
+        size,
+        client_at,
+        len(client_id),
+    )
+    if count < _FEW:
+        table = _table(shape, user_at, len(user), count)
+    else:
+        # With a few lengths, so that few are made.
+        rounded = 1 << (count - 1).bit_length()
+        table = _known_table(shape, user_at, len(user), rounded)[: count * _ENTRY.size]
+    return b"".join((head, node, region, topic, client_id, user, packets, bytes(gap), table))
+
+
+def _table(shape: tuple[int, ...], user_at: int, user_size: int, count: int) -> bytes:
+    """The entries of ``count`` messages that stand one behind the other."""
+    topic_at, topic_size, payload_at, payload_size, step, client_at, client_size = shape
+    pack = _ENTRY.pack
+    return b"".join(
+        [
+            pack(
+                topic_at,
+                topic_size,
+                at,
+                payload_size,
+                0,
+                0,
+                client_at,
+                client_size,
+                0,
+                0,
+                0,
+                0,
+                user_at,
+                user_size,
+            )
+            for at in range(payload_at, payload_at + count * step, step)
+        ]
+    )
+
+
+_known_table = lru_cache(maxsize=32)(_table)
+
+
+def decode_whole(frame: bytes, whole: Whole) -> Payloads | None:
+    """A result that is about payloads only; None where it says more. FrameError as by :func:`decode_result`."""
+    count = whole.number
+    verdicts, change_count, changes_at, effect_count, _ = _head(frame, count)
+    if effect_count or REJECT in verdicts:
+        return None
+    payloads: list[bytes | None] = [None] * count
+    if change_count < count:
+        payloads[:] = whole.payloads()
+    end = len(frame)
+    last = -1
+    for index, what, _, _, start, length, *_ in _CHANGE.iter_unpack(
+        _slice(frame, changes_at, change_count * _CHANGE.size)
+    ):
+        if what != _PAYLOAD:
+            return None
+        if index <= last or index >= count or verdicts[index] != REPLACE:
+            raise FrameError(f"a changed record for message {index} is out of place")
+        last = index
+        stop = start + length
+        if stop > end:
+            raise FrameError("an offset is outside the frame")
+        payloads[index] = frame[start:stop]
+    if DROP in verdicts:
+        for index, verdict in enumerate(verdicts):
+            if verdict == DROP:
+                payloads[index] = None
+    return Payloads(verdicts, payloads)
+
+
+def decode_result(frame: bytes, batch: Sequence[Fields], emits: int | None = None) -> Result:
+    """What the frame says about the batch; FrameError where it breaks a rule, or adds more messages than ``emits``."""
+    count = len(batch)
+    verdicts, change_count, changes_at, effect_count, effects_at = _head(frame, count)
+    changes = _changes(frame, changes_at, change_count, verdicts, batch)
+    if not effect_count:
+        return Result(verdicts, changes, [])
+    table = _slice(frame, effects_at, effect_count * _EFFECT.size)
+    if emits is not None:
+        _check_emits(table, emits)
+    return Result(verdicts, changes, _effects(frame, table, count))
+
+
+def _check_emits(table: bytes, allowed: int) -> None:
+    """Before the effects are looked at one by one, for that takes its time where they are too many."""
+    kinds = table[:: _EFFECT.size]
+    emits = kinds.count(EMIT) + kinds.count(STORE)
+    if emits > allowed:
+        raise FrameError(f"a result with {emits} messages more, {allowed} are allowed")
+
+
+def _head(frame: bytes, expected: int) -> tuple[bytes, int, int, int, int]:
+    """(verdicts, count of changes, their offset, count of effects, their offset) of a result for so many messages."""
     if len(frame) < _RESULT.size:
         raise FrameError("the result is shorter than its header")
     magic, count, verdicts_at, change_count, changes_at, effect_count, effects_at, _ = _RESULT.unpack_from(
@@ -142,17 +310,14 @@ def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
     )
     if magic != RESULT_MAGIC:
         raise FrameError(f"the result begins with 0x{magic:08x}")
-    if count != len(batch):
-        raise FrameError(f"{count} verdicts for {len(batch)} messages")
+    if count != expected:
+        raise FrameError(f"{count} verdicts for {expected} messages")
     verdicts = _slice(frame, verdicts_at, count)
     if verdicts and max(verdicts) > REJECT:
         raise FrameError(f"unknown verdict {max(verdicts)}")
     if change_count != verdicts.count(REPLACE):
         raise FrameError(f"{change_count} changed records for {verdicts.count(REPLACE)} verdicts REPLACE")
-    changes = _changes(frame, changes_at, change_count, verdicts, batch)
-    table = _slice(frame, effects_at, effect_count * _EFFECT.size)
-    effects = [_effect(frame, row, count) for row in _EFFECT.iter_unpack(table)]
-    return Result(verdicts, changes, effects)
+    return verdicts, change_count, changes_at, effect_count, effects_at
 
 
 def rejections(result: Result) -> tuple[dict[int, str], list[Effect]]:
@@ -217,30 +382,40 @@ def _changed(frame: bytes, row: tuple[int, ...], old: Fields) -> tuple[bytes, by
     )
 
 
-def _effect(frame: bytes, row: tuple[int, ...], count: int) -> Effect:
-    kind, index, first_at, first_size, second_at, second_size, number = row
-    if not EMIT <= kind <= ALERT:
-        raise FrameError(f"unknown effect {kind}")
-    if index != NO_MESSAGE and index >= count:
-        raise FrameError(f"an effect of message {index}, which is not there")
-    first = _slice(frame, first_at, first_size)
-    second = _slice(frame, second_at, second_size)
-    if kind in (EMIT, STORE, ALERT):
-        _check_topic(first)
-    if kind == EMIT and (number > 6 or number & 3 == 3):
-        raise FrameError("an emitted message with unknown flags")
-    return Effect(kind, index, first, second, number)
+def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
+    end = len(frame)
+    effects: list[Effect] = []
+    for kind, index, first_at, first_size, second_at, second_size, number in _EFFECT.iter_unpack(table):
+        if not EMIT <= kind <= ALERT:
+            raise FrameError(f"unknown effect {kind}")
+        if index >= count and index != NO_MESSAGE:
+            raise FrameError(f"an effect of message {index}, which is not there")
+        first_end, second_end = first_at + first_size, second_at + second_size
+        if first_end > end or second_end > end:
+            raise FrameError("an offset is outside the frame")
+        first = frame[first_at:first_end]
+        if kind in _WITH_TOPIC:
+            _check_topic(first)
+            if kind == EMIT and (number > 6 or number & 3 == 3):
+                raise FrameError("an emitted message with unknown flags")
+        effects.append(_new_tuple(Effect, (kind, index, first, frame[second_at:second_end], number)))
+    return effects
 
 
 def _check_topic(topic: bytes) -> bytes:
     """A topic name as MQTT has it [MQTT-4.7.3-1], [MQTT-4.7.3-2]."""
     if not topic or len(topic) > _LONGEST_TOPIC or b"\0" in topic or b"+" in topic or b"#" in topic:
-        raise FrameError("a topic that is none")
+        raise FrameError("a topic that is none", topic)
     try:
         topic.decode("utf-8")
     except UnicodeDecodeError:
-        raise FrameError("a topic that is not UTF-8") from None
+        raise FrameError("a topic that is not UTF-8", topic) from None
     return topic
+
+
+def _shown(topic: bytes) -> str:
+    text = repr(topic[:_SHOWN].decode("utf-8", "backslashreplace"))
+    return text if len(topic) <= _SHOWN else f"{text}..., {len(topic)} bytes"
 
 
 def metric_value(number: int) -> float:

@@ -12,10 +12,10 @@ from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
 from plugins.host.engine import Instance, Overdue, PluginError
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
-from plugins.host.frame import NOWHERE, Fields, Place
+from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
-from plugins.host.reasons import on_one_line
+from plugins.host.reasons import Reason, on_one_line
 from plugins.host.state import State
 
 logger = logging.getLogger("geomq.plugins")
@@ -25,6 +25,8 @@ _SEARCH_SECONDS = 0.2
 _LITTLE_FUEL = 200_000
 """What takes a small part of a millisecond on any machine."""
 _MAX_METRICS = 1000
+_REJECTED = "its module rejects them"
+"""For others; the module's own words may be those of a message."""
 _LEVELS = {
     b"debug": logging.DEBUG,
     b"info": logging.INFO,
@@ -35,6 +37,11 @@ _COUNTED = (
     *("messages", "runs", "passed", "dropped", "replaced", "emitted", "failed", "alerts", "traps", "fuel"),
     "microseconds",
 )
+
+
+WholeResult = list[bytes | None] | tuple[list[Fields], Outcome]
+"""What payloads are to be, None for one that is dropped; an empty list where all pass as they are. Or the messages,
+and their outcome, where the module has said more than that."""
 
 
 class Rule:
@@ -89,13 +96,60 @@ class Rule:
                 if self._breaker.allows(time.monotonic()):
                     self._attempt(batch, where, outcome, now)
                 else:
-                    self._give_up(batch, where, outcome, self.last_error)
+                    self._give_up(batch, where, outcome, self._standing)
             took = time.monotonic() - clock
             self.counts["microseconds"] += round(took * 1e6)
             self.pace.ran(len(batch), took, self.counts["fuel"] - fuel, clock)
         else:
-            self._give_up(batch, range(len(batch)), outcome, self.last_error)
+            self._give_up(batch, range(len(batch)), outcome, self._standing)
         return outcome
+
+    def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
+        """:meth:`run` in one call of the module; None where that cannot be done. Never raises."""
+        clock = time.monotonic()
+        instance = self._instance
+        count = whole.number
+        if instance is None or self._breaker.opened or count > self._fitting:
+            return None
+        self._batch_id += 1
+        place = self._place_at(now)
+        request = frame.encode_whole(whole, int(now * 1e9), self._batch_id, self.entry.stage, place)
+        try:
+            answer = self._read_whole(instance.process(request, count), whole)
+        except Overdue:
+            # Whether that was the module's fault shows when it is run again.
+            self._discard()
+            return None
+        except (PluginError, frame.FrameError) as error:
+            self._failed(_reason(error))
+            return None
+        self._breaker.succeeded()
+        fuel = instance.fuel_used()
+        counts = self.counts
+        counts["messages"] += count
+        counts["runs"] += 1
+        counts["fuel"] += fuel
+        took = time.monotonic() - clock
+        counts["microseconds"] += round(took * 1e6)
+        self.pace.ran(count, took, fuel, clock)
+        if isinstance(answer, frame.Payloads):
+            self._count(answer.verdicts)
+            return answer.payloads
+        fields, result = answer
+        outcome = Outcome([None] * count, [], [], [])
+        self._apply(fields, 0, result, outcome)
+        return fields, outcome
+
+    def _read_whole(
+        self, found: bytes | None, whole: Whole
+    ) -> frame.Payloads | tuple[list[Fields], frame.Result]:
+        if found is None:
+            return frame.Payloads(bytes(whole.number), [])
+        payloads = frame.decode_whole(found, whole)
+        if payloads is not None:
+            return payloads
+        fields = whole.fields()
+        return fields, self._decoded(found, fields)
 
     def is_quick(self, count: int) -> bool:
         """Whether :meth:`run` with so many messages may be called where nobody can wait a millisecond."""
@@ -106,6 +160,10 @@ class Rule:
             # Messages are given up in no time; a module is not loaded in that.
             return not (self._loading.allows(clock) and self._breaker.allows(clock))
         return self.pace.is_quick(count, clock)
+
+    def at_once(self) -> int:
+        """How many messages :meth:`run_whole` may be given where nobody can wait a millisecond."""
+        return self.pace.at_once(time.monotonic()) if self._instance is not None else 0
 
     @property
     def ticks(self) -> bool:
@@ -125,7 +183,7 @@ class Rule:
             found = instance.tick(int(now * 1e9))
             result = None if found is None else self._decoded(found, ())
         except (PluginError, frame.FrameError) as error:
-            self._failed(f"geomq_tick: {error}")
+            self._failed(_reason(error, "geomq_tick: "))
             self._breaker.failed(clock)
             self._load(clock)
         else:
@@ -208,7 +266,7 @@ class Rule:
             self._instance = plan.make(self._state_get)
         except PluginError as error:
             self._loading.failed(clock)
-            self._complain(str(error))
+            self._complain(_reason(error))
             return
         self._plan = plan
         self._ticks = self._instance.ticks
@@ -224,7 +282,7 @@ class Rule:
         if instance is not None:
             instance.close()
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: Reason) -> None:
         """A call failed: the instance cannot be used again."""
         self.counts["traps"] += 1
         self._discard()
@@ -235,19 +293,30 @@ class Rule:
         self._told = ""
         logger.info("rule %s works again", self.entry.name)
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, reason: Reason) -> None:
         """Tell an error once, however often it comes."""
-        self.last_error = text
-        if text != self._told:
-            self._told = text
+        # The status, which other nodes ask for, too, must not tell what was in a message.
+        self.last_error = reason.gist
+        if reason.gist != self._told:
+            self._told = reason.gist
             fate = "dropped" if self.entry.closed else "passed on unchanged"
-            logger.error("rule %s fails, its messages are %s: %s", self.entry.name, fate, text)
+            logger.error("rule %s fails, its messages are %s: %s", self.entry.name, fate, reason.text)
+
+    @property
+    def _standing(self) -> Reason:
+        """Why nothing is tried at the moment."""
+        return Reason(self.last_error, self.last_error)
 
     # -- a batch -----------------------------------------------------------------------------------------
 
+    @property
+    def _fitting(self) -> int:
+        """How many messages should take no more than a quarter of the deadline."""
+        return self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+
     def _portions(self, count: int) -> Iterator[range]:
-        """A batch in parts each of which should take no more than a quarter of the deadline."""
-        size = self.pace.fitting(self.entry.limits.deadline_ms / 4000)
+        """A batch in parts that fit."""
+        size = self._fitting
         for start in range(0, count, size):
             yield range(start, min(start + size, count))
 
@@ -257,8 +326,9 @@ class Rule:
         try:
             result = self._call(part, now)
         except (PluginError, frame.FrameError) as error:
-            self._failed(str(error))
-            self._split(batch, where, outcome, now, str(error))
+            reason = _reason(error)
+            self._failed(reason)
+            self._split(batch, where, outcome, now, reason)
             return
         if self._breaker.opened:
             self._say_it_works()
@@ -299,16 +369,10 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        result = frame.decode_result(found, part)
-        if result.effects:
-            emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
-            allowed = self.entry.limits.emits
-            if emits > allowed:
-                raise frame.FrameError(f"a result with {emits} messages more, {allowed} are allowed")
-        return result
+        return frame.decode_result(found, part, self.entry.limits.emits)
 
     def _split(
-        self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: str
+        self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason
     ) -> None:
         """One message must not take those beside it along: search for it, but not without end."""
         clock = time.monotonic()
@@ -320,11 +384,10 @@ class Rule:
         self._attempt(batch, range(where.start, middle), outcome, now)
         self._attempt(batch, range(middle, where.stop), outcome, now)
 
-    def _give_up(self, batch: Sequence[Fields], where: range, outcome: Outcome, reason: str) -> None:
+    def _give_up(self, batch: Sequence[Fields], where: range, outcome: Outcome, reason: Reason) -> None:
         self.counts["failed"] += len(where)
         part = batch[where.start : where.stop]
-        if self.entry.dead_letter is not None:
-            outcome.failed.extend(Failed(message, reason) for message in part)
+        outcome.failed.extend(Failed(place, batch[place], reason) for place in where)
         if not self.entry.closed:
             outcome.messages[where.start : where.stop] = part
 
@@ -334,29 +397,28 @@ class Rule:
         messages[start : start + len(part)] = part
         for index, fields in changes.items():
             messages[start + index] = fields
-        dropped = verdicts.count(frame.DROP)
-        if dropped:
+        if frame.DROP in verdicts:
             for index, verdict in enumerate(verdicts, start):
                 if verdict == frame.DROP:
                     messages[index] = None
-        rejected = 0
         if frame.REJECT in verdicts:
             reasons, effects = frame.rejections(result)
-            rejected = len(reasons)
             self._reject(part, start, reasons, outcome)
-        self.counts["dropped"] += dropped
-        self.counts["replaced"] += len(changes)
-        self.counts["passed"] += len(part) - dropped - len(changes) - rejected
+        self._count(verdicts)
         for effect in effects:
             self._do(effect, outcome)
+
+    def _count(self, verdicts: bytes) -> None:
+        self.counts["passed"] += verdicts.count(frame.PASS)
+        self.counts["dropped"] += verdicts.count(frame.DROP)
+        self.counts["replaced"] += verdicts.count(frame.REPLACE)
 
     def _reject(self, part: Sequence[Fields], start: int, reasons: dict[int, str], outcome: Outcome) -> None:
         """The module works, and says that it cannot work on these: never passed on, and no failure of its own."""
         self.counts["failed"] += len(reasons)
         for index, reason in reasons.items():
             outcome.messages[start + index] = None
-            if self.entry.dead_letter is not None:
-                outcome.failed.append(Failed(part[index], reason))
+            outcome.failed.append(Failed(start + index, part[index], Reason(reason, _REJECTED)))
 
     def _do(self, effect: frame.Effect, outcome: Outcome) -> None:
         kind = effect.kind
@@ -383,3 +445,8 @@ class Rule:
             logger.warning("rule %s: alert %s: %s", self.entry.name, name, text)
         else:
             logger.log(_LEVELS.get(effect.first, logging.INFO), "rule %s: %s", self.entry.name, text)
+
+
+def _reason(error: PluginError | frame.FrameError, where: str = "") -> Reason:
+    gist = error.gist if isinstance(error, frame.FrameError) else str(error)
+    return Reason(f"{where}{error}", f"{where}{gist}")

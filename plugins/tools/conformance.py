@@ -21,7 +21,14 @@ from plugins.host.engine import (
 )
 from plugins.host.frame import Fields, FrameError, decode_result
 from plugins.host.state import State
-from plugins.tools.frames import NOW_NS, batch, request, with_more_fields, with_unknown_flags
+from plugins.tools.frames import (
+    NOW_NS,
+    batch,
+    request,
+    with_more_fields,
+    with_table_last,
+    with_unknown_flags,
+)
 
 EXPORTS = {
     "memory": ("memory",),
@@ -135,6 +142,7 @@ class _Module:
         yield "batches one after the other, in bounded memory", self.goes_on
         yield "the same result for the same batch", lambda: self.same_for(lambda data: data)
         yield "fields that later versions append are passed over", lambda: self.same_for(with_more_fields)
+        yield "entries behind what they point to", lambda: self.same_for(with_table_last)
         yield "flags that later versions set are passed over", lambda: self.same_for(with_unknown_flags)
         yield "an unknown stage", lambda: self.works_on(3, stage=64)
         yield "wrong configurations are refused in words, or taken", self.refuses_in_words

@@ -74,6 +74,25 @@ def with_more_fields(frame: bytes, header: int = 24, entry: int = 16) -> bytes:
     return b"".join([*parts, frame[table_end:]])
 
 
+def with_table_last(frame: bytes) -> bytes:
+    """A request whose entries stand behind all that they point to."""
+    count = struct.unpack_from("<I", frame, 4)[0]
+    table_end = _HEADER + count * _ENTRY
+    gap = -(len(frame) - table_end + _HEADER) % 8
+    moved = _HEADER - table_end
+    head = bytearray(frame[:_HEADER])
+    for at in (40, 48):
+        _move(head, at, moved)
+    struct.pack_into("<I", head, 24, len(frame) + moved + gap)
+    parts = [bytes(head), frame[table_end:], bytes(gap)]
+    for start in range(_HEADER, table_end, _ENTRY):
+        row = bytearray(frame[start : start + _ENTRY])
+        for at in _OFFSETS:
+            _move(row, at, moved)
+        parts.append(bytes(row))
+    return b"".join(parts)
+
+
 def with_unknown_flags(frame: bytes) -> bytes:
     """A request in whose entries flags are set that this version does not have."""
     changed = bytearray(frame)

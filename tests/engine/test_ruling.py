@@ -30,6 +30,9 @@ class SlowPipeline:
         self.waiting.append((batch, then))
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
 
+    def at_once(self, topic: str) -> int:
+        return -1
+
     def finish(self) -> None:
         """The oldest batch is done."""
         batch, then = self.waiting.pop(0)

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.host import frame
-from plugins.host.frame import Effect, Fields, FrameError, Place, decode_result, encode_request
+from plugins.host.frame import (
+    Effect,
+    Fields,
+    FrameError,
+    Place,
+    Whole,
+    decode_result,
+    encode_request,
+)
 
 FIELDS = st.builds(
     Fields,
@@ -74,6 +82,27 @@ def test_request_can_be_read_back(
         assert (flags, reserved) == (0, 0)
 
 
+@given(st.integers(1, 70), st.integers(0, 30), st.integers(4, 9), st.binary(max_size=9), PLACES)
+def test_request_of_packets_can_be_read_back(
+    count: int, size: int, payload_at: int, name: bytes, place: Place
+) -> None:
+    packets = bytes(at % 251 for at in range(count * (payload_at + size)))
+    whole = Whole(b"a/b" + name, packets, count, payload_at + size, payload_at, name, name + b"!")
+    data = frame.encode_whole(whole, 5, 6, 1, place)
+    *head, table, stage, entry_size, utc_offset = struct.unpack_from("<IIQQIIIi", data)
+    assert (head, stage, entry_size) == ([frame.REQUEST_MAGIC, count, 5, 6], 1, 48)
+    assert table % 8 == 0
+    assert Place(_part(data, 40), _part(data, 48), utc_offset) == place
+    assert len(data) == table + 48 * count
+    found = []
+    for at in range(table, len(data), 48):
+        topic, payload, properties, client, user = (_part(data, at + field) for field in (0, 8, 16, 24, 40))
+        assert struct.unpack_from("<BBHI", data, at + 32) == (0, 0, 0, 0)
+        found.append(Fields(topic, payload, properties, client, 0, False, user))
+    assert found == whole.fields()
+    assert [fields.payload for fields in found] == whole.payloads()
+
+
 def test_verdicts_changes_and_effects() -> None:
     batch = [Fields(b"a", b"1"), Fields(b"b", b"2"), Fields(b"c", b"3", b"", b"me", 1, False, b"ann")]
     at = 32 + 3 + 40 + 32
@@ -91,6 +120,48 @@ def test_verdicts_changes_and_effects() -> None:
     )
 
 
+WHOLE = Whole(b"a", b"--1--2--3", 3, 3, 2, b"", b"")
+
+
+def test_payloads_of_a_result() -> None:
+    at = 32 + 3 + 40
+    data = result(3, b"\x00\x01\x02", (change(2, 2, payload=(at, 4)),), (), b"news")
+    assert frame.decode_whole(data, WHOLE) == (b"\x00\x01\x02", [b"1", None, b"news"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        result(3, b"\x00\x00\x03"),
+        result(3, b"\x00\x00\x02", (change(2, 2 | 8),)),
+        result(3, None, (), (effect(frame.METRIC, (0, 1)),)),
+    ],
+    ids=["rejected", "another QoS", "an effect"],
+)
+def test_result_that_says_more_than_payloads_is_left_to_others(data: bytes) -> None:
+    assert frame.decode_whole(data, WHOLE) is None
+    decode_result(data, WHOLE.fields())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        result(2),
+        result(3, magic=1),
+        result(3, b"\x00\x04\x00"),
+        result(3, b"\x02\x00\x00"),
+        result(3, b"\x02\x02\x00", (change(1, 2), change(0, 2))),
+        result(3, b"\x02\x00\x00", (change(1, 2),)),
+        result(3, b"\x02\x00\x00", (change(3, 2),)),
+        result(3, b"\x02\x00\x00", (change(0, 2, payload=(9999, 1)),)),
+        result(3)[:20],
+    ],
+)
+def test_result_for_packets_that_breaks_a_rule(data: bytes) -> None:
+    with pytest.raises(FrameError):
+        frame.decode_whole(data, WHOLE)
+
+
 BATCH = [Fields(b"a", b"1"), Fields(b"b", b"2")]
 
 
@@ -106,12 +177,16 @@ BATCH = [Fields(b"a", b"1"), Fields(b"b", b"2")]
         (result(2, b"\x02\x02", (change(1, 2), change(0, 2))), "message 0 is out of place"),
         (result(2, b"\x02\x00", (change(0, 32),)), "unknown change 32"),
         (result(2, b"\x02\x00", (change(0, 2, payload=(9999, 1)),)), "outside the frame"),
-        (result(2, b"\x02\x00", (change(0, 1, topic=(0, 0)),)), "a topic that is none"),
+        (result(2, b"\x02\x00", (change(0, 1, topic=(0, 0)),)), "a topic that is none: ''$"),
         (result(2, b"\x02\x00", (change(0, 8, qos=3),)), "QoS 3"),
         (result(2, effects=(effect(9, (0, 1)),)), "unknown effect 9"),
         (result(2, effects=(effect(1, (66, 1), number=3),), tail=b"t"), "unknown flags"),
-        (result(2, effects=(effect(1, (66, 1)),), tail=b"#"), "a topic that is none"),
-        (result(2, effects=(effect(1, (66, 1)),), tail=b"\xff"), "not UTF-8"),
+        (result(2, effects=(effect(1, (66, 1)),), tail=b"#"), "a topic that is none: '#'$"),
+        (
+            result(2, effects=(effect(1, (66, 70000)),), tail=b"\n" * 70000),
+            r"none: '(\\n){60}'..., 70000 bytes$",
+        ),
+        (result(2, effects=(effect(1, (66, 1)),), tail=b"\xff"), r"not UTF-8: '\\\\xff'$"),
         (result(2, effects=(effect(4, (66, 1), index=2),), tail=b"x"), "message 2, which is not there"),
     ],
 )
