@@ -36,11 +36,12 @@ static uint8_t fold_at(const uint8_t *at, const uint8_t *end, uint32_t *length) 
 }
 
 static bool has_some(Span text) {
-    uint32_t length;
-    for (const uint8_t *at = text.at, *end = span_end(text); at < end; at += length) {
+    const uint8_t *at = text.at, *end = span_end(text);
+    for (uint32_t length;; at += length) {
+        while (at < end && *at < 0xC2) at++;
+        if (at == end) return false;
         if (fold_at(at, end, &length) != AS_IT_IS) return true;
     }
-    return false;
 }
 
 Folded fold(Span text) {
