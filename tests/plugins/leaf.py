@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, Program
+from plugins.host.engine import Instance, Program
 from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
+from plugins.host.limits import Limits
 
 BATCH = 200
 

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused
+from plugins.host.engine import Instance
 from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import program
 
 KEY = "00112233445566778899aabbccddeeff"
