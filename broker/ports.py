@@ -135,11 +135,12 @@ class Mesh(Protocol):
     def has_to_keep(self, nodes: tuple[str, ...]) -> bool:
         """Whether a message above QoS 0 for these nodes has to wait on disk, because one of them is away."""
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """Whether a message above QoS 0 would have to wait for one of these nodes and there is no room for it.
 
-        ``retain`` as for :meth:`forward`. A message that is handed over all the same is taken, but its ``on_safe``
-        waits until there is room.
+        ``retain`` as for :meth:`forward`; ``size`` is that of the payload: unless it is refused, room is kept for it
+        until the next call of :meth:`forward`. A message that is handed over all the same is taken, but its
+        ``on_safe`` waits until there is room.
         """
 
     def stamp(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -153,6 +154,13 @@ class ZenohMesh:
         self._declare()
         self._spawn(self._tick_forever())
 
+    async def meets(self, longest: float) -> bool:
+        """Wait until another node has told its retained messages, for so many seconds at most; whether one has."""
+        if self._settings.connect or self._settings.scouting:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._retained.has_met.wait(), longest)
+        return self._retained.has_met.is_set()
+
     async def _open_outbox(self) -> None:
         settings = self._settings
         path = settings.data_dir / "outbox.db" if self._durable and settings.data_dir else None
@@ -195,12 +203,16 @@ class ZenohMesh:
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        link.answer(keys.query(name, "history"), lambda query: self._spawn(self._history.answer(query)))
+        link.answer(
+            keys.query(name, "history"),
+            self._unless_refused(lambda query: self._spawn(self._history.answer(query))),
+        )
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
 
     def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
+        # Whoever asks for the name means the node that has it.
         return lambda query: query.finish() if self.refused else answer(query)
 
     async def stop(self) -> None:
@@ -261,7 +273,9 @@ class ZenohMesh:
         """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
         if not self._running:
             return False
-        return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        waits = self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        self._room.handed_over()
+        return waits
 
     def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
         """See the port."""
@@ -285,9 +299,9 @@ class ZenohMesh:
         """See the port."""
         return self._running and not self._ways.plan(nodes).everybody_there
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """See :meth:`broker.ports.Mesh.refuses`."""
-        return self._room.refuses(nodes, retain)
+        return self._room.refuses(nodes, retain, size)
 
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
@@ -319,6 +333,11 @@ class ZenohMesh:
     def kept_back(self) -> int:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
+
+    def forgotten(self) -> dict[str, dict[str, object]]:
+        """The accounts of nodes that were away for too long, by name."""
+        outbox, peers = self._outbox, self._peers
+        return {name: outbox.ledger(name).as_dict() for name in outbox.destinations() if name not in peers}
 
     def outbox_status(self) -> dict[str, Any]:
         """See :meth:`edge_mesh.outbox_watch.OutboxWatch.status`."""

@@ -15,18 +15,16 @@ from plugins.host.frame import Fields, Whole
 class Job:
     """Messages that go through the rules of a stage together; ``at`` is how many of these they have behind them.
 
-    ``then`` is told the outcome where they do not get through at once.
+    What rules emit goes on behind the messages, through the rules that are left. ``then`` is told the outcome where
+    they do not get through at once.
     """
 
-    __slots__ = (
-        *("at", "emitted", "failed", "messages", "named", "originals", "renamed", "size", "stage", "then"),
-    )
+    __slots__ = ("at", "failed", "messages", "named", "originals", "renamed", "size", "stage", "then")
 
     def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
         self.stage = stage
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
-        self.emitted: list[Message] = []
         self.failed: dict[int, Failure] | None = None
         self.named: set[int] = set()
         """The places of those that any rule of the store stage was for."""
@@ -62,10 +60,14 @@ class Job:
         return renamed
 
     def note(self, rule: str, places: Sequence[int], failed: Mapping[int, Failed], start: int = 0) -> None:
-        """Remember on which messages a rule failed; these places begin at ``start`` of its batch."""
+        """Remember on which messages a rule failed; these places begin at ``start`` of its batch.
+
+        Nobody is told of those that rules have emitted.
+        """
+        own = len(self.originals)
         for number, place in enumerate(places, start):
             found = failed.get(number)
-            if found is not None and self.messages[place] is None:
+            if found is not None and place < own and self.messages[place] is None:
                 self.failed = self.failed or {}
                 self.failed[place] = Failure(rule, found.reason.gist)
 
@@ -77,9 +79,18 @@ class Job:
             if message is not None and place in self.named
         ]
 
+    @property
+    def has_more(self) -> bool:
+        """Whether rules have emitted something."""
+        return len(self.messages) > len(self.originals)
+
     def processed(self) -> Processed:
-        """What has become of the messages."""
-        return Processed(self.messages, self.emitted, failed=self.failed)
+        """What has become of the messages, and what is left of those that were emitted."""
+        count = len(self.originals)
+        if not self.has_more:
+            return Processed(self.messages, [], failed=self.failed)
+        emitted = [one for one in self.messages[count:] if one is not None]
+        return Processed(self.messages[:count], emitted, failed=self.failed)
 
 
 class Packets(NamedTuple):

@@ -109,7 +109,8 @@ class Stages:
     def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Run a stage's rules one after the other over the messages whose topics they name.
 
-        A message that a rule has given another topic is one of that topic for the rules behind it.
+        A message that a rule has given another topic is one of that topic for the rules behind it. What a rule emits
+        goes through these, too: a mask at the end of the egress stage sees all that leaves.
         """
         if self._held is not None:
             self._held.append(Job(stage, batch, then))
@@ -269,7 +270,7 @@ class Stages:
         job.size = sum(len(message.payload) for message in job.originals)
         self._messages_waiting += count
         self._bytes_waiting += job.size
-        return Processed(job.messages, [], frozenset(range(count)))
+        return Processed(job.messages[:count], [], frozenset(range(count)))
 
     def _waits_no_more(self, job: Job) -> None:
         self._messages_waiting -= len(job.originals)
@@ -282,7 +283,7 @@ class Stages:
             job.at += 1
             if places and (at_once or post.is_quick(len(places))):
                 post.run(job, places, now)
-            elif places or (job.renamed and not post.idle):
+            elif places or ((job.renamed or job.has_more) and not post.idle):
                 post.put(job, places)
                 return False
             job.renamed = job.renamed or (bool(places) and post.rule.renames)
@@ -324,9 +325,23 @@ class Stages:
         if letters and self.surroundings is not None:
             self.surroundings.dead(letters)
         if job is not None:
-            job.emitted += emitted
-        elif emitted and self.surroundings is not None:
-            self.surroundings.emitted(Stage(post.rule.entry.stage), emitted)
+            job.messages += emitted
+        elif emitted:
+            self._emit(post, emitted)
+
+    def _emit(self, post: Post, emitted: list[Message]) -> None:
+        """Send what a rule says without a message's occasion through the rules behind it, and on."""
+        stage, now = Stage(post.rule.entry.stage), time.time()
+
+        def leave(_: Sequence[Message], processed: Processed, __: float) -> None:
+            if processed.emitted and self.surroundings is not None:
+                self.surroundings.emitted(stage, processed.emitted)
+
+        job = Job(stage, (), leave)
+        job.messages += emitted
+        job.at = self._posts[stage].index(post) + 1
+        if self._walk(job, now):
+            leave((), job.processed(), now)
 
     def _keep(self, messages: list[Message], now: float) -> None:
         if messages and self.history is not None:

@@ -98,11 +98,24 @@ def version() -> None:
 
 
 @app.command()
-def demo(nodes: Annotated[int, typer.Option(help="Three regions, or one broker.", min=1, max=3)] = 3) -> None:
+def demo(
+    nodes: Annotated[int, typer.Option(help="Three regions, or one broker.", min=1, max=3)] = 3,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder with eu.yaml, us.yaml and asia.yaml, or single.yaml. Default: the repository's.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    every: Annotated[
+        float, typer.Option(help="Seconds between two views where the output is no terminal.", min=0.1)
+    ] = 5.0,
+) -> None:
     """Show three regions at work on this machine, with simulated devices."""
-    from broker.demo.main import run_demo
+    from broker.demo.main import CONFIG, run_demo
 
-    raise SystemExit(run_demo(nodes))
+    raise SystemExit(run_demo(nodes, config or CONFIG, every))
 
 
 @config_app.command("check")

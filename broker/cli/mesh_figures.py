@@ -11,38 +11,57 @@ Statuses = Mapping[str, Mapping[str, Any]]
 
 
 def overview(statuses: Statuses) -> dict[str, Any]:
-    """Nodes, regions and links, ready for JSON. A node that others know and that did not answer is away."""
-    nodes = [_node(name, status) for name, status in statuses.items()] + list(_away(statuses))
+    """Nodes, regions and links, ready for JSON.
+
+    A node that others know and that did not answer is away; one whose name is another's is refused, and in no region.
+    """
+    members = {name: status for name, status in statuses.items() if not status.get("refused")}
+    nodes = [_node(name, status) for name, status in statuses.items()] + list(_away(members))
     nodes.sort(key=lambda node: (node["region"], node["name"]))
     there = Counter(node["region"] for node in nodes if node["there"])
-    known = Counter(node["region"] for node in nodes)
+    known = Counter(node["region"] for node in nodes if not node["refused"])
     return {
         "nodes": nodes,
         "regions": [
-            {"region": name, "nodes": count, "there": there[name], **_towards(name, statuses)}
+            {"region": name, "nodes": count, "there": there[name], **_towards(name, members)}
             for name, count in sorted(known.items())
         ],
-        "links": [_link(name, peer) for name, peer in _peers(statuses)],
+        "links": [_link(name, peer) for name, peer in _peers(members)],
+    }
+
+
+def of_node(mesh: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Of an overview what concerns one node."""
+    nodes = [node for node in mesh["nodes"] if node["name"] == name]
+    regions = {node["region"] for node in nodes}
+    return {
+        "nodes": nodes,
+        "regions": [region for region in mesh["regions"] if region["region"] in regions],
+        "links": [link for link in mesh["links"] if name in (link["node"], link["peer"])],
     }
 
 
 def accounts(statuses: Statuses) -> list[dict[str, Any]]:
     """What became of the messages of each node for each other one, ready for JSON."""
     found = []
-    for name, peer in _peers(statuses):
-        ledger = peer["ledger"]
-        dropped = dict(ledger["dropped"])
-        accounted = ledger["acknowledged"] + ledger["queued"] + ledger["expired"] + sum(dropped.values())
-        found.append(
-            {
-                "node": name,
-                "destination": peer["name"],
-                **{key: ledger[key] for key in ("accepted", "acknowledged", "queued", "expired")},
-                "dropped": dropped,
-                "balanced": ledger["accepted"] == accounted,
-            }
-        )
+    for name, status in statuses.items():
+        found += [_account(name, peer["name"], peer["ledger"], False) for peer in status.get("peers", ())]
+        forgotten = (status.get("mesh") or {}).get("forgotten", {})
+        found += [_account(name, gone, ledger, True) for gone, ledger in forgotten.items()]
     return found
+
+
+def _account(node: str, destination: str, ledger: Mapping[str, Any], forgotten: bool) -> dict[str, Any]:
+    dropped = dict(ledger["dropped"])
+    accounted = ledger["acknowledged"] + ledger["queued"] + ledger["expired"] + sum(dropped.values())
+    return {
+        "node": node,
+        "destination": destination,
+        **{key: ledger[key] for key in ("accepted", "acknowledged", "queued", "expired")},
+        "dropped": dropped,
+        "balanced": ledger["accepted"] == accounted,
+        "forgotten": forgotten,
+    }
 
 
 def _towards(region: str, statuses: Statuses) -> dict[str, Any]:
@@ -67,7 +86,8 @@ def _node(name: str, status: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "region": status.get("region", ""),
-        "there": True,
+        "there": not status.get("refused"),
+        "refused": bool(status.get("refused")),
         "version": status.get("version", ""),
         "protocol": mesh.get("protocol"),
         "uptime": status.get("uptime"),
@@ -89,6 +109,7 @@ def _away(statuses: Statuses) -> Iterator[dict[str, Any]]:
             "name": name,
             "region": peer["region"],
             "there": False,
+            "refused": False,
             "version": peer.get("version", ""),
             "protocol": None,
             "uptime": None,

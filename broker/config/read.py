@@ -17,7 +17,7 @@ from broker.config.base import Mistakes
 from broker.config.model import NodeConfig, PluginsSection
 
 PREFIX = "GEOMQ_"
-_NOT_KEYS = ("GEOMQ_CONFIG", "GEOMQ_DEMO_")
+_NOT_KEYS = ("GEOMQ_CONFIG",)
 """Variables of the command line, not of the configuration."""
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -218,10 +218,21 @@ def _walk(node: Any, at: KeyPath, name: str, places: Places, problems: list[Prob
             _walk(value, here, name, places, problems)
 
 
+_YAML_HINTS = {
+    "alphabetic or numeric": 'a text that begins with * or & stands in quotes: "**.name"',
+    "cannot start any token": "spaces indent, not tabs; a text that begins with @, % or ` stands in quotes",
+    "',' or '}'": 'a text with braces stands in quotes: "{region}/x"; or a comma is missing',
+    "mapping values are not allowed": "a text with a colon and a space stands in quotes; or indent otherwise",
+}
+"""What most often is behind the parser's words."""
+
+
 def _yaml_problem(error: yaml.YAMLError, name: str) -> Problem:
     mark = getattr(error, "problem_mark", None)
     where = f"{name}:{mark.line + 1}" if mark else name
-    return Problem(where, "", f"is not YAML: {getattr(error, 'problem', None) or error}")
+    problem = str(getattr(error, "problem", None) or error)
+    hint = next((f" ({hint})" for words, hint in _YAML_HINTS.items() if words in problem), "")
+    return Problem(where, "", f"is not YAML: {problem}{hint}")
 
 
 # -- the environment -------------------------------------------------------------------------------------

@@ -20,10 +20,13 @@ from broker.config.base import Section, TopicName
 
 _Model = TypeVar("_Model", bound=BaseModel)
 Functions = Literal["count", "min", "max", "mean", "last", "sum"]
+Property = Literal[
+    "payload_format_indicator", "content_type", "response_topic", "correlation_data", "user_property"
+]
 Kind = Literal["card", "iban", "cn_id", "phone", "email", "ip", "mac"]
 Keys = Annotated[int | None, Field(None, ge=1, le=65536, description="How many keys it remembers.")]
 By = Annotated[
-    list[terms.Path] | None,
+    list[terms.Part] | None,
     Field(None, max_length=16, description="What it tells apart: `topic`, `client`, `user`, paths."),
 ]
 
@@ -49,7 +52,7 @@ class Part(Section):
     @classmethod
     def _check_null(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name not in _NULLABLE:
-            raise ValueError("has no value; leave the key out for the default")
+            raise ValueError("a value is expected; leave the key out for the default")
         return value
 
 
@@ -109,7 +112,8 @@ class Condition(Part):
             raise ValueError(f"asks of one thing{found}; allowed: {', '.join(SUBJECTS)}")
         if subjects[0] in ("path", "topic_level"):
             if len(comparisons) != 1:
-                raise ValueError(f"needs one comparison: {', '.join(COMPARISONS)}")
+                found = f", not {' and '.join(comparisons)} (`all` joins conditions)" if comparisons else ""
+                raise ValueError(f"needs one comparison{found}: {', '.join(COMPARISONS)}")
         elif comparisons:
             raise ValueError(f"`{comparisons[0]}` goes with `path` and `topic_level` only")
         return self
@@ -212,6 +216,18 @@ class Retain(Step):
 
     action: Literal["retain"]
     to: bool
+
+
+class Properties(Step):
+    """Take away what the publisher says in MQTT 5 properties."""
+
+    action: Literal["properties"]
+    keep: list[Property] | None = Field(None, description="Only these stay.")
+    remove: list[Property] | None = Field(None, min_length=1, description="These go.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Properties:
+        return _one_of(self, "keep", "remove")
 
 
 class Set(Step):
@@ -427,7 +443,22 @@ def _one_of(model: _Model, first: str, second: str) -> _Model:
 ACTIONS: dict[str, type[Section]] = {
     get_args(kind.model_fields["action"].annotation)[0]: kind
     for kind in (
-        *(Drop, Keep, Sample, Deadband, Limit, Unique, Topic, Qos, Retain, Set, Emit, Alert, Aggregate),
+        *(
+            Drop,
+            Keep,
+            Sample,
+            Deadband,
+            Limit,
+            Unique,
+            Topic,
+            Qos,
+            Retain,
+            Properties,
+            Set,
+            Emit,
+            Alert,
+            Aggregate,
+        ),
         *(Remove, Redact, Hash, Pseudonymise, Reveal, Truncate, Round, Grid, Date, Patterns, Search),
     )
 }

@@ -17,8 +17,18 @@ GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t le
     return mistake;
 }
 
+/* Names the place that it is about: {path:site}. */
+static Span no_topic(Span place) {
+    if (!place.length) return SPAN("no topic comes of it");
+    uint8_t *start = geomq_mark();
+    Span parts[] = {SPAN("it has no {"), place, SPAN("} that a topic can be made of")};
+    for (uint32_t i = 0; i < 3; i++) geomq_append(parts[i].at, parts[i].length);
+    return span(start, geomq_mark());
+}
+
 static Span reason_of(const Message *message) {
-    if (message->content != CONTENT_UNREADABLE) return SPAN("it has no value that a topic can be made of");
+    if (message->content != CONTENT_UNREADABLE) return no_topic(message->lacking);
+    if (tree_was_too_deep()) return SPAN("the payload is nested deeper than 64 levels");
     switch (message->format) {
     case FORMAT_JSON: return SPAN("the payload is not JSON");
     case FORMAT_CBOR: return SPAN("the payload is not CBOR");

@@ -26,7 +26,7 @@ typedef enum {
 
 struct Piece {
     PieceKind kind;
-    Span text; /* PIECE_TEXT */
+    Span text; /* PIECE_TEXT; of the others what stands in the braces */
     uint32_t level;
     Path path;
 };
@@ -47,11 +47,12 @@ static const uint8_t *find_byte(const uint8_t *at, const uint8_t *end, uint8_t b
     return at;
 }
 
-/* Whether a text can be part of a topic: no wildcards, and no {pth:site}, which was meant to be a place. */
+/* Whether a text can be part of a topic: no wildcards, and no {1 or {pth:site}, which were meant to be places. */
 static bool is_topical(Span text) {
     for (const uint8_t *at = text.at, *end = span_end(text); at < end; at++) {
         if (*at == '+' || *at == '#') return false;
         if (*at != '{') continue;
+        if (find_byte(at, end, '}') == end) return false;
         const uint8_t *colon = find_byte(at, end, ':');
         if (colon < end && is_word(span(at + 1, colon))) return false;
     }
@@ -88,12 +89,12 @@ static bool read_place(const Where *where, Span inside, Span raw, Piece *piece, 
     uint32_t word;
     if (starts_with(inside, SPAN("path:"))) {
         Node path = {.type = TYPE_STRING, .raw = raw, .text = {inside.at + 5, inside.length - 5}};
-        *piece = (Piece){.kind = PIECE_PATH, .path = path_read(where, &path)};
+        *piece = (Piece){.kind = PIECE_PATH, .text = inside, .path = path_read(where, &path)};
         *needs_payload = true;
         return true;
     }
     if (!is_word(inside)) return false;
-    *piece = (Piece){.kind = PIECE_LEVEL};
+    *piece = (Piece){.kind = PIECE_LEVEL, .text = inside};
     if (find_level(inside, &piece->level)) return true;
     if (find_word(inside, &word)) piece->kind = (PieceKind)word;
     else if (fail(where, &raw, "has an unknown place in braces; allowed: a topic level's number, path:..., "))
@@ -207,13 +208,17 @@ static bool is_level(Span text) {
     return true;
 }
 
-bool template_topic(const Template *template, const Message *message, Span *topic) {
+bool template_topic(const Template *template, Message *message, Span *topic) {
     bool complete;
+    message->lacking = (Span){0};
     for (uint32_t i = 0; i < template->count; i++) {
         const Piece *piece = &template->pieces[i];
         Leaf value;
         if (piece->kind == PIECE_TEXT || piece->kind == PIECE_TOPIC) continue;
-        if (!piece_value(piece, message, &value) || !is_level(value.text)) return false;
+        if (!piece_value(piece, message, &value) || !is_level(value.text)) {
+            message->lacking = piece->text;
+            return false;
+        }
     }
     *topic = template_write(template, message, &complete);
     bool own = template->count && template->pieces[0].kind > PIECE_TOPIC && template->pieces[0].kind != PIECE_TEXT;

@@ -199,7 +199,7 @@ static Span write_by(const By *by, const Message *message) {
 }
 
 /* False where there is no topic, or it and what the window is told apart by are too long to be remembered. */
-static bool open(const Aggregate *aggregate, Window *window, const Message *message) {
+static bool open(const Aggregate *aggregate, Window *window, Message *message) {
     Span topic;
     if (!template_topic(&aggregate->topic, message, &topic)) return false;
     Span by = write_by(&aggregate->by, message);
@@ -216,6 +216,7 @@ static bool add(Node *node, void *context) {
     Figures *figures = context;
     if (node->type != TYPE_NUMBER) return false;
     double number = number_double(node_text(node));
+    if (number - number != 0) return false; /* 1e400: one of them would be the window's sum and mean */
     if (!figures->count || number < figures->min) figures->min = number;
     if (!figures->count || number > figures->max) figures->max = number;
     figures->sum += number;

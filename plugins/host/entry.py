@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plugins.host import frame
-from plugins.host.frame import Fields, FrameError, Result
+from plugins.host.frame import Fields
 from plugins.host.limits import Limits
 from plugins.host.reasons import Reason
 
@@ -59,15 +58,6 @@ class Entry:
             return None
         is_file = "/" in self.module or self.module.endswith(".wasm")
         return Path(self.module) if is_file else BUILTIN / f"{self.module}.wasm"
-
-
-def check_emits(entry: Entry, result: Result) -> None:
-    """FrameError where a result has more extra messages than the entry's limits allow."""
-    if result.effects:
-        emits = sum(effect.kind in (frame.EMIT, frame.STORE) for effect in result.effects)
-        allowed = entry.limits.most_emits(len(result.verdicts))
-        if emits > allowed:
-            raise FrameError(f"a result with {emits} messages more, {allowed} are allowed")
 
 
 class Failed(NamedTuple):

@@ -13,6 +13,7 @@ RESULT_MAGIC = 0x31524D47
 PASS, DROP, REPLACE, REJECT = range(4)
 EMIT, STORE, STATE_PUT, METRIC, LOG, ALERT = range(1, 7)
 NO_MESSAGE = 0xFFFFFFFF
+_WITH_TOPIC = (EMIT, STORE, ALERT)
 
 _TOPIC, _PAYLOAD, _PROPERTIES, _QOS, _RETAIN = 1, 2, 4, 8, 16
 _EVERYTHING = _TOPIC | _PAYLOAD | _PROPERTIES | _QOS | _RETAIN
@@ -279,14 +280,25 @@ def decode_whole(frame: bytes, whole: Whole) -> Payloads | None:
     return Payloads(verdicts, payloads)
 
 
-def decode_result(frame: bytes, batch: Sequence[Fields]) -> Result:
-    """What the frame says about the batch; FrameError where it breaks a rule."""
+def decode_result(frame: bytes, batch: Sequence[Fields], emits: int | None = None) -> Result:
+    """What the frame says about the batch; FrameError where it breaks a rule, or adds more messages than ``emits``."""
     count = len(batch)
     verdicts, change_count, changes_at, effect_count, effects_at = _head(frame, count)
     changes = _changes(frame, changes_at, change_count, verdicts, batch)
+    if not effect_count:
+        return Result(verdicts, changes, [])
     table = _slice(frame, effects_at, effect_count * _EFFECT.size)
-    effects = [_effect(frame, row, count) for row in _EFFECT.iter_unpack(table)]
-    return Result(verdicts, changes, effects)
+    if emits is not None:
+        _check_emits(table, emits)
+    return Result(verdicts, changes, _effects(frame, table, count))
+
+
+def _check_emits(table: bytes, allowed: int) -> None:
+    """Before the effects are looked at one by one, for that takes its time where they are too many."""
+    kinds = table[:: _EFFECT.size]
+    emits = kinds.count(EMIT) + kinds.count(STORE)
+    if emits > allowed:
+        raise FrameError(f"a result with {emits} messages more, {allowed} are allowed")
 
 
 def _head(frame: bytes, expected: int) -> tuple[bytes, int, int, int, int]:
@@ -370,19 +382,24 @@ def _changed(frame: bytes, row: tuple[int, ...], old: Fields) -> tuple[bytes, by
     )
 
 
-def _effect(frame: bytes, row: tuple[int, ...], count: int) -> Effect:
-    kind, index, first_at, first_size, second_at, second_size, number = row
-    if not EMIT <= kind <= ALERT:
-        raise FrameError(f"unknown effect {kind}")
-    if index != NO_MESSAGE and index >= count:
-        raise FrameError(f"an effect of message {index}, which is not there")
-    first = _slice(frame, first_at, first_size)
-    second = _slice(frame, second_at, second_size)
-    if kind in (EMIT, STORE, ALERT):
-        _check_topic(first)
-    if kind == EMIT and (number > 6 or number & 3 == 3):
-        raise FrameError("an emitted message with unknown flags")
-    return Effect(kind, index, first, second, number)
+def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
+    end = len(frame)
+    effects: list[Effect] = []
+    for kind, index, first_at, first_size, second_at, second_size, number in _EFFECT.iter_unpack(table):
+        if not EMIT <= kind <= ALERT:
+            raise FrameError(f"unknown effect {kind}")
+        if index >= count and index != NO_MESSAGE:
+            raise FrameError(f"an effect of message {index}, which is not there")
+        first_end, second_end = first_at + first_size, second_at + second_size
+        if first_end > end or second_end > end:
+            raise FrameError("an offset is outside the frame")
+        first = frame[first_at:first_end]
+        if kind in _WITH_TOPIC:
+            _check_topic(first)
+            if kind == EMIT and (number > 6 or number & 3 == 3):
+                raise FrameError("an emitted message with unknown flags")
+        effects.append(_new_tuple(Effect, (kind, index, first, frame[second_at:second_end], number)))
+    return effects
 
 
 def _check_topic(topic: bytes) -> bytes:

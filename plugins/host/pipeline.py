@@ -11,11 +11,11 @@ from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
 from plugins.host.engine import Instance
-from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome, check_emits
+from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
-from plugins.host.reasons import Overdue, PluginError, Reason
+from plugins.host.reasons import Overdue, PluginError, Reason, on_one_line
 from plugins.host.state import State
 
 logger = logging.getLogger("geomq.plugins")
@@ -369,9 +369,7 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        result = frame.decode_result(found, part)
-        check_emits(self.entry, result)
-        return result
+        return frame.decode_result(found, part, self.entry.limits.most_emits(len(part)))
 
     def _split(
         self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason
@@ -440,10 +438,11 @@ class Rule:
             self._speak(effect)
 
     def _speak(self, effect: frame.Effect) -> None:
-        text = effect.second.decode("utf-8", "replace")[:1000]
+        text = on_one_line(effect.second.decode("utf-8", "replace")[:1000])
         if effect.kind == frame.ALERT:
             self.counts["alerts"] += 1
-            logger.warning("rule %s: alert %s: %s", self.entry.name, effect.first.decode(), text)
+            name = on_one_line(effect.first.decode())
+            logger.warning("rule %s: alert %s: %s", self.entry.name, name, text)
         else:
             logger.log(_LEVELS.get(effect.first, logging.INFO), "rule %s: %s", self.entry.name, text)
 

@@ -71,3 +71,10 @@ def cause(error: Exception) -> str:
 def first_line(error: Exception) -> str:
     """What an error says, without the module's call stack behind it."""
     return str(error).strip().splitlines()[0]
+
+
+def on_one_line(text: str) -> str:
+    """A text that devices may have a say in, without line breaks and whatever else a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

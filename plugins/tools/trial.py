@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from plugins.host import frame
 from plugins.host.engine import Instance
-from plugins.host.entry import Entry, check_emits
+from plugins.host.entry import Entry
 from plugins.host.frame import Effect, Fields, FrameError, Place, decode_result, encode_request
 from plugins.host.loading import Plan
 from plugins.host.reasons import PluginError
@@ -34,6 +34,14 @@ class Attempt(NamedTuple):
     """Why it failed; empty where it did not."""
     fuel: int
     microseconds: float
+
+    def emitted(self) -> list[Fields]:
+        """The messages that it publishes besides."""
+        return [
+            Fields(effect.first, effect.second, qos=effect.number & 3, retain=bool(effect.number & 4))
+            for effect in self.effects
+            if effect.kind == frame.EMIT
+        ]
 
 
 class Trial:
@@ -98,8 +106,9 @@ class Trial:
         try:
             found = call()
             took = (time.perf_counter() - started) * 1e6
-            result = frame.Result(bytes(len(batch)), {}, []) if found is None else decode_result(found, batch)
-            check_emits(self.entry, result)
+            result = frame.Result(bytes(len(batch)), {}, [])
+            if found is not None:
+                result = decode_result(found, batch, self.entry.limits.most_emits(len(batch)))
         except (PluginError, FrameError) as error:
             took = (time.perf_counter() - started) * 1e6
             fuel = instance.fuel_used()

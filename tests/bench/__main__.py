@@ -34,6 +34,7 @@ from tests.bench.brokers import (
 from tests.bench.drain import measure_drain
 from tests.bench.durability import committing, measure_durability
 from tests.bench.flood import measure_flood
+from tests.bench.hostile import measure_hostile
 from tests.bench.rules import ALONE_US, BATCHED_US, measure_languages, verdict
 
 Start = Callable[[Path], AbstractContextManager[Broker]]
@@ -320,6 +321,7 @@ def main() -> None:
         rest += measure_drain(program, folder, put_load)
         rest += measure_durability(program, folder, arguments.rounds, put_load)
         rest += measure_flood(folder)
+        rest += measure_hostile(folder)
         print("\n".join(rest))
         (ROOT / "docs" / "benchmarks.md").write_text(text + "\n".join(rest) + "\n")
 

@@ -62,6 +62,8 @@ class Bench:
         for number, message in enumerate(processed.messages):
             if number not in processed.later:
                 self._take(message)
+        for message in processed.emitted:
+            self._take(message)
         self._note(concerned, processed)
         return processed
 
@@ -89,7 +91,7 @@ class Bench:
 
     def _take_result(self, topic: str, payloads: Sequence[bytes], result: RunResult) -> None:
         if isinstance(result, Processed):
-            for message in result.messages:
+            for message in result.messages + result.emitted:
                 self._take(message)
         else:
             self.came[topic] += [payload for payload in result or payloads if payload is not None]
@@ -99,7 +101,7 @@ class Bench:
         assert not processed.later
         assert abs(now - time.time()) < 5
         self.later -= len(messages)
-        for message in processed.messages:
+        for message in processed.messages + processed.emitted:
             self._take(message)
         self._note(messages, processed)
 

@@ -39,7 +39,7 @@ class Leaf:
 
     def mask_all(self, values: list[bytes]) -> list[bytes | None]:
         """What becomes of each value; None for what cannot be worked on."""
-        instance = Instance(program(), self._config, Limits(), lambda key: None)
+        instance = Instance(program(), self._config, Limits(deadline_ms=5000), lambda key: None)
         try:
             return [
                 masked

@@ -98,11 +98,27 @@ RANDOM_TRAP = """
 """Traps in a third of its batches."""
 
 
+BURNS = """
+  (local $i i32) (local.set $i (i32.const 4000000))
+  (loop $again (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+  (i64.const 0)
+"""
+"""Takes nearly all the fuel of a batch of one, and passes it."""
+
+
 def emitting(count: int) -> tuple[str, str]:
     """A module's process and header: a result with so many messages more, whatever comes."""
-    frame = result(1, [(1, 0xFFFFFFFF, b"bomb", b"x", 0)] * count)
+    return saying(count, 1, b"bomb", b"x")
+
+
+def saying(count: int, kind: int, first: bytes, second: bytes) -> tuple[str, str]:
+    """A module's process and header: all of a batch passes, with so many effects of a kind beside it."""
+    frame = bytearray(result(1, [(kind, 0xFFFFFFFF, first, second, 0)] * count))
+    frame[8:12] = len(frame).to_bytes(4, "little")
+    frame += bytes(1024)  # verdicts, for as many messages as come together
     pages = (8192 + len(frame)) // 65536 + 1
-    header = HEADER.replace('"memory") 2', f'"memory") {pages}').replace(
-        "(i32.const 4096)", "(i32.const 256)"
+    header = HEADER.replace('"memory") 2', f'"memory") {pages + 8}').replace(
+        "(i32.const 4096)", f"(i32.const {pages << 16})"
     )
-    return f"(i64.const {8192 << 32 | len(frame)})", header + data(8192, frame)
+    process = f"(i32.store (i32.const 8196) (i32.load offset=4 (local.get $at))) (i64.const {8192 << 32 | len(frame)})"
+    return process, header + data(8192, bytes(frame))

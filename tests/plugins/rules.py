@@ -69,7 +69,7 @@ class Rules:
         assert mistakes(whole) == [], "what the module takes, the configuration takes"
 
     def _start(self) -> Instance:
-        return Instance(program(), self._config, Limits(fuel_base=100_000_000), self._get)
+        return Instance(program(), self._config, Limits(fuel_base=100_000_000, deadline_ms=5000), self._get)
 
     def _get(self, key: bytes) -> bytes | None:
         return self._state.get(key, self.now)

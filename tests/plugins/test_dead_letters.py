@@ -83,7 +83,17 @@ def test_failed_message_goes_to_its_topic_and_file(tmp_path: Path) -> None:
     ("step", "payload", "reason"),
     [
         ({"action": "remove", "path": "a"}, b"{", "the payload is not JSON"),
-        ({"action": "topic", "to": "x/{path:a}"}, b"{}", "it has no value that a topic can be made of"),
+        (
+            {"action": "remove", "path": "a"},
+            b"[" * 65 + b"]" * 65,
+            "the payload is nested deeper than 64 levels",
+        ),
+        (
+            {"action": "topic", "to": "x/{0}/{path:a}"},
+            b'{"a":"b/c"}',
+            "it has no {path:a} that a topic can be made of",
+        ),
+        ({"action": "topic", "to": "{path:a}"}, b'{"a":"$SYS"}', "no topic comes of it"),
     ],
 )
 def test_what_the_built_in_rules_cannot_decode_is_a_dead_letter(

@@ -16,7 +16,9 @@ FRAME = encode_request([Fields(b"t", b"payload")], 1, 1, 1)
 
 
 def instance(process: str, limits: Limits | None = None, header: str = modules.HEADER) -> Instance:
-    return Instance(modules.module(process, header), b"{}", limits or Limits(), lambda key: None)
+    return Instance(
+        modules.module(process, header), b"{}", limits or Limits(deadline_ms=5000), lambda key: None
+    )
 
 
 def test_the_binding_has_the_shape_that_fast_calls_need() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.message import Message
+from plugins.host import frame
 from plugins.host.entry import EGRESS, INGRESS, Entry
 from plugins.host.frame import Fields
 from plugins.host.limits import Limits
@@ -31,6 +32,15 @@ HOSTILE = {
     "emits": (modules.module(*modules.emitting(5000)), "5000 messages more, 1000 are allowed"),
     "tiny frame": (modules.module(f"(i64.const {4096 << 32 | 3})"), "shorter than its header"),
 }
+
+UNRULY = {
+    "random trap": modules.module(modules.RANDOM_TRAP),
+    "all the fuel": modules.module(modules.BURNS),
+    "all the emits": modules.module(*modules.emitting(1000)),
+    "log flood": modules.module(*modules.saying(10_000, frame.LOG, b"error", b"look at me")),
+    "metric flood": modules.module(*modules.saying(10_000, frame.METRIC, b"m", b"")),
+}
+"""Modules that go on working, for they keep within their limits often enough, and take what they can get."""
 
 
 @pytest.mark.parametrize("name", HOSTILE)

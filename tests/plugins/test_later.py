@@ -179,6 +179,51 @@ async def test_order_is_kept_where_rules_give_other_topics(tmp_path: Path, bench
     assert bench.came == sent
 
 
+async def test_what_rules_emit_goes_through_slow_rules_behind_in_order(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    emit = {"action": "emit", "topic": "copy"}
+    bench = Bench(
+        entry(tmp_path, "slow-before", SOMETIMES_SLOW, "t"),
+        Entry("emits", INGRESS, "rules", ("t",), {"steps": [emit]}, limits=LIMITS),
+        entry(tmp_path, "slow", SOMETIMES_SLOW, "copy"),
+        Entry("drops", INGRESS, "rules", ("t",), {"steps": [{"action": "drop"}]}, limits=LIMITS),
+    )
+    benches.append(bench)
+    for number in range(100):
+        bench.publish(*(Message("t", b"%d.%d" % (number, part)) for part in range(number % 3 + 1)))
+        await asyncio.sleep(0)
+    await bench.all_through()
+    sent = [b"%d.%d" % (number, part) for number in range(100) for part in range(number % 3 + 1)]
+    assert bench.came == {"copy": sent}
+
+
+async def test_what_a_tick_emits_goes_through_the_rules_behind(tmp_path: Path, benches: list[Bench]) -> None:
+    told: list[tuple[Stage, str, bytes]] = []
+
+    class Around:
+        def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+            told.extend((stage, message.topic, message.payload) for message in messages)
+
+    path = tmp_path / "ticks.wasm"
+    emitted = [(1, 0xFFFFFFFF, topic, b'{"name":"x"}', 0) for topic in (b"masked", b"dropped")]
+    path.write_bytes(modules.ticking(modules.result(0, emitted)))
+    mask = {"steps": [{"action": "redact", "path": "name"}, {"action": "drop", "when": {"topic": "dropped"}}]}
+    bench = Bench(
+        Entry("ticks", EGRESS, str(path), ("t",)),
+        entry(tmp_path, "slow", SLOW, "masked", stage=EGRESS),
+        Entry("mask", EGRESS, "rules", ("masked", "dropped"), mask),
+    )
+    benches.append(bench)
+    bench.stages.surroundings = Around()
+    bench.stages.tick(time.time())
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.002)
+    await bench.stages.drain()
+    assert told == [(Stage.EGRESS, "masked", b'{"name":"***"}')]
+
+
 async def test_much_on_its_way_asks_publishers_to_wait(tmp_path: Path, benches: list[Bench]) -> None:
     bench = Bench(entry(tmp_path, "slow", SLOW, "#"))
     benches.append(bench)

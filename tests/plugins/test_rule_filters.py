@@ -118,6 +118,12 @@ def test_unique_by_values(make: Shop) -> None:
     assert rules.passes('{"id":1}', "elsewhere") is False
 
 
+def test_unique_passes_what_has_no_such_value(make: Shop) -> None:
+    rules = make({"action": "unique", "within": "1m", "paths": ["id", "n.*"]})
+    assert [rules.passes(text) for text in ('{"x":1}', '{"x":2}', "5", '{"x":1}')] == [True] * 4
+    assert [rules.passes(text) for text in ('{"id":null}', '{"id":null}')] == [True, False]
+
+
 def test_unique_sees_what_the_steps_before_left(make: Shop) -> None:
     rules = make({"action": "remove", "path": "t"}, {"action": "unique", "within": "1m"})
     assert [rules.passes(text) for text in ('{"a":1,"t":1}', '{"a":1,"t":2}')] == [True, False]

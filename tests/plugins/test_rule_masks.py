@@ -54,6 +54,47 @@ def test_patterns_keep_the_last_or_become_hashes() -> None:
     assert len(first) == 8
 
 
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(
+            "13800138000",
+            "13800138000.0",
+            "1.3800138E10",
+            "13800138e+3",
+            "4.111111111111111e15",
+            "41111111111111110e-1",
+        ),
+        *("4111111111111111.000", "4111111111111111e0"),
+    ],
+)
+def test_whole_numbers_are_searched_as_digits(number: str) -> None:
+    assert mask(f'{{"n":{number},"m":1}}', "patterns", path="$") == '{"n":"***","m":1}'
+    last = "8000" if number.startswith("13") or "E10" in number else "1111"
+    assert json.loads(mask(f"[{number}]", "patterns", path="$", keep_last=4))[0].endswith(f"**{last}")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0",
+        "-0.0",
+        "0e9",
+        "1e400",
+        "1e-400",
+        "1e40",
+        "1e39",
+        "5E3",
+        "1.5e-3",
+        "13800138000.5",
+        "0.13800138e1",
+        "-1e41",
+    ],
+)
+def test_other_numbers_stay_byte_for_byte(number: str) -> None:
+    assert mask(f"[{number}]", "patterns", path="$") == f"[{number}]"
+
+
 def test_plain_texts_are_searched_as_a_whole() -> None:
     rules = Rules({"action": "patterns"}, {"action": "search", "text": "Ann"}, format="text")
     after = rules.one('Ann, "a@b.de"')
@@ -200,8 +241,16 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
                 {"kinds": ["ip", "x"]},
                 '.kinds[1]: "x" is not one of: card iban phone email ip mac cn_id',
             ),
-            ("patterns", {"kinds": []}, ".kinds: [] is not a list of kinds"),
-            ("patterns", {"kinds": "card"}, '.kinds: "card" is not a list of kinds'),
+            (
+                "patterns",
+                {"kinds": []},
+                ".kinds: [] is not a list of some of: card iban phone email ip mac cn_id",
+            ),
+            (
+                "patterns",
+                {"kinds": "card"},
+                '.kinds: "card" is not a list of some of: card iban phone email ip mac cn_id',
+            ),
             ("patterns", {"with": 1}, ".with: 1 is not a text"),
             ("patterns", {"with": "x", "keep_last": 1}, ": with, keep_last and key exclude one another"),
             ("patterns", {"length": 8}, ": length needs a key"),

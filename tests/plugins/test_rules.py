@@ -25,7 +25,7 @@ def apply(config: dict[str, Any], *payloads: str | bytes) -> list[str | None]:
     """What becomes of payloads; None where they are dropped."""
     raw = [payload if isinstance(payload, bytes) else payload.encode() for payload in payloads]
     batch = [Fields(b"t", payload) for payload in raw]
-    instance = Instance(program(), json.dumps(config).encode(), Limits(), lambda key: None)
+    instance = Instance(program(), json.dumps(config).encode(), Limits(deadline_ms=5000), lambda key: None)
     answer = instance.process(encode_request(batch, 1, 1, 1), len(batch))
     instance.close()
     if answer is None:
