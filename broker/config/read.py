@@ -77,9 +77,9 @@ def read(path: Path | None, environment: Mapping[str, str]) -> Reading:
     return _read_text(_text(path), str(path), environment, path.resolve().parent)
 
 
-def load_rules(path: Path, stage: str) -> NodeConfig:
+def read_rules(path: Path, stage: str) -> Reading:
     """The rules of a file: a node's whole configuration, or entries (one, or a list) as they stand under
-    `plugins.STAGE`. ConfigError tells every mistake."""
+    `plugins.STAGE`. ConfigError tells every mistake; where there is none the reading has a configuration."""
     name = str(path)
     document, places = _parse(_text(path), name)
     if isinstance(document, dict) and "topics" in document:
@@ -87,7 +87,9 @@ def load_rules(path: Path, stage: str) -> NodeConfig:
     if isinstance(document, list):
         document = {"plugins": {stage: document}}
         places = {("plugins", stage, *key): place for key, place in places.items()}
-    return _whole(_validated(document, places, name, path.resolve().parent))
+    reading = _validated(document, places, name, path.resolve().parent)
+    _whole(reading)
+    return reading
 
 
 def _text(path: Path) -> str:

@@ -41,7 +41,7 @@ static Span reason_of(const Message *message) {
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
     if (!config.first) return 0;
-    output_begin(request->count, config.effects + 1, table_count() + 1);
+    output_begin(request->count, config.effects + 1, table_count() + 2);
     uint32_t undecodable = 0;
     for (uint32_t i = 0; i < request->count; i++) {
         Message message;
@@ -55,7 +55,9 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
         undecodable++;
         output_reject(&message, reason_of(&message));
     }
+    uint32_t early = windows_early();
     if (undecodable) output_metric(SPAN("undecodable"), undecodable);
+    if (early) output_metric(SPAN("windows_early"), early);
     return output_end();
 }
 

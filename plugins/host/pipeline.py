@@ -10,12 +10,12 @@ from typing import Any
 from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
-from plugins.host.engine import Instance, Overdue, PluginError
+from plugins.host.engine import Instance
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
-from plugins.host.reasons import Reason, on_one_line
+from plugins.host.reasons import Overdue, PluginError, Reason, on_one_line
 from plugins.host.state import State
 
 logger = logging.getLogger("geomq.plugins")
@@ -369,7 +369,7 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        return frame.decode_result(found, part, self.entry.limits.emits)
+        return frame.decode_result(found, part, self.entry.limits.most_emits(len(part)))
 
     def _split(
         self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason

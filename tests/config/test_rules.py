@@ -11,7 +11,9 @@ from broker.config import rules
 from broker.config.read import ConfigError, load_text
 from broker.config.schema import schema
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused, Program
+from plugins.host.engine import Instance, Program
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 from tests.plugins import test_rule_filters, test_rule_masks, test_rule_shapes, test_rule_windows, test_rules
 
 HEAD = """plugins:

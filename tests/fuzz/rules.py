@@ -20,8 +20,10 @@ import cbor2
 import msgpack
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused, Program
+from plugins.host.engine import Instance, Program
 from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 
 SECRET = "S3cret"
 STEPS: list[dict[str, Any]] = [

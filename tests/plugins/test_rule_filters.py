@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.host.engine import ModuleRefused
 from plugins.host.frame import Fields
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Rules, Shop
 
 

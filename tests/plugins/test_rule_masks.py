@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.config import rules as models
-from plugins.host.engine import ModuleRefused
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Rules
 
 KEY = "00112233445566778899aabbccddeeff"
