@@ -36,10 +36,15 @@ class Processed(NamedTuple):
     """Messages that a rule published on its own account."""
     later: frozenset[int] = frozenset()
     """The places of messages on which rules are still working; their entries say nothing."""
+    more: bool = False
+    """Whether they have emitted so much that the rest follows, without messages, in further calls of :data:`Later`."""
 
 
 Later = Callable[[Sequence[Message], Processed, float], None]
-"""Called with messages of a batch on which rules went on working, what became of them, and the wall clock."""
+"""Called with messages of a batch on which rules went on working, what became of them, and the wall clock.
+
+Where there is :attr:`Processed.more` it is called again and again until there is not, with emitted messages alone.
+"""
 
 
 class Pipeline(Protocol):

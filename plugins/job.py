@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from broker.message import Message
 from broker.ports import Later, Processed, Stage
-from plugins.convert import changed, to_fields
+from plugins.convert import changed, new_message, to_fields
 from plugins.host.entry import Outcome
 from plugins.host.frame import Fields
+
+AT_ONCE = 64
+"""Messages that a job has emitted, or that have got through slow rules, until others have their turn."""
 
 
 class Job:
@@ -23,7 +26,7 @@ class Job:
         self.stage = stage
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
-        self.emitted: list[Message] = []
+        self.emitted: list[Fields] = []
         self.named: set[int] = set()
         """The places of those that any rule of the store stage was for."""
         self.renamed = False
@@ -67,7 +70,44 @@ class Job:
 
     def processed(self) -> Processed:
         """What has become of the messages."""
-        return Processed(self.messages, self.emitted)
+        return Processed(self.messages, [new_message(fields) for fields in self.emitted])
+
+    def tell(self, now: float) -> bool:
+        """Tell ``then`` what has become of the messages, and with this and further calls what was emitted; whether
+        there is more of that.
+        """
+        said, self.emitted = self.emitted[:AT_ONCE], self.emitted[AT_ONCE:]
+        originals, messages = self.originals, self.messages
+        self.originals, self.messages = [], []
+        more = bool(self.emitted)
+        self.then(originals, Processed(messages, [new_message(fields) for fields in said], more=more), now)
+        return more
+
+    # -- parts -------------------------------------------------------------------------------------------
+
+    def parts(self, places: list[int], size: int) -> list[tuple[Job, list[int]]]:
+        """Jobs that go on in this one's place, one behind the other, with so many of these places each.
+
+        The messages between them belong to the part before.
+        """
+        if len(places) <= size:
+            return [(self, places)]
+        starts = [0, *places[size::size]]
+        ends = [*places[size::size], len(self.originals)]
+        found = []
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            chosen = places[number * size : (number + 1) * size]
+            found.append((self._part(start, end), [place - start for place in chosen]))
+        found[0][0].emitted = self.emitted
+        return found
+
+    def _part(self, start: int, end: int) -> Job:
+        part = Job(self.stage, self.originals[start:end], self.then)
+        part.messages = self.messages[start:end]
+        part.named = {place - start for place in self.named if start <= place < end}
+        part.renamed, part.at = self.renamed, self.at
+        part.size = sum(len(message.payload) for message in part.originals)
+        return part
 
 
 def nothing(count: int) -> Outcome:

@@ -14,13 +14,15 @@ from typing import NamedTuple, Protocol
 from plugins.host.entry import Outcome
 from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
-from plugins.job import Job, nothing
+from plugins.job import AT_ONCE, Job, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
 _THREADS = max(2, os.cpu_count() or 1)
 _TOGETHER = 1024
-"""Messages that are handed to a module in one call, at most, when they had to wait."""
+"""Messages that a rule works on in one turn of a thread, at most, when they had to wait."""
+_TURN = 0.05
+"""Seconds that such a turn should last: the other rules that need a thread come next."""
 
 
 class Workers:
@@ -46,6 +48,10 @@ class Workers:
         if not self._stopped:
             finish()
 
+    def later(self, seconds: float, finish: Callable[[], None]) -> None:
+        """Call something on the event loop, in its next turn or after a time."""
+        self.loop.call_later(seconds, self._finish, finish)
+
     async def stop(self) -> None:
         """Wait for the threads; what they have done does not count any more, nor does what waits for them."""
         self._stopped = True
@@ -65,8 +71,8 @@ class Master(Protocol):
     def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
         """See to the effects of a result: the job is the last of those that were worked on together; None: a tick."""
 
-    def go_on(self, job: Job) -> None:
-        """A job has got through a rule that took long."""
+    def go_on(self, job: Job) -> bool:
+        """A job has got through a rule that took long; whether this has to be called again, for it says much."""
 
     def idles(self) -> None:
         """A rule has nothing to do any more."""
@@ -105,8 +111,14 @@ class Post:
 
     def put(self, job: Job, places: list[int]) -> None:
         """Work on messages later, behind whatever waits."""
-        self._queue.append(Piece(job, places))
+        for part, chosen in job.parts(places, self._turn):
+            self._queue.append(Piece(part, chosen))
         self._start()
+
+    @property
+    def _turn(self) -> int:
+        """How many messages one turn of a thread should be about."""
+        return min(_TOGETHER, self.rule.pace.fitting(_TURN))
 
     def tick(self, now: float) -> None:
         """Tell the module the time, soon."""
@@ -128,10 +140,10 @@ class Post:
             self._workers.start(self._tick)
             return
         pieces = [first]
-        count = len(first.places)
+        count, most = len(first.places), self._turn
         while self._queue and (more := self._queue[0]) is not None:
             count += len(more.places)
-            if count > _TOGETHER:
+            if count > most:
                 break
             pieces.append(more)
             self._queue.popleft()
@@ -162,8 +174,12 @@ class Post:
     # -- on the event loop again -------------------------------------------------------------------------
 
     def _finish_tick(self, outcome: Outcome) -> None:
-        self._master.apply(self, None, outcome)
-        self._free()
+        said, unsaid = outcome.emitted[:AT_ONCE], outcome.emitted[AT_ONCE:]
+        self._master.apply(self, None, outcome._replace(emitted=said))
+        if unsaid:
+            self._soon(lambda: self._finish_tick(Outcome([], unsaid, [], [])))
+        else:
+            self._rest()
 
     def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
         start = 0
@@ -173,10 +189,34 @@ class Post:
                 self.rule.renames = True
             start = end
         self._master.apply(self, pieces[-1].job, outcome)
-        # Still busy: whoever comes meanwhile waits behind those that go on now.
-        for job, _ in pieces:
-            self._master.go_on(job)
-        self._free()
+        self._pass_on(deque(job for job, _ in pieces))
+
+    def _pass_on(self, jobs: deque[Job]) -> None:
+        """Have jobs go on. What is much takes several turns of the event loop: others have theirs in between.
+
+        Still busy: whoever comes meanwhile waits behind those that go on now.
+        """
+        left = AT_ONCE
+        while jobs and left > 0:
+            left -= len(jobs[0].originals) or AT_ONCE
+            if self._master.go_on(jobs[0]):
+                break
+            jobs.popleft()
+        if jobs:
+            self._soon(lambda: self._pass_on(jobs))
+        else:
+            self._rest()
+
+    def _soon(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        assert self._workers is not None
+        self._workers.later(seconds, call)
+
+    def _rest(self) -> None:
+        seconds = self.rule.take_rest()
+        if seconds:
+            self._soon(self._free, seconds)
+        else:
+            self._free()
 
     def _free(self) -> None:
         self._busy = False

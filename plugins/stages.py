@@ -268,13 +268,15 @@ class Stages:
             and post in (known.get(message.topic) or self._posts_for(stage, message.topic))
         ]
 
-    def go_on(self, job: Job) -> None:
-        """A job has got through a rule that took long."""
+    def go_on(self, job: Job) -> bool:
+        """A job has got through a rule that took long; whether it has to come again, for its rules emitted much."""
         now = time.time()
-        job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
-        if self._walk(job, now):
+        if job.originals:
+            job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
+            if not self._walk(job, now):
+                return False
             self._waits_no_more(job)
-            job.then(job.originals, job.processed(), now)
+        return job.tell(now)
 
     def idles(self) -> None:
         """A rule has nothing to do any more."""
@@ -285,15 +287,15 @@ class Stages:
         """See to what a result says beside what becomes of messages."""
         if not (outcome.emitted or outcome.stored or outcome.failed):
             return
-        emitted = [new_message(fields) for fields in outcome.emitted]
         if outcome.stored:
             self._keep([new_message(fields) for fields in outcome.stored], time.time())
         letters = self._letters.put(post.rule.entry, outcome.failed, time.time())
         if letters and self.surroundings is not None:
             self.surroundings.dead(letters)
         if job is not None:
-            job.emitted += emitted
-        elif emitted and self.surroundings is not None:
+            job.emitted += outcome.emitted
+        elif outcome.emitted and self.surroundings is not None:
+            emitted = [new_message(fields) for fields in outcome.emitted]
             self.surroundings.emitted(Stage(post.rule.entry.stage), emitted)
 
     def _keep(self, messages: list[Message], now: float) -> None:

@@ -1,0 +1,206 @@
+"""Rules that say or take much: what others have of it, and how it is held within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from broker.message import Message
+from broker.ports import Processed, Stage
+from plugins.host import frame
+from plugins.host.engine import Limits
+from plugins.host.entry import INGRESS, Entry
+from plugins.host.frame import Fields
+from plugins.host.pipeline import Rule
+from plugins.host.voice import Voice
+from plugins.job import AT_ONCE, Job
+from tests.plugins import modules
+from tests.plugins.bench import LIMITS, SLOW, Bench
+
+
+def entry(folder: Path, name: str, module: bytes, limits: Limits = LIMITS) -> Entry:
+    path = folder / f"{name}.wasm"
+    path.write_bytes(module)
+    return Entry(name, INGRESS, str(path), (f"{name}/#",), limits=limits)
+
+
+def saying(count: int, kind: int, first: bytes = b"x", second: bytes = b"y") -> bytes:
+    return modules.module(*modules.saying(count, kind, first, second))
+
+
+class Turns:
+    """Counts the turns of the event loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop = asyncio.get_running_loop()
+        self._turn()
+
+    def _turn(self) -> None:
+        self.count += 1
+        self._handle = self._loop.call_soon(self._turn)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+
+async def test_much_that_was_emitted_is_told_in_several_turns(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(entry(tmp_path, "says", saying(1000, frame.EMIT, b"said")))
+    benches.append(bench)
+    told: list[tuple[int, int, int, bool]] = []
+    turns = Turns()
+
+    def then(messages: Sequence[Message], processed: Processed, now: float) -> None:
+        told.append((turns.count, len(messages), len(processed.emitted), processed.more))
+        assert all(message.topic == "said" for message in processed.emitted)
+
+    bench.stages.run(Stage.INGRESS, [Message("says/1", b""), Message("says/2", b"")], 1.0, then)
+    await bench.stages.drain()
+    turns.stop()
+    assert [messages for _, messages, _, _ in told] == [2] + [0] * (len(told) - 1), "the messages come first"
+    assert sum(emitted for _, _, emitted, _ in told) == 1000
+    assert max(emitted for _, _, emitted, _ in told) <= AT_ONCE
+    assert [more for _, _, _, more in told] == [True] * (len(told) - 1) + [False]
+    assert len({turn for turn, _, _, _ in told}) == len(told), "each in a turn of its own"
+
+
+async def test_what_a_tick_emits_comes_in_several_turns_too(tmp_path: Path, benches: list[Bench]) -> None:
+    said: list[int] = []
+
+    class Around:
+        def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+            said.append(len(messages))
+
+    module = modules.ticking(modules.result(0, [(frame.EMIT, 0xFFFFFFFF, b"w", b"", 0)] * 200))
+    bench = Bench(entry(tmp_path, "ticks", module))
+    benches.append(bench)
+    bench.stages.surroundings = Around()
+    bench.stages.tick(1.0)
+    await bench.stages.drain()
+    assert sum(said) == 200
+    assert max(said) == AT_ONCE
+
+
+async def test_messages_of_many_jobs_go_on_in_several_turns(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(entry(tmp_path, "fine", modules.module(modules.PASSES)))
+    benches.append(bench)
+    seen: list[int] = []
+    turns = Turns()
+
+    def then(messages: Sequence[Message], processed: Processed, now: float) -> None:
+        seen.append(turns.count)
+
+    for _ in range(1000):
+        bench.stages.run(Stage.INGRESS, [Message("fine/1", b"")], 1.0, then)
+    await bench.stages.drain()
+    turns.stop()
+    assert len(seen) == 1000
+    assert max(seen.count(turn) for turn in set(seen)) <= AT_ONCE
+
+
+async def test_who_has_effects_without_end_rests(tmp_path: Path, benches: list[Bench]) -> None:
+    """10,000 for each call of a message, for which there are 200 ms of rest; others go on meanwhile."""
+    bench = Bench(
+        entry(tmp_path, "counts", saying(10_000, frame.METRIC, b"m", b"")),
+        entry(tmp_path, "fine", modules.module(modules.PASSES)),
+    )
+    benches.append(bench)
+    for topic in ("fine/1", "counts/1"):
+        bench.publish(Message(topic, b"0"))
+        await bench.all_through()
+    started = time.monotonic()
+    for number in range(5):
+        bench.publish(Message("counts/1", b"%d" % number))
+        bench.publish(Message("fine/1", b"%d" % number))
+        assert bench.came["fine/1"][-1] == b"%d" % number, "at once"
+        await bench.stages.drain()
+    assert time.monotonic() - started > 5 * 0.19
+    assert len(bench.came["counts/1"]) == 6
+    counts, _ = bench.stages.counters()
+    assert counts["metrics"] == {"m": 0.0}
+    assert counts["state"] == "ready"
+
+
+def test_who_says_much_does_not_say_it_on_the_event_loop(tmp_path: Path) -> None:
+    for count, is_quick in ((30, True), (300, False)):
+        rule = Rule(entry(tmp_path, f"rule{count}", saying(count, frame.METRIC, b"m", b"")))
+        for _ in range(50):
+            rule.run([Fields(b"t", b"")], 1.0)
+        assert rule.is_quick(1) == is_quick
+        rule.close()
+
+
+async def test_rules_that_take_long_take_turns(tmp_path: Path, benches: list[Bench]) -> None:
+    """More of them than there are threads, each with work for seconds: another one has its turn in between."""
+    hogs = [f"hog{number}" for number in range(4)]
+    bench = Bench(
+        *(entry(tmp_path, name, modules.module(SLOW)) for name in hogs),
+        entry(tmp_path, "fine", modules.module(modules.PASSES)),
+    )
+    benches.append(bench)
+    for name in hogs:
+        bench.publish(*(Message(f"{name}/1", b"%d" % number) for number in range(3000)))
+    await asyncio.sleep(0)
+    bench.publish(Message("fine/1", b"first of its rule, so that it needs a thread"))
+    async with asyncio.timeout(20):
+        while not bench.came["fine/1"]:
+            await asyncio.sleep(0.001)
+    done = sum(len(bench.came[f"{name}/1"]) for name in hogs)
+    assert done < 4 * 3000 / 2
+    await bench.all_through()
+    for name in hogs:
+        assert bench.came[f"{name}/1"] == [b"%d" % number for number in range(3000)], (
+            "none is lost, and in order"
+        )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 100])
+def test_parts_of_a_job_are_the_job(size: int) -> None:
+    batch = [Message(f"t/{number}", bytes(number)) for number in range(10)]
+    job = Job(Stage.STORE, batch, lambda *_: None)
+    job.messages[4] = None
+    job.named = {0, 5, 9}
+    job.at, job.renamed = 3, True
+    places = [1, 2, 3, 5, 6, 8, 9]
+    parts = job.parts(places, size)
+    assert [message for part, _ in parts for message in part.originals] == batch
+    assert [message for part, _ in parts for message in part.messages] == job.messages
+    chosen = [[part.originals[place] for place in found] for part, found in parts]
+    assert [message for found in chosen for message in found] == [batch[place] for place in places]
+    assert all(len(found) == size for found in chosen[:-1])
+    assert sum(len(part.kept()) for part, _ in parts) == len(job.kept()) == 3
+    assert {(part.at, part.renamed, part.stage) for part, _ in parts} == {(3, True, Stage.STORE)}
+    if len(parts) > 1:
+        assert sum(part.size for part, _ in parts) == sum(range(10))
+
+
+def test_log_flood_leaves_a_hundred_lines_and_how_many_more_there_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = Rule(entry(tmp_path, "shouts", saying(5000, frame.LOG, b"error", b"look at me")))
+    with caplog.at_level(logging.INFO, "geomq.plugins"):
+        rule.run([Fields(b"t", b"")], 1.0)
+        assert 100 <= caplog.text.count("look at me") <= 110
+        time.sleep(1.1)
+        rule.run([Fields(b"t", b"")], 1.0)
+    assert 101 <= caplog.text.count("look at me") <= 120
+    found = re.search(r"rule shouts: (\d+) lines were left out", caplog.text)
+    assert found
+    assert 4890 <= int(found[1]) <= 4900
+    rule.close()
+
+
+def test_voice() -> None:
+    voice = Voice()
+    assert [voice.may_speak(0.0) for _ in range(102)] == [True] * 100 + [False] * 2
+    assert not voice.may_speak(0.9)
+    assert voice.may_speak(1.0)
+    assert voice.take_unheard() == 3
+    assert voice.take_unheard() == 0
+    assert [voice.may_speak(1e6) for _ in range(101)] == [True] * 100 + [False]
