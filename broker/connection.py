@@ -138,7 +138,10 @@ class Connection(Publisher):
         for packet in arrived:
             kind = packet.__class__
             if kind is packets.PublishRun:
-                self.on_publish_run(packet, now)
+                rest = self.on_publish_run(packet, now)
+                if rest is not None and self.state is State.OPEN:
+                    self._keep(arrived, packet, now, rest)
+                    break
             elif kind is packets.Publish:
                 self.on_publish(packet, now)
             elif kind is packets.AckRun:
@@ -218,12 +221,16 @@ class Connection(Publisher):
             self.valve.pause(Pause.RATE)
         self.engine.roster.wake_later(self, now + seconds)
 
-    def _keep(self, arrived: list[Any], last: Any, now: float) -> None:
-        """The turn is over with this packet: others come first before what is behind it."""
+    def _keep(
+        self, arrived: list[Any], last: Any, now: float, left: packets.PublishRun | None = None
+    ) -> None:
+        """The turn is over with this packet: others come first before what is ``left`` of it, and behind it."""
         at = next(index for index, one in enumerate(arrived) if one is last)
         if self._batch or self._acks:
             self.publish_batch(now)
         rest = arrived[at + 1 :]
+        if left is not None:
+            rest.insert(0, left)
         if rest and self.state is State.OPEN:
             self._held = rest
             self.valve.pause(Pause.TURN)

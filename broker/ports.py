@@ -47,6 +47,14 @@ Where there is :attr:`Processed.more` it is called again and again until there i
 """
 
 
+RunResult = list[bytes | None] | Processed
+"""What the payloads of messages are to be, None for one that is dropped; an empty list where all pass as they are.
+Processed where the rules have done more than that."""
+
+LaterRun = Callable[[RunResult, float], None]
+"""Called with what has become of messages, and the wall clock; again where there is :attr:`Processed.more`."""
+
+
 class Pipeline(Protocol):
     """The rules that operators attached to topics. All calls are made on the event loop."""
 
@@ -65,14 +73,24 @@ class Pipeline(Protocol):
         or passed as the rule's ``on_error`` says.
         """
 
+    def at_once(self, topic: str) -> int:
+        """How many messages of a topic :meth:`run_ingress` may be given, for the event loop not to be held up.
+
+        -1 where it has to be :meth:`run`.
+        """
+
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
-    ) -> list[bytes | None] | Processed | None:
-        """:meth:`run` of the ingress stage over QoS 0 messages of one topic, where all of it can be done at once.
+    ) -> RunResult | None:
+        """:meth:`run` of the ingress stage over QoS 0 messages of one topic, with their packets as they came.
 
-        What their payloads are to be, None for a message that is dropped; an empty list where all pass as they are.
-        Processed where the rules have done more than that. None where nothing has been done: they have to be run.
+        None where nothing has been done: they have to be run. Never raises.
         """
+
+    def run_ingress_later(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> None:
+        """The same for more of them than may be worked on at once, in order with all else."""
 
 
 class Outbound(NamedTuple):

@@ -111,26 +111,32 @@ class Publisher(Outlet):
         """What the client may do has changed: ask again."""
         self.routes.clear()
 
-    def on_publish_run(self, run: packets.PublishRun, now: float) -> None:
-        """Deliver messages of one topic, or put them into the batch."""
+    def on_publish_run(self, run: packets.PublishRun, now: float) -> packets.PublishRun | None:
+        """Deliver messages of one topic, or put them into the batch; those that are left for the next turn."""
         route = self.routes.get(run.topic)
         if route is None or not route.valid:
             route = self._resolve(run.topic, 0, False, now)
             if route is None:
-                return
+                return None
         engine = self.engine
+        whole = (
+            not self._batch and not self.peer.mount_point and (run.size > run.payload_at or not route.nodes)
+        )
+        rest: packets.PublishRun | None = None
+        if whole and route.ruled and engine.ruling is not None:
+            run, rest = engine.ruling.portion(run, route)
         stats = engine.stats
         stats.publish_received += run.count
         stats.payload_received += run.count * (run.size - run.payload_at)
         if route.refusal:
             self._count_refused(route, run.count)
-            return
-        if not self._batch and not self.peer.mount_point and (run.size > run.payload_at or not route.nodes):
+            return None
+        if whole:
             if route.simple:
                 engine.runs.publish(run, route, self)
-                return
+                return None
             if route.ruled and engine.ruling is not None and engine.ruling.publish_run(run, route, self):
-                return
+                return rest
         batch = self._batch
         topic = route.topic
         publisher = self.session.client_id if self.session else ""
@@ -139,6 +145,7 @@ class Publisher(Outlet):
         for start in range(0, run.count * run.size, run.size):
             payload = frames[start + run.payload_at : start + run.size]
             batch.append((Message(topic, payload, 0, False, b"", 0.0, publisher, "", 0, user), route))
+        return rest
 
     def on_publish(self, packet: packets.Publish, now: float) -> None:
         """Put a message into the batch, and its acknowledgement beside it."""
@@ -284,6 +291,12 @@ class Publisher(Outlet):
         group = AckGroup(packets)
         self._wait_with(group)
         disk.commit(lambda now: self._release(group))
+
+    def waits_for_rules(self) -> Callable[[], None]:
+        """What has just come is worked on elsewhere; to be called when it is through."""
+        group = AckGroup([])
+        self._wait_with(group)
+        return partial(self._release, group)
 
     def _wait_with(self, group: AckGroup) -> None:
         if self._waiting is None:

@@ -127,7 +127,7 @@ def _take(packets: deque[Any], messages: float, size: float) -> list[Any]:
             passing = _passing(packet.count, payload, messages, size)
             if passing < packet.count:
                 if passing:
-                    first, packets[0] = _split(packet, passing)
+                    first, packets[0] = packet.split(passing)
                     found.append(first)
                 break
             messages -= passing
@@ -147,11 +147,3 @@ def _passing(count: int, payload: int, messages: float, size: float) -> int:
         return 0
     by_size = math.ceil(size / payload) if payload and size < math.inf else count
     return int(min(count, by_size, max(messages, 0.0)))
-
-
-def _split(run: PublishRun, at: int) -> tuple[PublishRun, PublishRun]:
-    cut = at * run.size
-    return (
-        PublishRun(run.topic, run.frames[:cut], at, run.size, run.payload_at),
-        PublishRun(run.topic, run.frames[cut:], run.count - at, run.size, run.payload_at),
-    )

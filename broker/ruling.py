@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 
 from broker.joint import Joint
 from broker.message import Message
-from broker.ports import Pipeline, Processed, Stage
+from broker.ports import Pipeline, Processed, RunResult, Stage
 from broker.protocol.packets import PublishRun
 from broker.subscriptions import Route
 
 if TYPE_CHECKING:
     from broker.engine import Engine
     from broker.publisher import Publisher
+
+_TURN = 64
+"""Messages that are worth a turn of their own."""
+_FEW = 8
+"""Messages that rules had better work on together with those of other publishers."""
 
 Batch = list[tuple[Message, Route]]
 
@@ -49,26 +54,70 @@ class Ruling:
             safe.arrived()
         return True
 
+    def portion(self, run: PublishRun, route: Route) -> tuple[PublishRun, PublishRun | None]:
+        """As much of a run as ingress rules can work on at once, and what has to wait for its turn."""
+        most = self._pipeline.at_once(route.topic)
+        return run.split(most) if _TURN <= most < run.count else (run, None)
+
     def publish_run(self, run: PublishRun, route: Route, connection: Publisher) -> bool:
         """Publish QoS 0 messages of one topic in one piece; False where they have to be published one by one."""
-        engine = self._engine
-        now = connection.last_seen
+        pipeline = self._pipeline
         publisher = connection.session.client_id if connection.session else ""
-        found = self._pipeline.run_ingress(
-            run, route.topic, publisher, connection.user, now + engine.wall_offset
-        )
+        user, topic = connection.user, route.topic
+        most = pipeline.at_once(topic)
+        if most < 0:
+            return False
+        if run.count > most:
+            if run.count < _FEW:
+                return False
+            through = partial(self._run_is_through, connection.waits_for_rules(), topic, run, publisher, user)
+            pipeline.run_ingress_later(run, topic, publisher, user, through)
+            return True
+        now = connection.last_seen
+        found = pipeline.run_ingress(run, topic, publisher, user, now + self._engine.wall_offset)
         if found is None:
             return False
+        if not found:
+            self._engine.runs.publish(run, route, connection)
+        else:
+            self._publish_result(found, route, publisher, user, now)
+        return True
+
+    def _run_is_through(
+        self,
+        on_safe: Callable[[], None],
+        topic: str,
+        run: PublishRun,
+        publisher: str,
+        user: str,
+        found: RunResult,
+        wall: float,
+    ) -> None:
+        now = wall - self._engine.wall_offset
+        route = self._engine.subscriptions.route(topic)
+        if not found:
+            payloads = run.payloads()
+            found = list(payloads)
+        if isinstance(found, list) and not (route.ruled or route.simple):
+            messages = [
+                Message(topic, payload, publisher=publisher, user=user)
+                for payload in found
+                if payload is not None
+            ]
+            found = Processed(list(messages), [])
+        self._publish_result(found, route, publisher, user, now)
+        if not (isinstance(found, Processed) and found.more):
+            on_safe()
+        self._engine.flush()
+
+    def _publish_result(self, found: RunResult, route: Route, publisher: str, user: str, now: float) -> None:
+        engine = self._engine
         if isinstance(found, Processed):
             kept = [message for message in found.messages if message is not None]
-            batch = self._store(self._routed(kept + found.emitted), now, Joint(None))
-            engine.distribute(batch, now, None)
-        elif found:
-            payloads = [payload for payload in found if payload is not None]
-            engine.runs.publish_payloads(payloads, route, publisher, connection.user, now)
+            engine.distribute(self._store(self._routed(kept + found.emitted), now, Joint(None)), now, None)
         else:
-            engine.runs.publish(run, route, connection)
-        return True
+            payloads = [payload for payload in found if payload is not None]
+            engine.runs.publish_payloads(payloads, route, publisher, user, now)
 
     def publish_emitted(self, stage: Stage, messages: Sequence[Message], now: float) -> None:
         """Publish what rules said without a message's occasion, as if it came out of their stage."""

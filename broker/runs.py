@@ -31,7 +31,7 @@ class Runs:
         publisher = connection.session.client_id if connection.session else ""
         self._deliver(run, route, connection.version, publisher, connection.last_seen)
         if route.nodes and engine.mesh is not None:
-            payloads = encode.run_payloads(run.frames, run.count, run.size, run.payload_at)
+            payloads = b"".join(run.payloads())
             engine.stats.publish_to_mesh += run.count
             size = run.size - run.payload_at
             engine.mesh.forward_run(Run(route.topic, payloads, size, publisher, connection.user), route.nodes)

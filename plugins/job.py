@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from broker.message import Message
-from broker.ports import Later, Processed, Stage
+from broker.ports import Later, LaterRun, Processed, Stage
 from plugins.convert import changed, new_message, to_fields
 from plugins.host.entry import Outcome
-from plugins.host.frame import Fields
+from plugins.host.frame import Fields, Whole
 
 AT_ONCE = 64
 """Messages that a job has emitted, or that have got through slow rules, until others have their turn."""
@@ -106,8 +107,44 @@ class Job:
         part.messages = self.messages[start:end]
         part.named = {place - start for place in self.named if start <= place < end}
         part.renamed, part.at = self.renamed, self.at
-        part.size = sum(len(message.payload) for message in part.originals)
+        # Where it has been counted already, by any measure, the parts come to the same.
+        part.size = (
+            end * self.size // len(self.originals) - start * self.size // len(self.originals)
+            if self.size
+            else sum(len(message.payload) for message in part.originals)
+        )
         return part
+
+
+class Packets(NamedTuple):
+    """Packets of one topic that go through a rule together; ``then`` is told what has become of them."""
+
+    whole: Whole
+    topic: str
+    publisher: str
+    user: str
+    then: LaterRun
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.whole.packets)
+
+    def job(self, stage: Stage, fields: Sequence[Fields]) -> Job:
+        """Their messages, for rules that have more to do with them."""
+        messages = [
+            Message(self.topic, one.payload, publisher=self.publisher, user=self.user) for one in fields
+        ]
+        left = len(messages)
+
+        def then(originals: Sequence[Message], processed: Processed, now: float) -> None:
+            nonlocal left
+            left -= len(originals)
+            self.then(processed._replace(more=processed.more or left > 0), now)
+
+        job = Job(stage, messages, then)
+        job.size = self.size
+        return job
 
 
 def nothing(count: int) -> Outcome:

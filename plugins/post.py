@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from plugins.host.entry import Outcome
-from plugins.host.frame import Fields
-from plugins.host.pipeline import Rule
-from plugins.job import AT_ONCE, Job, nothing
+from plugins.host.frame import Fields, Whole
+from plugins.host.pipeline import Rule, WholeResult
+from plugins.job import AT_ONCE, Job, Packets, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
@@ -23,6 +24,9 @@ _TOGETHER = 1024
 """Messages that a rule works on in one turn of a thread, at most, when they had to wait."""
 _TURN = 0.05
 """Seconds that such a turn should last: the other rules that need a thread come next."""
+
+_CHEAPER = 8
+"""How many messages cost as much as one, as long as they stay in their packets."""
 
 
 class Workers:
@@ -65,6 +69,13 @@ class Piece(NamedTuple):
     places: list[int]
 
 
+class Done(NamedTuple):
+    """What has become of packets, where a rule did nothing but to their payloads."""
+
+    packets: Packets
+    payloads: list[bytes | None]
+
+
 class Master(Protocol):
     """Whoever has the rules: :class:`plugins.stages.Stages`. Called on the event loop."""
 
@@ -73,6 +84,12 @@ class Master(Protocol):
 
     def go_on(self, job: Job) -> bool:
         """A job has got through a rule that took long; whether this has to be called again, for it says much."""
+
+    def packets_done(self, packets: Packets, payloads: list[bytes | None]) -> None:
+        """A rule that took long is through with packets."""
+
+    def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
+        """The messages of packets as a rule that took long has left them: they have to :meth:`go_on`."""
 
     def idles(self) -> None:
         """A rule has nothing to do any more."""
@@ -85,7 +102,7 @@ class Post:
         self.rule = rule
         self._workers = workers
         self._master = master
-        self._queue: deque[Piece | None] = deque()
+        self._queue: deque[Piece | Packets | None] = deque()
         """None is a tick."""
         self._busy = False
 
@@ -97,6 +114,13 @@ class Post:
     def is_quick(self, count: int) -> bool:
         """Whether so many messages can be worked on at once."""
         return self._workers is None or (self.idle and self.rule.is_quick(count))
+
+    @property
+    def at_once(self) -> int:
+        """How many messages can be worked on in one piece, at once."""
+        if self._workers is None:
+            return sys.maxsize
+        return self.rule.at_once() if self.idle else 0
 
     def run(self, job: Job, places: list[int], now: float) -> None:
         """Work on messages at once."""
@@ -111,12 +135,17 @@ class Post:
 
     def put(self, job: Job, places: list[int]) -> None:
         """Work on messages later, behind whatever waits."""
-        for part, chosen in job.parts(places, self._turn):
+        for part, chosen in job.parts(places, self.turn):
             self._queue.append(Piece(part, chosen))
         self._start()
 
+    def put_packets(self, packets: Packets) -> None:
+        """Work on packets later, behind whatever waits."""
+        self._queue.append(packets)
+        self._start()
+
     @property
-    def _turn(self) -> int:
+    def turn(self) -> int:
         """How many messages one turn of a thread should be about."""
         return min(_TOGETHER, self.rule.pace.fitting(_TURN))
 
@@ -139,15 +168,29 @@ class Post:
         if first is None:
             self._workers.start(self._tick)
             return
+        if isinstance(first, Packets):
+            several = self._several(first)
+            self._workers.start(lambda: self._work_on_packets(several))
+            return
         pieces = [first]
-        count, most = len(first.places), self._turn
-        while self._queue and (more := self._queue[0]) is not None:
+        count, most = len(first.places), self.turn
+        while self._queue and isinstance(more := self._queue[0], Piece):
             count += len(more.places)
             if count > most:
                 break
             pieces.append(more)
             self._queue.popleft()
         self._workers.start(lambda: self._work(pieces))
+
+    def _several(self, first: Packets) -> list[Packets]:
+        """Packets for one visit to a thread."""
+        found = [first]
+        count, most = first.whole.number, self.turn
+        while count < most and self._queue and isinstance(more := self._queue[0], Packets):
+            count += more.whole.number
+            found.append(more)
+            self._queue.popleft()
+        return found
 
     # -- on a thread -------------------------------------------------------------------------------------
 
@@ -171,6 +214,22 @@ class Post:
             outcome = nothing(len(together))
         return lambda: self._finish(pieces, fields, outcome)
 
+    def _work_on_packets(self, several: list[Packets]) -> Callable[[], None]:
+        results = [self._result(packets.whole) for packets in several]
+        return lambda: self._finish_packets(several, results)
+
+    def _result(self, whole: Whole) -> WholeResult:
+        try:
+            result = self.rule.run_whole(whole, time.time())
+            if result is not None:
+                return result
+            fields = whole.fields()
+            return fields, self.rule.run(fields, time.time())
+        except Exception:
+            # As above.
+            logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, whole.number)
+            return whole.fields(), nothing(whole.number)
+
     # -- on the event loop again -------------------------------------------------------------------------
 
     def _finish_tick(self, outcome: Outcome) -> None:
@@ -191,19 +250,34 @@ class Post:
         self._master.apply(self, pieces[-1].job, outcome)
         self._pass_on(deque(job for job, _ in pieces))
 
-    def _pass_on(self, jobs: deque[Job]) -> None:
-        """Have jobs go on. What is much takes several turns of the event loop: others have theirs in between.
+    def _finish_packets(self, several: list[Packets], results: list[WholeResult]) -> None:
+        self._pass_on(
+            deque(
+                Done(packets, result)
+                if isinstance(result, list)
+                else self._master.unpacked(self, packets, *result)
+                for packets, result in zip(several, results, strict=True)
+            )
+        )
+
+    def _pass_on(self, done: deque[Job | Done]) -> None:
+        """Have messages go on. What is much takes several turns of the event loop: others have theirs in between.
 
         Still busy: whoever comes meanwhile waits behind those that go on now.
         """
         left = AT_ONCE
-        while jobs and left > 0:
-            left -= len(jobs[0].originals) or AT_ONCE
-            if self._master.go_on(jobs[0]):
-                break
-            jobs.popleft()
-        if jobs:
-            self._soon(lambda: self._pass_on(jobs))
+        while done and left > 0:
+            first = done[0]
+            if isinstance(first, Done):
+                self._master.packets_done(*first)
+                left -= first.packets.whole.number // _CHEAPER
+            else:
+                left -= len(first.originals) or AT_ONCE
+                if self._master.go_on(first):
+                    break
+            done.popleft()
+        if done:
+            self._soon(lambda: self._pass_on(done))
         else:
             self._rest()
 

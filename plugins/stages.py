@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from broker.message import Message
-from broker.ports import Later, Processed, Stage
+from broker.ports import Later, LaterRun, Processed, RunResult, Stage
 from broker.protocol.packets import PublishRun
 from broker.protocol.topics import matches
 from plugins.convert import new_message
 from plugins.dead_letters import DeadLetters
 from plugins.host.cache import CompiledCache
 from plugins.host.entry import Entry, Outcome
-from plugins.host.frame import NOWHERE, Place, Whole
+from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.pipeline import Rule
 from plugins.host.state import State
-from plugins.job import Job
+from plugins.job import Job, Packets
 from plugins.post import Post, Workers
 from plugins.renewal import Renewal, Wanted
 
@@ -116,29 +116,60 @@ class Stages:
             return self._waits(self._held[-1])
         return self._run(stage, batch, now, then)
 
+    def at_once(self, topic: str) -> int:
+        """See the port. A message may come to have the topic of any rule."""
+        if self._held is not None or len(self._posts_for(Stage.INGRESS, topic)) != 1:
+            return -1
+        return min(post.at_once for post in self._posts[Stage.INGRESS])
+
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
-    ) -> list[bytes | None] | Processed | None:
-        """See the port: where the topic has one rule, and all rules are quick."""
-        posts = self._posts_for(Stage.INGRESS, topic)
-        count = run.count
-        everybody = self._posts[Stage.INGRESS]
-        if len(posts) != 1 or self._held is not None or not all(post.is_quick(count) for post in everybody):
-            return None
-        post = posts[0]
-        names = topic.encode(), publisher.encode(), user.encode()
-        whole = Whole(names[0], run.frames, count, run.size, run.payload_at, *names[1:])
-        result = post.rule.run_whole(whole, now)
-        if not isinstance(result, tuple):
+    ) -> RunResult | None:
+        """See the port."""
+        post, packets = self._packets(run, topic, publisher, user, _nobody)
+        result = post.rule.run_whole(packets.whole, now)
+        if result is None or isinstance(result, list):
             return result
-        fields, outcome = result
-        messages = [Message(topic, one.payload, publisher=publisher, user=user) for one in fields]
-        job = Job(Stage.INGRESS, messages, _no_later)
-        job.at = everybody.index(post) + 1
-        post.settle(job, range(count), fields, outcome)
-        job.renamed = post.rule.renames
+        job = self.unpacked(post, packets, *result)
         self._walk(job, now, at_once=True)
         return job.processed()
+
+    def run_ingress_later(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> None:
+        """See the port."""
+        post, packets = self._packets(run, topic, publisher, user, then)
+        self._messages_waiting += packets.whole.number
+        self._bytes_waiting += packets.size
+        if packets.whole.number <= post.turn:
+            post.put_packets(packets)
+        else:
+            job = packets.job(Stage.INGRESS, packets.whole.fields())
+            job.at = self._posts[Stage.INGRESS].index(post) + 1
+            post.put(job, list(range(packets.whole.number)))
+
+    def _packets(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> tuple[Post, Packets]:
+        (post,) = self._posts_for(Stage.INGRESS, topic)
+        whole = Whole(
+            topic.encode(), run.frames, run.count, run.size, run.payload_at, publisher.encode(), user.encode()
+        )
+        return post, Packets(whole, topic, publisher, user, then)
+
+    def packets_done(self, packets: Packets, payloads: list[bytes | None]) -> None:
+        """A rule that took long is through with packets."""
+        self._messages_waiting -= packets.whole.number
+        self._bytes_waiting -= packets.size
+        packets.then(payloads, time.time())
+
+    def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
+        """The messages of packets as a rule has left them, for those behind it."""
+        job = packets.job(Stage.INGRESS, fields)
+        job.at = self._posts[Stage.INGRESS].index(post) + 1
+        post.settle(job, range(len(fields)), fields, outcome)
+        job.renamed = post.rule.renames
+        return job
 
     def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         count = len(batch)
@@ -367,5 +398,5 @@ class Stages:
         return chosen
 
 
-def _no_later(messages: Sequence[Message], processed: Processed, now: float) -> None:
+def _nobody(result: RunResult, now: float) -> None:
     """What is done at once is not told later."""

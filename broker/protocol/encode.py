@@ -112,11 +112,6 @@ def unsuback(version: int, packet_id: int, reasons: Sequence[int]) -> bytes:
     return b"\xb0" + varint(len(body)) + body
 
 
-def run_payloads(frames: bytes, count: int, size: int, payload_at: int) -> bytes:
-    """The payloads of PUBLISH packets of ``size`` bytes each, one behind the other."""
-    return b"".join([frames[at + payload_at : at + size] for at in range(0, count * size, size)])
-
-
 def publish_run(topic: str, payloads: bytes, size: int) -> tuple[bytes, int]:
     """QoS 0 PUBLISH packets of 3.1.1 for payloads of ``size`` bytes each, and how long the head of each is."""
     name = topic.encode()

@@ -48,6 +48,19 @@ class PublishRun:
     size: int
     payload_at: int
 
+    def payloads(self) -> list[bytes]:
+        """Those of the messages, in order."""
+        frames, size, payload_at = self.frames, self.size, self.payload_at
+        return [frames[at + payload_at : at + size] for at in range(0, self.count * size, size)]
+
+    def split(self, at: int) -> tuple[PublishRun, PublishRun]:
+        """The first ``at`` packets, and the others."""
+        cut = at * self.size
+        return (
+            PublishRun(self.topic, self.frames[:cut], at, self.size, self.payload_at),
+            PublishRun(self.topic, self.frames[cut:], self.count - at, self.size, self.payload_at),
+        )
+
 
 class Publish(NamedTuple):
     """PUBLISH [MQTT5 3.3]. ``topic`` is not yet checked; it is empty where ``alias`` stands for it.

@@ -33,13 +33,15 @@ class Pace:
         self._banned_until = 0.0
         self._held_at = -_SELDOM
 
+    def at_once(self, clock: float) -> int:
+        """How many messages will hardly take longer than a millisecond."""
+        if not self.per_message or clock < self._banned_until:
+            return 0
+        return int((_QUICK - _FIXED) / self.per_message)
+
     def is_quick(self, count: int, clock: float) -> bool:
         """Whether so many messages will hardly take longer than a millisecond."""
-        return (
-            self.per_message > 0.0
-            and count * self.per_message + _FIXED <= _QUICK
-            and clock >= self._banned_until
-        )
+        return count <= self.at_once(clock)
 
     def fitting(self, seconds: float) -> int:
         """How many messages will hardly take longer."""

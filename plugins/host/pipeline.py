@@ -41,6 +41,11 @@ _COUNTED = (
 )
 
 
+WholeResult = list[bytes | None] | tuple[list[Fields], Outcome]
+"""What payloads are to be, None for one that is dropped; an empty list where all pass as they are. Or the messages,
+and their outcome, where the module has said more than that."""
+
+
 class Rule:
     """An entry at work. :meth:`run` and :meth:`tick` may be called from any thread, one at a time.
 
@@ -101,12 +106,8 @@ class Rule:
             self._give_up(batch, range(len(batch)), outcome, self.last_error)
         return outcome
 
-    def run_whole(self, whole: Whole, now: float) -> list[bytes | None] | tuple[list[Fields], Outcome] | None:
-        """:meth:`run` in one call of the module, where nobody has to look at single messages.
-
-        What the payloads are to be, None for a message that is dropped; an empty list where all pass as they are. Where
-        the module has said more than that: the messages, and the outcome. None where they have to be :meth:`run`.
-        """
+    def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
+        """:meth:`run` in one call of the module; None where that cannot be done. Never raises."""
         clock, began = time.monotonic(), time.thread_time()
         instance = self._instance
         count = whole.number
@@ -167,6 +168,10 @@ class Rule:
             # Messages are given up in no time; a module is not loaded in that.
             return not (self._loading.allows(clock) and self._breaker.allows(clock))
         return self.pace.is_quick(count, clock)
+
+    def at_once(self) -> int:
+        """How many messages :meth:`run_whole` may be given where nobody can wait a millisecond."""
+        return self.pace.at_once(time.monotonic()) if self._instance is not None else 0
 
     @property
     def ticks(self) -> bool:

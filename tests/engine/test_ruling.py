@@ -8,7 +8,6 @@ import pytest
 
 from broker.message import Message
 from broker.ports import Later, Processed, Stage
-from broker.protocol.packets import PublishRun
 from tests.engine.harness import WALL, Broker, Peer
 from tests.protocol import wire
 
@@ -31,8 +30,8 @@ class SlowPipeline:
         self.waiting.append((batch, then))
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
 
-    def run_ingress(self, run: PublishRun, *more: object) -> None:
-        """It never works at once."""
+    def at_once(self, topic: str) -> int:
+        return -1
 
     def finish(self) -> None:
         """The oldest batch is done."""

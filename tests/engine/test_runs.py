@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from broker.message import Message, Run
-from broker.ports import Later, Outbound, Processed, Stage
+from broker.ports import Later, LaterRun, Outbound, Processed, Stage
 from broker.protocol.packets import PublishRun
-from tests.engine.harness import Broker
+from tests.engine.harness import WALL, Broker
 from tests.protocol import wire
 
 NUMBERS = [b"%04d" % number for number in range(50)]
@@ -129,6 +129,8 @@ class Rules:
         self.answer: list[bytes | None] | Processed | None = []
         self.seen: list[tuple[int, str, str, str]] = []
         self.batches = 0
+        self.most = 1000
+        self.waiting: list[tuple[PublishRun, LaterRun]] = []
 
     def stages(self, topic: str) -> int:
         return Stage.INGRESS if topic.startswith("far/") else 0
@@ -136,6 +138,14 @@ class Rules:
     def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         self.batches += 1
         return Processed(list(batch), [])
+
+    def at_once(self, topic: str) -> int:
+        return self.most
+
+    def run_ingress_later(
+        self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
+    ) -> None:
+        self.waiting.append((run, then))
 
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
@@ -198,3 +208,61 @@ def test_rules_that_cannot_work_on_a_run_get_its_messages(ruled: Broker, rules: 
     ruled.client("pub").send(*packets("far/1", NUMBERS, 5))
     assert subscriber.heard() == [("far/1", payload) for payload in NUMBERS]
     assert rules.batches > 0
+
+
+def test_a_long_run_takes_several_turns_between_which_others_come(ruled: Broker, rules: Rules) -> None:
+    subscriber = ruled.client("sub")
+    subscriber.subscribe(("#", 0))
+    rules.most = 64
+    publisher = ruled.client("pub")
+    numbers = [b"%04d" % number for number in range(150)]
+    ruled.engine.turns.wake = lambda: order.append("turn")
+    order: list[str] = []
+    publisher.connection.receive(
+        b"".join([*packets("far/1", numbers, 5), wire.publish("near", b"last", 0, 0, 5)]), ruled.now
+    )
+    assert [count for count, *_ in rules.seen] == [64]
+    assert order == ["turn"]
+    assert publisher.transport.paused, "what it sends meanwhile can wait"
+    ruled.take_turns()
+    assert [count for count, *_ in rules.seen] == [64, 64, 22]
+    ruled.engine.flush()
+    assert subscriber.heard() == [*(("far/1", number) for number in numbers), ("near", b"last")]
+    assert not publisher.transport.paused
+    assert ruled.engine.stats.publish_received == 151
+
+
+def test_what_takes_long_is_heard_later_and_nothing_is_lost_of_it(ruled: Broker, rules: Rules) -> None:
+    rules.most = 0
+    subscriber, publisher = ruled.client("sub"), ruled.client("pub")
+    subscriber.subscribe(("far/+", 0))
+    numbers = [b"%04d" % number for number in range(100)]
+    for _ in range(3):
+        publisher.send(*packets("far/1", numbers, 5))
+    publisher.send(*packets("far/1", [b"few"], 5))
+    assert [run.count for run, _ in rules.waiting] == [100, 100, 100]
+    assert (rules.seen, rules.batches) == ([], 1), "a few go with those of others"
+    subscriber.heard()
+    member = ruled.client("member")
+    for number, found in enumerate(([], [None, b"x"], Processed([Message("far/2", b"y")], []))):
+        if number == 1:
+            member.subscribe(("$share/g/far/#", 0))
+        _, then = rules.waiting[number]
+        then(found, WALL)
+    assert subscriber.heard() == [
+        *(("far/1", number) for number in numbers),
+        ("far/1", b"x"),
+        ("far/2", b"y"),
+    ]
+    assert member.heard() == [("far/1", b"x"), ("far/2", b"y")]
+
+
+def test_publishers_wait_for_rules_that_take_long(ruled: Broker, rules: Rules) -> None:
+    rules.most = 0
+    publisher = ruled.client("pub")
+    for _ in range(70):
+        publisher.connection.receive(b"".join(packets("far/1", [b"x"] * 8, 5)), ruled.now)
+    assert publisher.transport.paused
+    for _, then in rules.waiting:
+        then([], WALL)
+    assert not publisher.transport.paused

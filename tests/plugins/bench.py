@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from broker.message import Message
-from broker.ports import Processed, Stage
+from broker.ports import Processed, RunResult, Stage
+from broker.protocol import encode
+from broker.protocol.packets import PublishRun
 from plugins.host.engine import Limits
 from plugins.host.entry import Entry
 from plugins.post import Workers
@@ -31,6 +33,13 @@ SOMETIMES_SLOW = f"""
 LIMITS = Limits(fuel_base=10**12, deadline_ms=60_000)
 
 
+def run_of(topic: str, payloads: Sequence[bytes], version: int) -> PublishRun:
+    """Messages of one length as a client sends them."""
+    packets = [b"".join(encode.publish(topic, payload, 0, False, version, b"")) for payload in payloads]
+    size = len(packets[0])
+    return PublishRun(topic.encode(), b"".join(packets), len(packets), size, size - len(payloads[0]))
+
+
 class Bench:
     """Stages with workers, and what came out of them, by topic."""
 
@@ -38,6 +47,8 @@ class Bench:
         self.stages = Stages(entries, workers=Workers(asyncio.get_running_loop()))
         self.came: dict[str, list[bytes]] = defaultdict(list)
         self.later = 0
+        self.packets = 0
+        """How often messages were worked on later, in one piece."""
 
     def publish(self, *messages: Message, stage: Stage = Stage.INGRESS) -> Processed:
         concerned = [message for message in messages if self.stages.stages(message.topic) & stage]
@@ -50,6 +61,36 @@ class Bench:
             if number not in processed.later:
                 self._take(message)
         return processed
+
+    def publish_run(self, topic: str, payloads: Sequence[bytes]) -> None:
+        """As the engine does it: in one piece where that can be done, at once or later."""
+        run = run_of(topic, payloads, 4)
+        most = self.stages.at_once(topic)
+        if most >= run.count:
+            result = self.stages.run_ingress(run, topic, "", "", time.time())
+            if result is not None:
+                self._take_result(topic, payloads, result)
+                return
+        elif most >= 0:
+            self.later += run.count
+            self.packets += 1
+
+            def then(result: RunResult, now: float) -> None:
+                assert abs(now - time.time()) < 5
+                if not (isinstance(result, Processed) and result.more):
+                    self.later -= run.count
+                self._take_result(topic, payloads, result)
+
+            self.stages.run_ingress_later(run, topic, "", "", then)
+            return
+        self.publish(*(Message(topic, payload) for payload in payloads))
+
+    def _take_result(self, topic: str, payloads: Sequence[bytes], result: RunResult) -> None:
+        if isinstance(result, Processed):
+            for message in result.messages:
+                self._take(message)
+        else:
+            self.came[topic] += [payload for payload in result or payloads if payload is not None]
 
     def _then(self, messages: Sequence[Message], processed: Processed, now: float) -> None:
         assert len(messages) == len(processed.messages)

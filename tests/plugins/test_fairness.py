@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from broker.message import Message
-from broker.ports import Processed, Stage
+from broker.ports import Processed, RunResult, Stage
+from broker.protocol import encode
+from broker.protocol.packets import PublishRun
 from plugins.host import frame
 from plugins.host.engine import Limits
 from plugins.host.entry import INGRESS, Entry
@@ -154,10 +156,40 @@ async def test_rules_that_take_long_take_turns(tmp_path: Path, benches: list[Ben
     done = sum(len(bench.came[f"{name}/1"]) for name in hogs)
     assert done < 4 * 3000 / 2
     await bench.all_through()
+    assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
     for name in hogs:
         assert bench.came[f"{name}/1"] == [b"%d" % number for number in range(3000)], (
             "none is lost, and in order"
         )
+
+
+async def test_long_runs_take_turns_too(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(
+        entry(tmp_path, "slow", modules.module(SLOW)), entry(tmp_path, "fine", modules.module(modules.PASSES))
+    )
+    benches.append(bench)
+    bench.publish(Message("slow/1", b"so that it is known how slow it is"))
+    await bench.all_through()
+    packets = [
+        b"".join(encode.publish("slow/1", b"%04d" % number, 0, False, 4, b"")) for number in range(1000)
+    ]
+    size = len(packets[0])
+    run = PublishRun(b"slow/1", b"".join(packets), 1000, size, size - 4)
+    came: list[bytes] = []
+    more: list[bool] = []
+
+    def then(found: RunResult, now: float) -> None:
+        assert isinstance(found, Processed)
+        came.extend(message.payload for message in found.messages if message is not None)
+        more.append(found.more)
+
+    bench.stages.run_ingress_later(run, "slow/1", "device", "ann", then)
+    assert bench.stages._messages_waiting == 1000
+    await bench.stages.drain()
+    assert came == [b"%04d" % number for number in range(1000)]
+    assert more == [True] * (len(more) - 1) + [False]
+    assert len(more) > 3
+    assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 100])

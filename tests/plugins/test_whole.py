@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,11 @@ from hypothesis import strategies as st
 
 from broker.message import Message
 from broker.ports import Processed, Stage
-from broker.protocol import encode
-from broker.protocol.packets import PublishRun
 from plugins.host.entry import DeadLetter, Entry
 from plugins.stages import Stages
 from tests.plugins import modules
+from tests.plugins.bench import SLOW, Bench, run_of
+from tests.plugins.test_later import RENAMES, entry
 
 CONFIGS: dict[str, list[dict[str, Any]]] = {
     "mask": [{"path": "name", "action": "redact"}],
@@ -44,12 +48,6 @@ OF_ONE_SIZE = st.integers(0, 12).flatmap(
 
 def never(messages: Sequence[Message], processed: Processed, now: float) -> None:
     raise AssertionError("later")
-
-
-def run_of(topic: str, payloads: Sequence[bytes], version: int) -> PublishRun:
-    packets = [b"".join(encode.publish(topic, payload, 0, False, version, b"")) for payload in payloads]
-    size = len(packets[0])
-    return PublishRun(topic.encode(), b"".join(packets), len(packets), size, size - len(payloads[0]))
 
 
 def seen(messages: Sequence[Message | None]) -> list[tuple[Any, ...] | None]:
@@ -139,5 +137,77 @@ def test_where_the_module_fails_nothing_is_done(tmp_path: Path) -> None:
 def test_two_rules_for_a_topic_work_one_by_one() -> None:
     entries = [Entry(name, Stage.INGRESS, "rules", ("#",), {"steps": CONFIGS["mask"]}) for name in "ab"]
     stages = Stages(entries)
-    assert stages.run_ingress(run_of("a/b", [b"{}"], 4), "a/b", "", "", 1.0) is None
+    assert stages.at_once("a/b") == -1
     stages.close()
+
+
+async def test_order_is_kept_among_runs_and_single_messages(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(
+        entry(tmp_path, "slow", SLOW, "a", "c"),
+        entry(tmp_path, "fast", modules.PASSES, "b", "c"),
+    )
+    benches.append(bench)
+    chance = random.Random(9)
+    sent: dict[str, list[bytes]] = defaultdict(list)
+    for number in range(150):
+        topic = chance.choice("aabbc")
+        payloads = [b"%04d.%02d" % (number, part) for part in range(chance.choice([1, 3, 12]))]
+        sent[topic] += payloads
+        if chance.random() < 0.7:
+            bench.publish_run(topic, payloads)
+        else:
+            bench.publish(*(Message(topic, payload) for payload in payloads))
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+    await bench.all_through()
+    assert bench.came == sent
+    assert bench.packets > 10
+    slow, fast = bench.stages.counters()
+    assert slow["messages"] == slow["passed"] == len(sent["a"]) + len(sent["c"])
+    assert fast["messages"] == len(sent["b"]) + len(sent["c"])
+    assert not bench.stages.behind
+
+
+async def test_messages_of_a_run_that_get_other_topics_later(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(entry(tmp_path, "names", RENAMES, "raw"), entry(tmp_path, "slow", SLOW, "s"))
+    benches.append(bench)
+    payloads = [b"%c%03d" % (b"sn"[number % 2], number) for number in range(100)]
+    bench.publish_run("raw", payloads)
+    bench.publish_run("raw", [payload[:1] + b"1" + payload[2:] for payload in payloads])
+    assert bench.packets == 2
+    await bench.all_through()
+    for topic in "sn":
+        mine = [payload for payload in payloads if payload.startswith(topic.encode())]
+        assert bench.came[topic] == mine + [payload[:1] + b"1" + payload[2:] for payload in mine]
+    bench.publish_run("raw", [b"s999"] * 3)
+    await bench.all_through()
+    assert bench.came["s"][-3:] == [b"s999"] * 3
+
+
+async def test_a_run_with_a_poisonous_message_later(tmp_path: Path, benches: list[Bench]) -> None:
+    bench = Bench(entry(tmp_path, "bang", modules.TRAPS_ON_BANG, "#"))
+    benches.append(bench)
+    bench.publish_run("t", [b"a1", b"!2", b"a3"])
+    assert bench.packets == 1
+    await bench.all_through()
+    assert bench.came["t"][0] == b"a1"
+    assert b"!2" not in bench.came["t"]
+    (figures,) = bench.stages.counters()
+    assert figures["messages"] == 3
+    assert figures["failed"] >= 1
+
+
+async def test_runs_wait_while_the_rules_change(tmp_path: Path, benches: list[Bench]) -> None:
+    before = entry(tmp_path, "slow", SLOW, "#")
+    bench = Bench(before)
+    benches.append(bench)
+    numbers = [b"%03d" % number for number in range(40)]
+    bench.publish_run("t", numbers[:20])
+    renewal = asyncio.create_task(bench.stages.renew([replace(before, topics=("t",), config={"n": 1})]))
+    async with asyncio.timeout(10):
+        while bench.stages.at_once("t") != -1:
+            await asyncio.sleep(0)
+    bench.publish_run("t", numbers[20:])
+    await renewal
+    await bench.all_through()
+    assert bench.came["t"] == numbers
