@@ -2,6 +2,7 @@
 PY := .venv/bin/python
 NODES ?= 3
 SECONDS ?= 600
+WORKERS ?= 2
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -11,8 +12,8 @@ setup: .venv/.installed ## create .venv and install everything into it
 run: setup ## show three regions at work on this machine (NODES=1: a single broker)
 	@$(PY) -m broker demo --nodes $(NODES)
 
-test: setup .venv/.clients .venv/.mqttjs .venv/.ldap .venv/.sdk ## run all tests
-	$(PY) -m pytest
+test: setup .venv/.clients .venv/.mqttjs .venv/.ldap .venv/.sdk ## run all tests, two files at a time (WORKERS=2)
+	$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style and types
 	.venv/bin/ruff check

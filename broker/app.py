@@ -8,9 +8,10 @@ import logging
 import sqlite3
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker import __version__
 from broker.access.bans import Bans
@@ -45,11 +46,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("geomq")
 
+T = TypeVar("T")
+
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread must offer the interpreter lock: Zenoh's callbacks wait for it (the default
 of 5 ms shows in the mesh's latency)."""
 
 
+_MEETING = 3.0
+"""Seconds that a node which knows no retained message waits for those of others before it lets clients in."""
 _TICK = 1.0
 _DRAIN = 3.0
 """Seconds for which a node that stops waits for its rules."""
@@ -214,27 +219,49 @@ class Node:
         from plugins.host.cache import CompiledCache
         from plugins.post import Workers
         from plugins.stages import Stages
-        from plugins.store.history import History, HistoryError
         from plugins.store.rule_state import StateError, StateStore
 
-        data, history, entries = config.node.data, plugins.history, rule_entries(config)
-        try:
-            if plugins.store:
-                open_it = partial(
-                    asyncio.to_thread, History, data / "history.db", history.retention, history.max_bytes
-                )
-                self._history = await with_room(data, open_it, HistoryError)
-            if config.durability == "commit":
-                open_memory = partial(asyncio.to_thread, StateStore, data / "rules.db")
-                self._memory = await with_room(data, open_memory, StateError)
-                self._memory.forget_all_but({entry.name for entry in entries})
-        except (HistoryError, StateError) as error:
-            raise StartError(str(error)) from None
+        await self._open_history(config)
+        data, entries = config.node.data, rule_entries(config)
+        if config.durability == "commit":
+            open_it = partial(asyncio.to_thread, StateStore, data / "rules.db")
+            try:
+                self._memory = await self._with_room(data, open_it, StateError)
+            except StateError as error:
+                raise StartError(str(error)) from None
+            self._memory.forget_all_but({entry.name for entry in entries})
         cache = CompiledCache(data / "compiled") if config.durability == "commit" else None
         # A rule's thread waits for the interpreter lock, too.
         sys.setswitchinterval(_SWITCH_INTERVAL)
         workers = Workers(self._loop)
         self._stages = Stages(entries, self._history, self._memory, cache, place_of(config), workers)
+
+    async def _open_history(self, config: NodeConfig) -> None:
+        """What `store` rules fill, where there are any; one that is open already gets its bounds."""
+        bounds, data = config.plugins.history, config.node.data
+        if not config.plugins.store:
+            return
+        if self._history is not None:
+            self._history.bound(bounds.retention, bounds.max_bytes)
+            return
+        from plugins.store.history import History, HistoryError
+
+        if self._folder is None:
+            self._folder = _take_folder(data, needed=True)
+        open_it = partial(asyncio.to_thread, History, data / "history.db", bounds.retention, bounds.max_bytes)
+        try:
+            self._history = await self._with_room(data, open_it, HistoryError)
+        except HistoryError as error:
+            raise StartError(str(error)) from None
+
+    async def _with_room(self, folder: Path, work: Callable[[], Awaitable[T]], *errors: type[Exception]) -> T:
+        """A node that starts waits for room on its disk; one that runs has clients already, who do not wait."""
+        return await (with_room(folder, work, *errors) if self._ticker is None else work())
+
+    async def _close_history(self) -> None:
+        history, self._history = self._history, None
+        if history is not None:
+            await asyncio.to_thread(history.close)
 
     async def _open_mesh(self, loop: asyncio.AbstractEventLoop) -> None:
         from edge_mesh.link import MeshError
@@ -254,6 +281,9 @@ class Node:
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh
+        if not len(self.engine.retained):
+            # Whoever subscribes before the first snapshot is there gets no retained message, and will not ask again.
+            await mesh.meets(_MEETING)
 
     async def _tick_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         next_figures = 0.0
@@ -309,7 +339,11 @@ class Node:
         if change.waiting:
             logger.warning("only a restart changes %s", ", ".join(change.waiting))
         if any(key.startswith("plugins.") for key in change.live):
-            await self._take_rules(change.config)
+            try:
+                await self._take_rules(change.config)
+            except StartError as error:
+                logger.error("the configuration stays as it was: %s", error)
+                return
         if self._mesh is not None:
             from edge_mesh.link import MeshError
 
@@ -327,14 +361,22 @@ class Node:
 
     async def _take_rules(self, config: NodeConfig) -> None:
         if self._stages is not None:
+            await self._open_history(config)
+            self._stages.history = self._history
             await self._stages.renew(rule_entries(config))
-            return
-        await self._open_rules(config)
-        if self._stages is not None:
-            self._stages.surroundings = RulesFace(self.engine, self._loop)
-            self.engine.have_rules(self._stages)
-            if self._mesh is not None:
-                self._mesh.have_rules(self._stages)
+        else:
+            await self._open_rules(config)
+            if self._stages is not None:
+                self._stages.surroundings = RulesFace(self.engine, self._loop)
+                self.engine.have_rules(self._stages)
+                if self._mesh is not None:
+                    self._mesh.have_rules(self._stages)
+        history = self._history if config.plugins.store else None
+        if self._mesh is not None:
+            self._mesh.have_history(history.query if history else None)
+        if history is None and self._stages is not None:
+            self._stages.history = None
+            await self._close_history()
 
     def _take_limits(self, config: NodeConfig) -> None:
         limits = node_limits(config)
@@ -373,8 +415,7 @@ class Node:
             await self._stages.stop()
         if self._memory is not None:
             await asyncio.to_thread(self._memory.close)
-        if self._history is not None:
-            await asyncio.to_thread(self._history.close)
+        await self._close_history()
         for listener in self._listeners:
             await listener.wait_closed()
         if self._store is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,6 +27,13 @@ class Stage(IntEnum):
     """What goes into the local history."""
 
 
+class Failure(NamedTuple):
+    """Which rule could not work on a message, and why, in words without anything that was in it."""
+
+    rule: str
+    reason: str
+
+
 class Processed(NamedTuple):
     """What a stage made of a batch."""
 
@@ -36,6 +43,8 @@ class Processed(NamedTuple):
     """Messages that a rule published on its own account."""
     later: frozenset[int] = frozenset()
     """The places of messages on which rules are still working; their entries say nothing."""
+    failed: Mapping[int, Failure] | None = None
+    """The places of messages that were dropped because a rule failed on them, if there are any."""
     more: bool = False
     """Whether they have emitted so much that the rest follows, without messages, in further calls of :data:`Later`."""
 
@@ -131,11 +140,12 @@ class Mesh(Protocol):
     def has_to_keep(self, nodes: tuple[str, ...]) -> bool:
         """Whether a message above QoS 0 for these nodes has to wait on disk, because one of them is away."""
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """Whether a message above QoS 0 would have to wait for one of these nodes and there is no room for it.
 
-        ``retain`` as for :meth:`forward`. A message that is handed over all the same is taken, but its ``on_safe``
-        waits until there is room.
+        ``retain`` as for :meth:`forward`; ``size`` is that of the payload: unless it is refused, room is kept for it
+        until the next call of :meth:`forward`. A message that is handed over all the same is taken, but its
+        ``on_safe`` waits until there is room.
         """
 
     def stamp(self) -> int:

@@ -238,7 +238,7 @@ class Publisher(Outlet):
             limit = engine.retained.bound(route.topic, len(packet.payload))
             if limit:
                 return limit
-        if engine.mesh is not None and engine.mesh.refuses(route.nodes, packet.retain):
+        if engine.mesh is not None and engine.mesh.refuses(route.nodes, packet.retain, len(packet.payload)):
             return "outbox_full"
         return "disk_reserve" if engine.is_refused_by_disk(session, packet, route) else ""
 

@@ -19,7 +19,6 @@ _WAITING = frozenset(
         *("mesh.enabled", "mesh.namespace"),
         # What exists was made with these.
         *("mqtt.overlapping", "mqtt.queue_qos0"),
-        "plugins.history",
     }
 )
 
@@ -51,9 +50,7 @@ def compare(old: NodeConfig, new: NodeConfig) -> Change:
             value, key = getattr(after, field), f"{name}.{field}"
             if value == getattr(before, field):
                 continue
-            # The history is opened when the node starts.
-            opens_history = key == "plugins.store" and not getattr(before, field)
-            if key.startswith(_LIVE) and key not in _WAITING and not opens_history:
+            if key.startswith(_LIVE) and key not in _WAITING:
                 live.append(key)
                 taken[field] = value
             else:

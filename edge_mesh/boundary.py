@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from broker.joint import Joint
 from broker.message import Message, Run
-from broker.ports import Later, Outbound, Pipeline, Processed, Stage
+from broker.ports import Failure, Later, Outbound, Pipeline, Processed, Stage
 
 logger = logging.getLogger("geomq.mesh.boundary")
 
 SendRun = Callable[[Run, tuple[str, ...]], None]
 Send = Callable[[Sequence[Outbound], Callable[[], None] | None], bool]
+
+
+_BROKEN = Failure("of the egress", "the host failed, its log says why")
+
+
+class Told(NamedTuple):
+    """What another node may be told of messages; ``failures`` counts those that were dropped because rules failed."""
+
+    messages: list[Message | None]
+    failures: Counter[Failure]
 
 
 class Boundary:
@@ -105,18 +117,20 @@ class Boundary:
                 passed.append(Outbound(result, item.nodes if same else self._interested(result.topic)))
         return passed + self._addressed(processed.emitted)
 
-    async def pass_messages(self, batch: Sequence[Message], now: float) -> list[Message | None]:
+    async def pass_messages(self, batch: Sequence[Message], now: float) -> Told:
         """What may be told of messages of this node when another one asks for them; one entry each."""
         pipeline = self.pipeline
+        failures: Counter[Failure] = Counter()
         if pipeline is None:
-            return list(batch)
+            return Told(list(batch), failures)
         concerned = [message for message in batch if pipeline.stages(message.topic) & Stage.EGRESS]
         if not concerned:
-            return list(batch)
+            return Told(list(batch), failures)
         results: dict[int, Message | None] = {}
         all_known = asyncio.get_running_loop().create_future()
 
         def settle(messages: Sequence[Message], processed: Processed, _: float) -> None:
+            failures.update((processed.failed or {}).values())
             # What rules emit belongs to the publication, which was at another time.
             for number, message in enumerate(messages):
                 if number not in processed.later:
@@ -130,7 +144,7 @@ class Boundary:
 
         settle(concerned, self._processed(concerned, now, settle_later), now)
         await all_known
-        return [results.get(id(message), message) for message in batch]
+        return Told([results.get(id(message), message) for message in batch], failures)
 
     def _addressed(self, messages: Sequence[Message]) -> list[Outbound]:
         """Messages that rules have made, and the nodes that they concern."""
@@ -149,7 +163,7 @@ class Boundary:
         except Exception:
             # The port promises not to raise; if it does nothing must leave.
             logger.exception("the egress rules failed: %d messages stay on this node", len(batch))
-            processed = Processed([None] * len(batch), [])
+            processed = Processed([None] * len(batch), [], failed=dict.fromkeys(range(len(batch)), _BROKEN))
         self._judge(batch, processed)
         return processed
 

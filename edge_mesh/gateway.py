@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from edge_mesh import envelope, relay
 from edge_mesh.keys import Keys
-from edge_mesh.link import DURABLE, LIVE, Link, Sender
+from edge_mesh.link import DURABLE, Link, Sender
+from edge_mesh.live_puts import LivePuts
 
 logger = logging.getLogger("geomq.mesh.gateway")
 
@@ -29,6 +30,7 @@ class Gateway:
         self._link = link
         self._take = take
         self._senders: dict[str, Sender] = {}
+        self._live: dict[str, LivePuts] = {}
         self.handed_on = 0
         """Envelopes sent on to other nodes of the region."""
         self.dropped = 0
@@ -48,8 +50,7 @@ class Gateway:
                 elif header.kind == envelope.DURABLE:
                     self._pass_durable(node, self._keys.durable(node, sender), data)
                 else:
-                    self.handed_on += 1
-                    self._link.put_soon(self._keys.live(node, sender), data, LIVE)
+                    self._pass_live(node, self._keys.live(node, sender), data)
         except envelope.EnvelopeError as error:
             logger.error("what node %s sent to be handed on cannot be read: %s", sender, error)
 
@@ -57,6 +58,17 @@ class Gateway:
         """Nothing more is handed on."""
         for sender in self._senders.values():
             sender.stop()
+        for puts in self._live.values():
+            puts.close()
+
+    def _pass_live(self, node: str, key: str, data: bytes) -> None:
+        puts = self._live.get(node)
+        if puts is None:
+            puts = self._live[node] = LivePuts(self._link, f"live-on-{node}")
+        if puts.put(key, data):
+            self.handed_on += 1
+        else:
+            self.dropped += 1
 
     def _pass_durable(self, node: str, key: str, data: bytes) -> None:
         sender = self._senders.get(node)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from broker.message import Message
+from broker.ports import Failure
 from edge_mesh import answers, envelope
 from edge_mesh.boundary import Boundary, may_leave
 from edge_mesh.filter_set import is_travelling
@@ -20,6 +22,8 @@ logger = logging.getLogger("geomq.mesh.history")
 
 MAX_MESSAGES = 10_000
 """The most that one node answers."""
+_MOST_REASONS = 10
+"""For which it tells that messages are withheld."""
 
 _MICROSECONDS = 1_000_000
 
@@ -106,38 +110,45 @@ class HistoryAnswer:
     incomplete: list[str] = field(default_factory=list)
     """The nodes of whose answer something is missing."""
     errors: list[str] = field(default_factory=list)
+    """What is missing, and why: nodes that could not answer, and rules that failed, by name."""
 
 
 class HistoryResponder:
-    """Answers for this node's history. ``wall()`` is the wall clock."""
+    """Answers for this node's history; says nothing where there is none. ``wall()`` is the wall clock."""
 
-    def __init__(self, name: str, query: HistoryQuery, boundary: Boundary, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, query: HistoryQuery | None, boundary: Boundary, wall: Callable[[], float]
+    ) -> None:
         self._name = name
-        self._query = query
+        self.query = query
         self._boundary = boundary
         self._wall = wall
 
     async def answer(self, query: Query) -> None:
         """Answer one question, or say why not."""
+        history = self.query
+        if history is None:
+            query.finish()
+            return
         try:
             question = decode_question(query.payload)
             last = min(question.last or MAX_MESSAGES, MAX_MESSAGES)
-            found = await asyncio.to_thread(self._read, question, last)
+            found = await asyncio.to_thread(_read, history, question, last)
         except ValueError as error:
             query.fail(f"{self._name}: {error}")
         except Exception:
             logger.exception("the local history could not be read")
             query.fail(f"{self._name}: the history could not be read")
         else:
-            for part in answers.parts(self._name, await self._records(found), self._wall()):
+            records, failures = await self._records(found)
+            for part in answers.parts(self._name, records, self._wall()):
                 query.reply(part)
+            for text in withheld(failures):
+                query.fail(f"{self._name}: {text}")
         finally:
             query.finish()
 
-    def _read(self, question: Question, last: int) -> list[Stored]:
-        return list(self._query(question.topic_filter, last=last, since=question.since, until=question.until))
-
-    async def _records(self, found: list[Stored]) -> list[bytes]:
+    async def _records(self, found: list[Stored]) -> tuple[list[bytes], Counter[Failure]]:
         messages = [
             Message(
                 stored.topic,
@@ -153,12 +164,26 @@ class HistoryResponder:
             if may_leave(stored.topic)
         ]
         times = [int(stored.time * _MICROSECONDS) for stored in found if may_leave(stored.topic)]
-        passed = await self._boundary.pass_messages(messages, self._wall())
-        return [
+        told = await self._boundary.pass_messages(messages, self._wall())
+        records = [
             envelope.encode_record(message, "", time)
-            for message, time in zip(passed, times, strict=True)
+            for message, time in zip(told.messages, times, strict=True)
             if message is not None and may_leave(message.topic)
         ]
+        return records, told.failures
+
+
+def withheld(failures: Counter[Failure]) -> Iterator[str]:
+    """In words, what is not in an answer because rules failed; what a rule that works drops is nobody's business."""
+    for (rule, reason), count in failures.most_common(_MOST_REASONS):
+        yield f"rule {rule} withholds {count} {'message' if count == 1 else 'messages'}: {reason}"
+    others = failures.total() - sum(count for _, count in failures.most_common(_MOST_REASONS))
+    if others:
+        yield f"{others} more are withheld for other reasons"
+
+
+def _read(history: HistoryQuery, question: Question, last: int) -> list[Stored]:
+    return list(history(question.topic_filter, last=last, since=question.since, until=question.until))
 
 
 def collect(replies: Replies, last: int | None, now: float) -> HistoryAnswer:

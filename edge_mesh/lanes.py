@@ -23,7 +23,8 @@ from edge_mesh import envelope
 from edge_mesh.control import Ack
 from edge_mesh.envelope import Header
 from edge_mesh.keys import Keys
-from edge_mesh.link import CONTROL, DURABLE, LIVE, Link, Sender
+from edge_mesh.link import CONTROL, DURABLE, Link, Sender
+from edge_mesh.live_puts import LivePuts
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Row
 
@@ -126,6 +127,7 @@ class SendingLane:
         self._live_key = stand.keys.live(receiver, stand.node)
         self._durable_key = stand.keys.durable(receiver, stand.node)
         self._sender: Sender | None = None
+        self._live = LivePuts(stand.link, f"live-{receiver}")
         self.way: Collector | None = None
         self.bit = 0
         """The lane's bit in the masks of its way."""
@@ -176,10 +178,12 @@ class SendingLane:
     def put_live(self, records: Sequence[bytes], count: int, now: float) -> None:
         """Send ``count`` messages that may be lost; ``now`` is the wall clock."""
         data = envelope.encode(envelope.LIVE, self._node, records, now)
+        if not self._live.put(self._live_key, data):
+            self.live_dropped += count
+            return
         self.sent += count
         self.sent_bytes += sum(map(len, records))
         self.traffic.add(count, len(data))
-        self._link.put_soon(self._live_key, data, LIVE)
 
     def put_durable(self, records: Sequence[bytes], step: Step) -> None:
         """Send messages that were booked."""
@@ -282,6 +286,7 @@ class SendingLane:
     def close(self) -> None:
         """The lane is not used any more."""
         self.pause()
+        self._live.close()
         if self._sender is not None:
             self._sender.stop()
 

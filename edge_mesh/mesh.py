@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -66,16 +67,17 @@ class ZenohMesh:
         self._keys = Keys(settings.namespace)
         self._node = node
         self._status = status
-        self._history_query = history_query
         self._clock = HybridClock(settings.max_clock_ahead)
         self._incarnation = time.time_ns()
         self._interest = LocalInterest(self._incarnation, settings.max_filters)
         self._membership = Membership(self._keys, self._name, self._incarnation)
         self._boundary = Boundary(pipeline, self._interested, self.stamp)
+        self._history = HistoryResponder(self._name, history_query, self._boundary, time.time)
         self._durable = settings.durability == "commit"
         self._peers: dict[str, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
+        self._has_met = asyncio.Event()
         self.on_failure: Callable[[], None] = lambda: None
         """Called each time that the disk does not take what waits for other nodes; to be set before the start."""
         self._outbox: Outbox
@@ -153,6 +155,13 @@ class ZenohMesh:
         self._declare()
         self._spawn(self._tick_forever())
 
+    async def meets(self, longest: float) -> bool:
+        """Wait until another node has told its retained messages, for so many seconds at most; whether one has."""
+        if self._settings.connect or self._settings.scouting:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._has_met.wait(), longest)
+        return self._has_met.is_set()
+
     async def _open_outbox(self) -> None:
         settings = self._settings
         path = settings.data_dir / "outbox.db" if self._durable and settings.data_dir else None
@@ -195,14 +204,16 @@ class ZenohMesh:
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        if self._history_query is not None:
-            responder = HistoryResponder(name, self._history_query, self._boundary, time.time)
-            link.answer(keys.query(name, "history"), lambda query: self._spawn(responder.answer(query)))
+        link.answer(
+            keys.query(name, "history"),
+            self._unless_refused(lambda query: self._spawn(self._history.answer(query))),
+        )
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
 
     def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
+        # Whoever asks for the name means the node that has it.
         return lambda query: query.finish() if self.refused else answer(query)
 
     async def stop(self) -> None:
@@ -243,6 +254,10 @@ class ZenohMesh:
         """From now on there are egress rules, where there were none."""
         self._boundary.pipeline = pipeline
 
+    def have_history(self, query: HistoryQuery | None) -> None:
+        """From now on questions to this node's history are answered from this one; None: there is none."""
+        self._history.query = query
+
     # -- the engine's port ------------------------------------------------------------------------------
 
     def interest_added(self, topic_filter: str) -> None:
@@ -259,7 +274,9 @@ class ZenohMesh:
         """Take messages over for other nodes (see :meth:`broker.ports.Mesh.forward`)."""
         if not self._running:
             return False
-        return self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        waits = self._boundary.pass_on(batch, time.time(), self._send, on_safe)
+        self._room.handed_over()
+        return waits
 
     def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
         """See the port."""
@@ -283,9 +300,9 @@ class ZenohMesh:
         """See the port."""
         return self._running and not self._ways.plan(nodes).everybody_there
 
-    def refuses(self, nodes: Sequence[str], retain: bool) -> bool:
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
         """See :meth:`broker.ports.Mesh.refuses`."""
-        return self._room.refuses(nodes, retain)
+        return self._room.refuses(nodes, retain, size)
 
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
@@ -372,7 +389,11 @@ class ZenohMesh:
     def _meet(self, peer: Peer) -> None:
         peer.lane.resume()
         self._interest_sync.fetch(peer)
-        self._spawn(self._retained.fetch(peer, peer.incarnation))
+        self._spawn(self._fetch_retained(peer))
+
+    async def _fetch_retained(self, peer: Peer) -> None:
+        await self._retained.fetch(peer, peer.incarnation)
+        self._has_met.set()
 
     def _left(self, seen: Seen) -> None:
         peer = self._peers.get(seen.node)

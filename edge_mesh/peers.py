@@ -108,7 +108,7 @@ class PeerStatus:
     duplicates: int
     """Messages that it sent again and that were already here."""
     live_dropped: int
-    """QoS 0 messages that were not sent because it was away."""
+    """QoS 0 messages that were not sent because it was away, or because too much of them waited for the link."""
     interests: int
     """How many topic filters it announced."""
     round_trip_ms: float | None

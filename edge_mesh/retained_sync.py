@@ -96,8 +96,8 @@ class RetainedSync:
         replicas = [message for message in messages if message.origin]
         own = [message for message in messages if not message.origin and may_leave(message.topic)]
         records = [envelope.encode_record(message, message.origin) for message in replicas]
-        results = await self._boundary.pass_messages(own, self._wall())
-        for message, passed in zip(own, results, strict=True):
+        told = await self._boundary.pass_messages(own, self._wall())
+        for message, passed in zip(own, told.messages, strict=True):
             if passed is not None and may_leave(passed.topic):
                 records.append(envelope.encode_record(passed, "", message.stamp))
         return records

@@ -25,7 +25,10 @@ def answer_status(query: Query, status: Callable[[], dict[str, Any]]) -> None:
 
 
 def collect_status(replies: Replies) -> dict[str, dict[str, Any]]:
-    """Node name -> its status; answers that are no JSON objects are left out."""
+    """Node name -> its status; answers that are no JSON objects are left out.
+
+    A node that keeps out of the mesh because another one has its name is told apart: ``NAME (refused)``.
+    """
     found: dict[str, dict[str, Any]] = {}
     for key, payload in replies.answers:
         try:
@@ -33,5 +36,6 @@ def collect_status(replies: Replies) -> dict[str, dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         if isinstance(status, dict):
-            found[Keys.queried_node(key)] = status
+            name = Keys.queried_node(key)
+            found[f"{name} (refused)" if status.get("refused") else name] = status
     return dict(sorted(found.items()))

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from edge_mesh import envelope, regions, relay
 from edge_mesh.convoy import GATHER_SECONDS, Convoy
 from edge_mesh.lanes import DURABLE_BYTES, LIVE_BYTES, MAX_RECORDS, SendingLane, Stand, Step, Traffic
-from edge_mesh.link import DURABLE, LIVE, Sender
+from edge_mesh.link import DURABLE, Sender
+from edge_mesh.live_puts import LivePuts
 
 _MAX_PLANS = 4096
 
@@ -58,6 +59,7 @@ class Way:
         self._live = _Collected()
         self._durable = _Collected()
         self._sender: Sender | None = None
+        self._live_puts: dict[str, LivePuts] = {}
         self._convoy: Convoy | None = None
         for position, lane in enumerate(lanes):
             lane.way, lane.bit, lane.traffic = self, 1 << position, traffic
@@ -133,6 +135,8 @@ class Way:
         """The way is not used any more."""
         if self._convoy is not None:
             self._convoy.dissolve()
+        for puts in self._live_puts.values():
+            puts.close()
         if self._sender is not None:
             self._sender.stop()
 
@@ -159,17 +163,20 @@ class Way:
         self, gateway: str, shared: list[tuple[bytes, int]], has_runs: bool, now: float
     ) -> None:
         records, masks = [record for record, _ in shared], [mask for _, mask in shared]
-        targets: list[relay.Target] = []
-        for lane in self.lanes:
-            some = _chosen(records, masks, lane.bit)
-            if some:
-                lane.sent += _messages(some, has_runs)
-                lane.sent_bytes += sum(map(len, some))
-                targets.append(relay.Target(lane.receiver, 0, 0, lane.bit))
+        shares = [(lane, some) for lane in self.lanes if (some := _chosen(records, masks, lane.bit))]
+        targets = [relay.Target(lane.receiver, 0, 0, lane.bit) for lane, _ in shares]
         data = envelope.encode(envelope.LIVE, self._stand.node, records, now)
         frame = relay.encode(data, targets, records, masks)
+        if gateway not in self._live_puts:
+            self._live_puts[gateway] = LivePuts(self._link, f"live-to-{gateway}")
+        if not self._live_puts[gateway].put(self._stand.keys.relay(gateway, self._stand.node), frame):
+            for lane, some in shares:
+                lane.live_dropped += _messages(some, has_runs)
+            return
+        for lane, some in shares:
+            lane.sent += _messages(some, has_runs)
+            lane.sent_bytes += sum(map(len, some))
         self._traffic.add(_messages(records, has_runs), len(frame))
-        self._link.put_soon(self._stand.keys.relay(gateway, self._stand.node), frame, LIVE)
 
     def _flush_durable(self) -> None:
         records, masks = self._durable.take()

@@ -94,7 +94,7 @@ def _letter(entry: Entry, failed: Failed, now: float) -> dict[str, Any]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
         "rule": entry.name,
         "stage": STAGE_NAMES[entry.stage],
-        "reason": failed.reason,
+        "reason": failed.reason.text,
         "topic": message.topic.decode(),
         "client": message.client_id.decode(),
         "user": message.user.decode(),

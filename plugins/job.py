@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from broker.message import Message
-from broker.ports import Later, LaterRun, Processed, Stage
-from plugins.convert import changed, new_message, to_fields
-from plugins.host.entry import Outcome
+from broker.ports import Failure, Later, LaterRun, Processed, Stage
+from plugins.convert import changed, to_fields
+from plugins.host.entry import Failed, Outcome
 from plugins.host.frame import Fields, Whole
 
 AT_ONCE = 64
@@ -18,24 +18,41 @@ AT_ONCE = 64
 class Job:
     """Messages that go through the rules of a stage together; ``at`` is how many of these they have behind them.
 
-    ``then`` is told the outcome where they do not get through at once.
+    What rules emit goes on behind the messages, through the rules that are left. ``then`` is told the outcome where
+    they do not get through at once.
     """
 
-    __slots__ = ("at", "emitted", "messages", "named", "originals", "renamed", "size", "stage", "then")
+    __slots__ = (
+        "at",
+        "counted",
+        "failed",
+        "follows",
+        "is_told",
+        "messages",
+        "named",
+        "originals",
+        "renamed",
+        "stage",
+        "then",
+    )
 
     def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
         self.stage = stage
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
-        self.emitted: list[Fields] = []
+        self.failed: dict[int, Failure] | None = None
         self.named: set[int] = set()
         """The places of those that any rule of the store stage was for."""
         self.renamed = False
         """Whether a rule that gives other topics was among them: others may be on the way to the same topic."""
         self.then = then
         self.at = 0
-        self.size = 0
-        """Bytes of payload."""
+        self.counted = (0, 0)
+        """As how many messages, and bytes, it counts among those that wait."""
+        self.is_told = False
+        """Whether ``then`` knows already what has become of the messages, if not of all that was emitted."""
+        self.follows = False
+        """Whether another part of the same job has nothing but what was emitted."""
 
     def fields(self, places: Sequence[int]) -> list[Fields]:
         """The messages in these places as a rule sees them."""
@@ -61,6 +78,14 @@ class Job:
             self.named.update(places)
         return renamed
 
+    def note(self, rule: str, places: Sequence[int], failed: Mapping[int, Failed], start: int = 0) -> None:
+        """Remember on which messages a rule failed; these places begin at ``start`` of its batch."""
+        for number, place in enumerate(places, start):
+            found = failed.get(number)
+            if found is not None and self.messages[place] is None:
+                self.failed = self.failed or {}
+                self.failed[place] = Failure(rule, found.reason.gist)
+
     def kept(self) -> list[Message]:
         """What the store stage's rules have named, and left."""
         return [
@@ -69,22 +94,32 @@ class Job:
             if message is not None and place in self.named
         ]
 
+    @property
+    def has_more(self) -> bool:
+        """Whether rules have emitted something."""
+        return len(self.messages) > len(self.originals)
+
     def processed(self) -> Processed:
-        """What has become of the messages."""
-        return Processed(self.messages, [new_message(fields) for fields in self.emitted])
+        """What has become of the messages, and what is left of those that were emitted."""
+        count = len(self.originals)
+        if not self.has_more:
+            return Processed(self.messages, [], failed=self.failed)
+        emitted = [one for one in self.messages[count:] if one is not None]
+        return Processed(self.messages[:count], emitted, failed=self.failed)
 
     def tell(self, now: float) -> bool:
-        """Tell ``then`` what has become of the messages, and with this and further calls what was emitted; whether
-        there is more of that.
+        """Tell ``then`` what has become of the messages, and a part of what was emitted, with each call a further one;
+        whether there is more of it.
         """
-        said, self.emitted = self.emitted[:AT_ONCE], self.emitted[AT_ONCE:]
-        originals, messages = self.originals, self.messages
-        self.originals, self.messages = [], []
-        more = bool(self.emitted)
-        self.then(originals, Processed(messages, [new_message(fields) for fields in said], more=more), now)
-        return more
-
-    # -- parts -------------------------------------------------------------------------------------------
+        count = len(self.originals)
+        end = count + AT_ONCE
+        originals, messages, failed = self.originals, self.messages[:count], self.failed
+        emitted = [one for one in self.messages[count:end] if one is not None]
+        self.originals, self.messages, self.failed = (), self.messages[end:], None
+        self.is_told = True
+        left = bool(self.messages)
+        self.then(originals, Processed(messages, emitted, failed=failed, more=left or self.follows), now)
+        return left
 
     def parts(self, places: list[int], size: int) -> list[tuple[Job, list[int]]]:
         """Jobs that go on in this one's place, one behind the other, with so many of these places each.
@@ -94,25 +129,21 @@ class Job:
         if len(places) <= size:
             return [(self, places)]
         starts = [0, *places[size::size]]
-        ends = [*places[size::size], len(self.originals)]
+        ends = [*places[size::size], len(self.messages)]
         found = []
         for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
             chosen = places[number * size : (number + 1) * size]
             found.append((self._part(start, end), [place - start for place in chosen]))
-        found[0][0].emitted = self.emitted
         return found
 
     def _part(self, start: int, end: int) -> Job:
         part = Job(self.stage, self.originals[start:end], self.then)
         part.messages = self.messages[start:end]
         part.named = {place - start for place in self.named if start <= place < end}
+        if self.failed:
+            part.failed = {place - start: one for place, one in self.failed.items() if start <= place < end}
         part.renamed, part.at = self.renamed, self.at
-        # Where it has been counted already, by any measure, the parts come to the same.
-        part.size = (
-            end * self.size // len(self.originals) - start * self.size // len(self.originals)
-            if self.size
-            else sum(len(message.payload) for message in part.originals)
-        )
+        part.follows = self.follows or len(self.originals) <= end < len(self.messages)
         return part
 
 
@@ -142,9 +173,7 @@ class Packets(NamedTuple):
             left -= len(originals)
             self.then(processed._replace(more=processed.more or left > 0), now)
 
-        job = Job(stage, messages, then)
-        job.size = self.size
-        return job
+        return Job(stage, messages, then)
 
 
 def nothing(count: int) -> Outcome:

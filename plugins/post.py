@@ -105,6 +105,8 @@ class Post:
         self._queue: deque[Piece | Packets | None] = deque()
         """None is a tick."""
         self._busy = False
+        self.telling = 0
+        """What it said in ticks and is still on its way through the rules behind: until then there are no more."""
 
     @property
     def idle(self) -> bool:
@@ -131,12 +133,13 @@ class Post:
         """Have the messages in these places be as the rule left them, and see to what else it wants."""
         if job.take(places, before, outcome.messages):
             self.rule.renames = True
+        if outcome.failed:
+            job.note(self.rule.entry.name, places, {one.place: one for one in outcome.failed})
         self._master.apply(self, job, outcome)
 
     def put(self, job: Job, places: list[int]) -> None:
         """Work on messages later, behind whatever waits."""
-        for part, chosen in job.parts(places, self.turn):
-            self._queue.append(Piece(part, chosen))
+        self._queue.append(Piece(job, places))
         self._start()
 
     def put_packets(self, packets: Packets) -> None:
@@ -151,7 +154,7 @@ class Post:
 
     def tick(self, now: float) -> None:
         """Tell the module the time, soon."""
-        if not self.rule.ticks:
+        if self.telling or not self.rule.ticks:
             return
         if self._workers is None:
             self._master.apply(self, None, self.rule.tick(now))
@@ -242,10 +245,13 @@ class Post:
 
     def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
         start = 0
+        failed = {one.place: one for one in outcome.failed}
         for (job, places), before in zip(pieces, fields, strict=True):
             end = start + len(places)
             if job.take(places, before, outcome.messages[start:end]):
                 self.rule.renames = True
+            if failed:
+                job.note(self.rule.entry.name, places, failed, start)
             start = end
         self._master.apply(self, pieces[-1].job, outcome)
         self._pass_on(deque(job for job, _ in pieces))

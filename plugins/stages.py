@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from broker.message import Message
-from broker.ports import Later, LaterRun, Processed, RunResult, Stage
+from broker.ports import Failure, Later, LaterRun, Processed, RunResult, Stage
 from broker.protocol.packets import PublishRun
 from broker.protocol.topics import matches
 from plugins.convert import new_message
@@ -76,7 +76,7 @@ class Stages:
         workers: Workers | None = None,
     ) -> None:
         self.surroundings: Surroundings | None = None
-        self._history = history
+        self.history = history
         self._memory = memory
         self._cache = cache
         self._place = place
@@ -109,11 +109,13 @@ class Stages:
     def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Run a stage's rules one after the other over the messages whose topics they name.
 
-        A message that a rule has given another topic is one of that topic for the rules behind it.
+        A message that a rule has given another topic is one of that topic for the rules behind it. What a rule emits
+        goes through these, too: a mask at the end of the egress stage sees all that leaves.
         """
         if self._held is not None:
             self._held.append(Job(stage, batch, then))
-            return self._waits(self._held[-1])
+            self._count(self._held[-1])
+            return _later(self._held[-1])
         return self._run(stage, batch, now, then)
 
     def at_once(self, topic: str) -> int:
@@ -130,7 +132,7 @@ class Stages:
         result = post.rule.run_whole(packets.whole, now)
         if result is None or isinstance(result, list):
             return result
-        job = self.unpacked(post, packets, *result)
+        job = self._unpacked(post, packets, *result)
         self._walk(job, now, at_once=True)
         return job.processed()
 
@@ -139,14 +141,14 @@ class Stages:
     ) -> None:
         """See the port."""
         post, packets = self._packets(run, topic, publisher, user, then)
-        self._messages_waiting += packets.whole.number
-        self._bytes_waiting += packets.size
         if packets.whole.number <= post.turn:
+            self._messages_waiting += packets.whole.number
+            self._bytes_waiting += packets.size
             post.put_packets(packets)
         else:
             job = packets.job(Stage.INGRESS, packets.whole.fields())
             job.at = self._posts[Stage.INGRESS].index(post) + 1
-            post.put(job, list(range(packets.whole.number)))
+            self._put(post, job, list(range(packets.whole.number)))
 
     def _packets(
         self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
@@ -164,7 +166,12 @@ class Stages:
         packets.then(payloads, time.time())
 
     def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
-        """The messages of packets as a rule has left them, for those behind it."""
+        """The messages of packets as a rule that took long has left them, for those behind it."""
+        job = self._unpacked(post, packets, fields, outcome)
+        job.counted = packets.whole.number, packets.size
+        return job
+
+    def _unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
         job = packets.job(Stage.INGRESS, fields)
         job.at = self._posts[Stage.INGRESS].index(post) + 1
         post.settle(job, range(len(fields)), fields, outcome)
@@ -185,14 +192,16 @@ class Stages:
             return self._begin(stage, batch, now, then)
         messages: list[Message | None] = [None] * count
         emitted: list[Message] = []
+        failed: dict[int, Failure] = {}
         later: set[int] = set()
         for places in groups.values():
             processed = self._begin(stage, [batch[place] for place in places], now, then)
             emitted += processed.emitted
+            failed.update((places[number], why) for number, why in (processed.failed or {}).items())
             later.update(places[number] for number in processed.later)
             for place, result in zip(places, processed.messages, strict=True):
                 messages[place] = result
-        return Processed(messages, emitted, frozenset(later))
+        return Processed(messages, emitted, frozenset(later), failed)
 
     def counters(self) -> list[dict[str, Any]]:
         """The figures of every rule, in the order of their running."""
@@ -261,18 +270,26 @@ class Stages:
     def _begin(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Send messages on their way; those of one topic begin in order, and none overtakes another."""
         job = Job(stage, batch, then)
-        return job.processed() if self._walk(job, now) else self._waits(job)
+        return job.processed() if self._walk(job, now) else _later(job)
 
-    def _waits(self, job: Job) -> Processed:
-        count = len(job.originals)
-        job.size = sum(len(message.payload) for message in job.originals)
-        self._messages_waiting += count
-        self._bytes_waiting += job.size
-        return Processed(job.messages, [], frozenset(range(count)))
+    def _put(self, post: Post, job: Job, places: list[int]) -> None:
+        self._count_no_more(job)
+        for part, chosen in job.parts(places, post.turn):
+            self._count(part)
+            post.put(part, chosen)
 
-    def _waits_no_more(self, job: Job) -> None:
-        self._messages_waiting -= len(job.originals)
-        self._bytes_waiting -= job.size
+    def _count(self, job: Job) -> None:
+        """What waits, with what rules have emitted: where it is too much publishers wait."""
+        size = sum(len(message.payload) for message in job.messages if message is not None)
+        job.counted = len(job.messages), size
+        self._messages_waiting += len(job.messages)
+        self._bytes_waiting += size
+
+    def _count_no_more(self, job: Job) -> None:
+        messages, size = job.counted
+        self._messages_waiting -= messages
+        self._bytes_waiting -= size
+        job.counted = 0, 0
 
     def _walk(self, job: Job, now: float, at_once: bool = False) -> bool:
         """Have a job go on as far as it gets at once, or to the end; whether it is through."""
@@ -281,8 +298,8 @@ class Stages:
             job.at += 1
             if places and (at_once or post.is_quick(len(places))):
                 post.run(job, places, now)
-            elif places or (job.renamed and not post.idle):
-                post.put(job, places)
+            elif places or ((job.renamed or job.has_more) and not post.idle):
+                self._put(post, job, places)
                 return False
             job.renamed = job.renamed or (bool(places) and post.rule.renames)
         if job.stage is Stage.STORE:
@@ -302,11 +319,11 @@ class Stages:
     def go_on(self, job: Job) -> bool:
         """A job has got through a rule that took long; whether it has to come again, for its rules emitted much."""
         now = time.time()
-        if job.originals:
+        if not job.is_told:
             job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
             if not self._walk(job, now):
                 return False
-            self._waits_no_more(job)
+            self._count_no_more(job)
         return job.tell(now)
 
     def idles(self) -> None:
@@ -318,20 +335,38 @@ class Stages:
         """See to what a result says beside what becomes of messages."""
         if not (outcome.emitted or outcome.stored or outcome.failed):
             return
+        emitted = [new_message(fields) for fields in outcome.emitted]
         if outcome.stored:
             self._keep([new_message(fields) for fields in outcome.stored], time.time())
         letters = self._letters.put(post.rule.entry, outcome.failed, time.time())
         if letters and self.surroundings is not None:
             self.surroundings.dead(letters)
         if job is not None:
-            job.emitted += outcome.emitted
-        elif outcome.emitted and self.surroundings is not None:
-            emitted = [new_message(fields) for fields in outcome.emitted]
-            self.surroundings.emitted(Stage(post.rule.entry.stage), emitted)
+            job.messages += emitted
+        elif emitted:
+            self._emit(post, emitted)
+
+    def _emit(self, post: Post, emitted: list[Message]) -> None:
+        """Send what a rule says without a message's occasion through the rules behind it, and on."""
+        stage, now = Stage(post.rule.entry.stage), time.time()
+
+        post.telling += 1
+
+        def leave(_: Sequence[Message], processed: Processed, __: float) -> None:
+            if not processed.more:
+                post.telling -= 1
+            if processed.emitted and self.surroundings is not None:
+                self.surroundings.emitted(stage, processed.emitted)
+
+        job = Job(stage, (), leave)
+        job.messages += emitted
+        job.at = self._posts[stage].index(post) + 1
+        if self._walk(job, now):
+            leave((), job.processed(), now)
 
     def _keep(self, messages: list[Message], now: float) -> None:
-        if messages and self._history is not None:
-            self._history.append(messages, now)
+        if messages and self.history is not None:
+            self.history.append(messages, now)
 
     # -- other rules -------------------------------------------------------------------------------------
 
@@ -362,14 +397,16 @@ class Stages:
         while held:
             # Whoever comes while one of them is passed on still has to wait behind the others.
             job = held.pop(0)
-            self._waits_no_more(job)
+            self._count_no_more(job)
             now = time.time()
             processed = self._run(job.stage, job.originals, now, job.then)
             done = [place for place in range(len(job.originals)) if place not in processed.later]
             if done:
                 messages = [processed.messages[place] for place in done]
                 originals = [job.originals[place] for place in done]
-                job.then(originals, Processed(messages, processed.emitted), now)
+                known = processed.failed or {}
+                failed = {number: known[place] for number, place in enumerate(done) if place in known}
+                job.then(originals, Processed(messages, processed.emitted, failed=failed), now)
         self._held = None
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
@@ -400,3 +437,9 @@ class Stages:
 
 def _nobody(result: RunResult, now: float) -> None:
     """What is done at once is not told later."""
+
+
+def _later(job: Job) -> Processed:
+    """All messages of a job are still being worked on."""
+    count = len(job.originals)
+    return Processed(job.messages[:count], [], frozenset(range(count)))

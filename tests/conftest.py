@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,18 @@ _spoken: dict[str, set[int]] = defaultdict(set)
 _partly: set[str] = set()
 """Tests of which not every parameter set ran."""
 
+_LONG = ("tests/faults/test_faults.py",)
+"""Files that take long, the longest first: two workers that begin with them end at about the same time."""
+
 
 def _name(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        order = {name: number for number, name in enumerate(_LONG)}
+        items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -33,7 +43,20 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     _partly.update(map(_name, items))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker is done: what it knows is judged with what the others know."""
+    output = getattr(node, "workeroutput", {})
+    for name, versions in output.get("spoken", {}).items():
+        _spoken[name].update(versions)
+    _partly.update(output.get("partly", ()))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        spoken = {name: list(versions) for name, versions in _spoken.items()}
+        session.config.workeroutput |= {"spoken": spoken, "partly": list(_partly)}
+        return
     chosen = {argument.partition("[")[0] for argument in session.config.args if "[" in argument}
     silent = [name for name, spoken in _spoken.items() if 4 not in spoken and name not in _partly | chosen]
     if silent and not session.shouldstop and not session.testsfailed:

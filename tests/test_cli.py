@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.nodes import ROOT, NodeProcess, free_port
+from tests.end_to_end.nodes import ROOT, NodeProcess
+from tests.ports import free_port
 
 
 def geomq(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -31,6 +31,8 @@ from broker.config import ConfigError, read
 from broker.config.schema import schema
 from broker.datafolder import FolderError, owner
 
+_SOMETHING_MISSING = 3
+
 app = typer.Typer(
     help="GeoMQ: a geo-distributed MQTT broker.",
     no_args_is_help=True,
@@ -96,11 +98,24 @@ def version() -> None:
 
 
 @app.command()
-def demo(nodes: Annotated[int, typer.Option(help="Three regions, or one broker.", min=1, max=3)] = 3) -> None:
+def demo(
+    nodes: Annotated[int, typer.Option(help="Three regions, or one broker.", min=1, max=3)] = 3,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder with eu.yaml, us.yaml and asia.yaml, or single.yaml. Default: the repository's.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    every: Annotated[
+        float, typer.Option(help="Seconds between two views where the output is no terminal.", min=0.1)
+    ] = 5.0,
+) -> None:
     """Show three regions at work on this machine, with simulated devices."""
-    from broker.demo.main import run_demo
+    from broker.demo.main import CONFIG, run_demo
 
-    raise SystemExit(run_demo(nodes))
+    raise SystemExit(run_demo(nodes, config or CONFIG, every))
 
 
 @config_app.command("check")
@@ -151,7 +166,10 @@ def history_query(
     timeout: TimeoutOption = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Print stored messages from every node of the mesh, the oldest first, as its egress rules let them out."""
+    """Print stored messages from every node of the mesh, the oldest first, as its egress rules let them out.
+
+    Exit code 1 where no node answers, 3 where something is missing: a rule failed, or an answer is not complete.
+    """
     from edge_mesh.client import query_history
 
     endpoints, mesh_name, tls = way_in(config, connect, namespace)
@@ -175,6 +193,8 @@ def history_query(
         print(f"geomq: {error}", file=sys.stderr)
     if not answer.answered and not answer.incomplete:
         fail(f"no node of the mesh {mesh_name!r} has a history, or none answered")
+    if answer.incomplete or answer.errors:
+        raise SystemExit(_SOMETHING_MISSING)
 
 
 @app.command()

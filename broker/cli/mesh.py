@@ -102,7 +102,7 @@ def _node_row(node: dict[str, Any]) -> Iterable[str | Text]:
     return (
         node["name"],
         node["region"],
-        _presence(node["there"]),
+        Text("refused", style="yellow") if node["refused"] else _presence(node["there"]),
         node["version"] or "-",
         _optional(node["protocol"]),
         _seconds(node["uptime"]),

@@ -11,18 +11,22 @@ Statuses = Mapping[str, Mapping[str, Any]]
 
 
 def overview(statuses: Statuses) -> dict[str, Any]:
-    """Nodes, regions and links, ready for JSON. A node that others know and that did not answer is away."""
-    nodes = [_node(name, status) for name, status in statuses.items()] + list(_away(statuses))
+    """Nodes, regions and links, ready for JSON.
+
+    A node that others know and that did not answer is away; one whose name is another's is refused, and in no region.
+    """
+    members = {name: status for name, status in statuses.items() if not status.get("refused")}
+    nodes = [_node(name, status) for name, status in statuses.items()] + list(_away(members))
     nodes.sort(key=lambda node: (node["region"], node["name"]))
     there = Counter(node["region"] for node in nodes if node["there"])
-    known = Counter(node["region"] for node in nodes)
+    known = Counter(node["region"] for node in nodes if not node["refused"])
     return {
         "nodes": nodes,
         "regions": [
-            {"region": name, "nodes": count, "there": there[name], **_towards(name, statuses)}
+            {"region": name, "nodes": count, "there": there[name], **_towards(name, members)}
             for name, count in sorted(known.items())
         ],
-        "links": [_link(name, peer) for name, peer in _peers(statuses)],
+        "links": [_link(name, peer) for name, peer in _peers(members)],
     }
 
 
@@ -67,7 +71,8 @@ def _node(name: str, status: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "region": status.get("region", ""),
-        "there": True,
+        "there": not status.get("refused"),
+        "refused": bool(status.get("refused")),
         "version": status.get("version", ""),
         "protocol": mesh.get("protocol"),
         "uptime": status.get("uptime"),
@@ -89,6 +94,7 @@ def _away(statuses: Statuses) -> Iterator[dict[str, Any]]:
             "name": name,
             "region": peer["region"],
             "there": False,
+            "refused": False,
             "version": peer.get("version", ""),
             "protocol": None,
             "uptime": None,

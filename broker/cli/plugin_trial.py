@@ -30,11 +30,11 @@ from broker.cli.rule_files import (
     rules_of,
     to_fields,
 )
-from broker.protocol.topics import matches
 
 if TYPE_CHECKING:
     from plugins.host.frame import Fields
-    from plugins.tools.trial import Attempt, Trial
+    from plugins.tools.course import Step
+    from plugins.tools.trial import Trial
 
 _STYLES = {"pass": "green", "replace": "yellow", "drop": "red", "fail": "bold red", "tick": "cyan"}
 _MARKS = {"-": "red", "+": "green"}
@@ -75,11 +75,11 @@ def try_rules(
     verdicts: Counter[str] = Counter()
     tried: set[int] = set()
     show = _print_json if as_json else _Page().show
-    for number, attempt in _attempts(trials, messages, later):
-        verdicts[attempt.verdict] += 1
-        if attempt.before is not None:
+    for number, step in _steps(trials, messages, later):
+        verdicts[step.attempt.verdict] += 1
+        if step.attempt.before is not None and not step.emitted:
             tried.add(number)
-        show(number, messages[number - 1], attempt)
+        show(number, messages[number - 1], step)
     if not as_json:
         _summary(len(messages), len(messages) - len(tried), verdicts)
     raise SystemExit(1 if verdicts["fail"] else 0)
@@ -100,40 +100,18 @@ def _trials(rules: Rules) -> list[Trial]:
     return trials
 
 
-def _attempts(trials: list[Trial], messages: list[Recorded], later: float) -> Iterator[tuple[int, Attempt]]:
-    """(which message, what an entry made of it), as a node would run them: what the ingress rules leave of a message
-    goes to those of the other stages."""
+def _steps(trials: list[Trial], messages: list[Recorded], later: float) -> Iterator[tuple[int, Step]]:
+    """(which message, what an entry made of it), as a node would run them."""
+    from plugins.tools.course import Course
+
+    course = Course(trials)
     now = next((message.time for message in messages if message.time), time.time())
-    by_stage = [[trial for trial in trials if trial.entry.stage == stage] for stage in STAGES.values()]
     for number, message in enumerate(messages, 1):
         now = max(now, message.time or now)
-        yield from ((number, attempt) for attempt in _ticks(trials, now))
-        at_first, *others = by_stage
-        left: Fields | None = to_fields(message)
-        for chain in (at_first, *others):
-            current = left
-            for trial in chain:
-                if current is None or not _concerns(trial, current):
-                    continue
-                attempt = trial.work_on(current, now)
-                yield number, attempt
-                current = attempt.after
-            if chain is at_first:
-                left = current
+        yield from ((number, step) for step in course.pass_time(now))
+        yield from ((number, step) for step in course.take(to_fields(message), now))
     if later:
-        yield from ((len(messages), attempt) for attempt in _ticks(trials, now + later))
-
-
-def _ticks(trials: list[Trial], now: float) -> Iterator[Attempt]:
-    for trial in trials:
-        attempt = trial.pass_time(now)
-        if attempt is not None:
-            yield attempt
-
-
-def _concerns(trial: Trial, message: Fields) -> bool:
-    topics = trial.entry.topics
-    return not topics or any(matches(one, message.topic.decode()) for one in topics)
+        yield from ((len(messages), step) for step in course.pass_time(now + later))
 
 
 # -- for people ------------------------------------------------------------------------------------------
@@ -146,11 +124,14 @@ class _Page:
         self._console = Console(highlight=False, soft_wrap=True)
         self._number = 0
 
-    def show(self, number: int, message: Recorded, attempt: Attempt) -> None:
+    def show(self, number: int, message: Recorded, step: Step) -> None:
         from plugins.tools.difference import difference, shown
         from plugins.tools.effects import in_words
 
-        if attempt.before is None:
+        attempt = step.attempt
+        if step.emitted:
+            pass
+        elif attempt.before is None:
             self._line("time passes", "bold")
             self._number = 0
         elif number != self._number:
@@ -158,15 +139,19 @@ class _Page:
             marks = f"QoS {message.qos}{', retained' if message.retain else ''}"
             self._line(f"{number}  {shown(message.topic.encode())}  {marks}", "bold")
             self._line(f"   {shown(message.payload)}", "dim")
-        self._verdict(attempt)
+        self._verdict(step)
         if attempt.before is not None and attempt.after is not None:
             for line in difference(attempt.before, attempt.after):
                 self._line(f"     {line.mark} {line.text}", _MARKS[line.mark])
         for effect in attempt.effects:
             self._line(f"     {in_words(effect)}", "cyan")
 
-    def _verdict(self, attempt: Attempt) -> None:
-        text = Text(f"   {_STAGE_NAMES[attempt.entry.stage]} {attempt.entry.name}: ")
+    def _verdict(self, step: Step) -> None:
+        from plugins.tools.difference import shown
+
+        attempt = step.attempt
+        what = f" of {shown(attempt.before.topic)}" if step.emitted and attempt.before is not None else ""
+        text = Text(f"   {_STAGE_NAMES[attempt.entry.stage]} {attempt.entry.name}{what}: ")
         text.append(attempt.verdict, style=_STYLES[attempt.verdict])
         if attempt.reason:
             fate = "the message is dropped" if attempt.after is None else "the message passes unchanged"
@@ -189,13 +174,15 @@ def _summary(count: int, untouched: int, verdicts: Counter[str]) -> None:
 # -- for scripts -----------------------------------------------------------------------------------------
 
 
-def _print_json(number: int, message: Recorded, attempt: Attempt) -> None:
+def _print_json(number: int, message: Recorded, step: Step) -> None:
     from plugins.tools.effects import as_json
 
+    attempt = step.attempt
     print(
         json.dumps(
             {
                 "message": number,
+                "emitted": step.emitted,
                 "entry": attempt.entry.name,
                 "stage": _STAGE_NAMES[attempt.entry.stage],
                 "verdict": attempt.verdict,

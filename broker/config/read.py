@@ -17,7 +17,7 @@ from broker.config.base import Mistakes
 from broker.config.model import NodeConfig
 
 PREFIX = "GEOMQ_"
-_NOT_KEYS = ("GEOMQ_CONFIG", "GEOMQ_DEMO_")
+_NOT_KEYS = ("GEOMQ_CONFIG",)
 """Variables of the command line, not of the configuration."""
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

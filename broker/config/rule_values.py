@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, ValidationInfo, WithJsonSchema
 
 from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import validate_filter
@@ -21,11 +21,14 @@ _LONGEST_MS = 30 * 86_400_000
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _OFFSET = re.compile(r"[+-]([01][0-9]|2[0-3]):[0-5][0-9]")
 _PLACE = re.compile(r"\{(path:[^}]*|[A-Za-z0-9_]+)\}")
-_NO_TOPIC = re.compile(r"[+#]|\{[A-Za-z0-9_]+:")
+_NO_TOPIC = re.compile(r"[+#]|\{[A-Za-z0-9_]+:|\{[^}\0]*(?=\0|$)")
+_PATHS_HERE = (
+    "paths here are driver.name, items.0.id, items.*.id; before a $ or [ of a name stands a backslash"
+)
 _WORDS = ("topic", "client", "user", "node", "region", "qos", "time", "time_ms")
 
 
-def _typed(check: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
+def _typed(check: Callable[..., Any], schema: dict[str, Any]) -> Any:
     return Annotated[Any, AfterValidator(check), WithJsonSchema(schema)]
 
 
@@ -35,17 +38,27 @@ def _check_text(value: Any) -> Any:
     return value
 
 
-def _check_path(value: Any) -> Any:
+def _check_path(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         raise ValueError("allowed: a path such as driver.name, items.*.id or **.phone")
+    if value == "$":
+        return value
+    if (info.context or {}).get("format") == "text":
+        raise ValueError("leads nowhere in a text, whose only path is $; format: json has values")
     levels = _levels(value)
-    if value != "$" and "" in levels:
+    if "" in levels:
         raise ValueError("a path without empty levels is expected; a dot in a name is written \\.")
+    if levels[0] == "$" or any("[" in re.sub(r"\\.", "", level) for level in levels):
+        raise ValueError(f"JSONPath is not understood; {_PATHS_HERE}")
     if len(levels) > _MOST_LEVELS:
         raise ValueError(f"a path has {_MOST_LEVELS} levels at most")
     if levels[-1] == "**":
         raise ValueError("a path must not end with **")
     return value
+
+
+def _check_part(value: Any, info: ValidationInfo) -> Any:
+    return value if value in ("topic", "client", "user") else _check_path(value, info)
 
 
 def _levels(path: str) -> list[str]:
@@ -60,8 +73,8 @@ def _levels(path: str) -> list[str]:
     return levels
 
 
-def _check_one_place(value: Any) -> Any:
-    if {"*", "**"} & set(_levels(_check_path(value))):
+def _check_one_place(value: Any, info: ValidationInfo) -> Any:
+    if {"*", "**"} & set(_levels(_check_path(value, info))):
         raise ValueError("a path without stars is expected: one place is to be set")
     return value
 
@@ -147,42 +160,42 @@ def _check_zone(value: Any) -> Any:
     return value if value == "local" else _check_offset(value)
 
 
-def check_places(text: str) -> None:
+def _check_places(text: str, info: ValidationInfo) -> None:
     """ValueError where a template has a place in braces that is none."""
     if len(_PLACE.findall(text)) > _MOST_PLACES:
         raise ValueError(f"more than {_MOST_PLACES} places in braces")
     for found in _PLACE.finditer(text):
         inside = found[1]
         if inside.startswith("path:"):
-            _check_path(inside.removeprefix("path:"))
+            _check_path(inside.removeprefix("path:"), info)
         elif inside not in _WORDS and not (inside.isascii() and inside.isdigit() and len(inside) <= 5):
             raise ValueError(
                 f"{{{inside}}} is no place; allowed: a topic level's number, path:..., {', '.join(_WORDS)}"
             )
 
 
-def _check_template(value: Any) -> Any:
-    check_places(_check_text(value))
+def _check_template(value: Any, info: ValidationInfo) -> Any:
+    _check_places(_check_text(value), info)
     return value
 
 
-def _check_topic(value: Any) -> Any:
-    if found := _NO_TOPIC.search(_PLACE.sub("\0", _check_template(value))):
+def _check_topic(value: Any, info: ValidationInfo) -> Any:
+    if found := _NO_TOPIC.search(_PLACE.sub("\0", _check_template(value, info))):
         raise ValueError(f"{found[0]} cannot be: a topic is expected, with places such as {{path:site}}")
     return value
 
 
-def _check_value(value: Any) -> Any:
+def _check_value(value: Any, info: ValidationInfo) -> Any:
     if isinstance(_check_scalar(value), str):
-        check_places(value)
+        _check_places(value, info)
     return value
 
 
-def _check_document(value: Any) -> Any:
+def _check_document(value: Any, info: ValidationInfo) -> Any:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for one in inner:
-        _check_document(one)
-    return value if isinstance(value, (dict, list)) else _check_value(value)
+        _check_document(one, info)
+    return value if isinstance(value, (dict, list)) else _check_value(value, info)
 
 
 def _each(check: Callable[[Any], bool], allowed: str) -> Callable[[Any], Any]:
@@ -215,6 +228,8 @@ _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 
 Text = _typed(_check_text, _TEXT)
 Path = _typed(_check_path, _TEXT)
+Part = _typed(_check_part, _TEXT)
+"""What messages are told apart by."""
 OnePlace = _typed(_check_one_place, _TEXT)
 """A path without stars."""
 Lapse = _typed(_check_duration, {"type": ["string", "integer"]})

@@ -20,10 +20,13 @@ from broker.config.base import Section, TopicName
 
 _Model = TypeVar("_Model", bound=BaseModel)
 Functions = Literal["count", "min", "max", "mean", "last", "sum"]
+Property = Literal[
+    "payload_format_indicator", "content_type", "response_topic", "correlation_data", "user_property"
+]
 Kind = Literal["card", "iban", "cn_id", "phone", "email", "ip", "mac"]
 Keys = Annotated[int | None, Field(None, ge=1, le=65536, description="How many keys it remembers.")]
 By = Annotated[
-    list[terms.Path] | None,
+    list[terms.Part] | None,
     Field(None, max_length=16, description="What it tells apart: `topic`, `client`, `user`, paths."),
 ]
 
@@ -212,6 +215,18 @@ class Retain(Step):
 
     action: Literal["retain"]
     to: bool
+
+
+class Properties(Step):
+    """Take away what the publisher says in MQTT 5 properties."""
+
+    action: Literal["properties"]
+    keep: list[Property] | None = Field(None, description="Only these stay.")
+    remove: list[Property] | None = Field(None, min_length=1, description="These go.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Properties:
+        return _one_of(self, "keep", "remove")
 
 
 class Set(Step):
@@ -427,7 +442,22 @@ def _one_of(model: _Model, first: str, second: str) -> _Model:
 ACTIONS: dict[str, type[Section]] = {
     get_args(kind.model_fields["action"].annotation)[0]: kind
     for kind in (
-        *(Drop, Keep, Sample, Deadband, Limit, Unique, Topic, Qos, Retain, Set, Emit, Alert, Aggregate),
+        *(
+            Drop,
+            Keep,
+            Sample,
+            Deadband,
+            Limit,
+            Unique,
+            Topic,
+            Qos,
+            Retain,
+            Properties,
+            Set,
+            Emit,
+            Alert,
+            Aggregate,
+        ),
         *(Remove, Redact, Hash, Pseudonymise, Reveal, Truncate, Round, Grid, Date, Patterns, Search),
     )
 }

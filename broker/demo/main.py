@@ -23,44 +23,42 @@ from broker.demo.telemetry import FLEETS, Vehicle
 from broker.demo.view import draw
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
-SECONDS_VARIABLE = "GEOMQ_DEMO_SECONDS"
-"""Ends the demonstration after this many seconds; for tests."""
-
 _VEHICLES = 4
 _REFRESH_SECONDS = 0.25
 _END_SECONDS = 1.0
-_REPORT_SECONDS = 5.0
-"""How often the view is printed where the output is no terminal."""
 
 
-def run_demo(nodes: int) -> int:
-    """Run the demonstration until Ctrl-C; the exit code."""
+def run_demo(nodes: int, folder: Path, report_seconds: float) -> int:
+    """Run the demonstration until Ctrl-C, with the configurations in a folder; the exit code.
+
+    Where the output is no terminal the view is printed each ``report_seconds``.
+    """
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
     logging.getLogger("transitions").setLevel(logging.CRITICAL)
     console = Console()
-    if not CONFIG.is_dir():
+    if not folder.is_dir():
         console.print(
-            f"The demonstration is part of GeoMQ's repository: {CONFIG} is missing.", highlight=False
+            f"The demonstration is part of GeoMQ's repository: {folder} is missing.", highlight=False
         )
         return 1
     try:
         if nodes == 1:
-            _run_single(console)
+            _run_single(console, folder / "single.yaml")
         else:
-            asyncio.run(_run(nodes, console))
+            asyncio.run(_run(nodes, console, folder, report_seconds))
     except (NodeFailed, ConfigError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         return 1
     return 0
 
 
-def _run_single(console: Console) -> None:
-    """One broker, as `config/single.yaml` has it."""
+def _run_single(console: Console, path: Path) -> None:
+    """One broker, as its file has it."""
     from broker.app import StartError
     from broker.process import run
 
     def read() -> NodeConfig:
-        return load(CONFIG / "single.yaml", os.environ)
+        return load(path, os.environ)
 
     config = read()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -74,19 +72,17 @@ def _run_single(console: Console) -> None:
         raise NodeFailed(str(error)) from None
 
 
-async def _run(count: int, console: Console) -> None:
-    runners = [NodeRunner(CONFIG / f"{fleet.region}.yaml") for fleet in FLEETS[:count]]
+async def _run(count: int, console: Console, folder: Path, report_seconds: float) -> None:
+    runners = [NodeRunner(folder / f"{fleet.region}.yaml") for fleet in FLEETS[:count]]
     state = State([runner.describe() for runner in runners], time.time())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if os.environ.get(SECONDS_VARIABLE):
-        loop.call_later(float(os.environ[SECONDS_VARIABLE]), stop.set)
     nodes = [loop.create_task(runner.run(state)) for runner in runners]
     clients = [loop.create_task(work) for work in _clients(runners, state)]
     stopping = loop.create_task(stop.wait())
-    showing = loop.create_task(_show(state, console))
+    showing = loop.create_task(_show(state, console, report_seconds))
     try:
         done, _ = await asyncio.wait(
             [stopping, showing, *nodes, *clients], return_when=asyncio.FIRST_COMPLETED
@@ -118,11 +114,11 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=_END_SECONDS)
 
 
-async def _show(state: State, console: Console) -> None:
+async def _show(state: State, console: Console, report_seconds: float) -> None:
     """Draw the view again and again: over itself on a terminal, below itself elsewhere."""
     if not console.is_terminal:
         while True:
-            await asyncio.sleep(_REPORT_SECONDS)
+            await asyncio.sleep(report_seconds)
             console.print(draw(state, time.time()))
     with (
         contextlib.suppress(asyncio.CancelledError),

@@ -36,7 +36,10 @@ class NodeRunner:
 
     def describe(self) -> NodeState:
         """The node as the view knows it before it speaks."""
-        return NodeState(self.name, self.config.listeners[0].bind, ", ".join(self.config.mesh.listen))
+        here = Path.cwd()
+        path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
+        listen = ", ".join(self.config.mesh.listen)
+        return NodeState(self.name, self.config.listeners[0].bind, listen, str(path))
 
     async def run(self, state: State) -> None:
         """Keep the node running until cancelled; NodeFailed where it cannot even start."""

@@ -91,6 +91,8 @@ class NodeState:
     name: str
     address: str
     mesh: str
+    config: str
+    """The configuration's file, as a command finds it."""
     pid: int = 0
     phase: str = "starting"
     """``starting``, ``up`` or ``down``."""

@@ -176,7 +176,7 @@ def _hints(state: State) -> RenderableType:
         ("Try in another terminal:  ", "dim"),
         f"mosquitto_sub -p {port} -t 'fleet/#' -v",
         ("   or   ", "dim"),
-        ".venv/bin/geomq history query 'fleet/#' --config config/eu.yaml",
+        f".venv/bin/geomq history query 'fleet/#' --config {nodes[0].config}",
         ("   or   ", "dim"),
         f"kill -9 {nodes[0].pid}",
         (f"  (node {nodes[0].name})    Ctrl-C ends all of it.", "dim"),

@@ -1,43 +1,12 @@
 #include "auto.h"
 
-enum {
-    PAYLOAD_FORMAT = 1, EXPIRY = 2, CONTENT_TYPE = 3, RESPONSE_TOPIC = 8, CORRELATION = 9, SUBSCRIPTION = 11,
-    TOPIC_ALIAS = 35, USER_PROPERTY = 38
-};
-
-static const uint8_t *skip_string(const uint8_t *at, const uint8_t *end) {
-    if (!at || end - at < 2) return NULL;
-    uint32_t length = (uint32_t)at[0] << 8 | at[1];
-    return (uint32_t)(end - at) - 2 < length ? NULL : at + 2 + length;
-}
-
-static const uint8_t *skip_variable(const uint8_t *at, const uint8_t *end) {
-    while (at < end && *at & 0x80) at++;
-    return at < end ? at + 1 : NULL;
-}
-
-/* The property's end; NULL where none of a PUBLISH begins (MQTT 5.0, 3.3.2.3). */
-static const uint8_t *skip_property(const uint8_t *at, const uint8_t *end) {
-    uint32_t size;
-    switch (*at++) {
-    case PAYLOAD_FORMAT: size = 1; break;
-    case TOPIC_ALIAS: size = 2; break;
-    case EXPIRY: size = 4; break;
-    case SUBSCRIPTION: return skip_variable(at, end);
-    case USER_PROPERTY: return skip_string(skip_string(at, end), end);
-    case CONTENT_TYPE:
-    case RESPONSE_TOPIC:
-    case CORRELATION: return skip_string(at, end);
-    default: return NULL;
-    }
-    return (uint32_t)(end - at) < size ? NULL : at + size;
-}
+#include "properties.h"
 
 static Span content_type(Span properties) {
     const uint8_t *at = properties.at, *end = span_end(properties);
     while (at && at < end) {
-        const uint8_t *after = skip_property(at, end);
-        if (after && *at == CONTENT_TYPE) return span(at + 3, after);
+        const uint8_t *after = property_end(at, end);
+        if (after && *at == PROPERTY_CONTENT_TYPE) return span(at + 3, after);
         at = after;
     }
     return (Span){0};

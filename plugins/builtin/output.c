@@ -15,7 +15,7 @@ static uint32_t emits;
 static uint8_t *mark; /* where the message's part of the arena begins */
 
 void output_begin(uint32_t count, uint32_t for_message, uint32_t for_batch) {
-    kept = geomq_take((2 * (for_message + for_batch) + 2) * sizeof(Kept));
+    kept = geomq_take((2 * (for_message + for_batch) + 3) * sizeof(Kept));
     result = geomq_begin(count, count * for_message + for_batch);
     emits = 0;
 }
@@ -80,6 +80,7 @@ static void change(const Message *message, Span payload) {
     /* The payload has just been appended. */
     if (changed) kept[kept_count++] = (Kept){&change->payload, payload};
     if (what & GEOMQ_CHANGED_TOPIC) keep(&change->topic, message->topic);
+    if (what & GEOMQ_CHANGED_PROPERTIES) keep(&change->properties, message->properties);
 }
 
 void output_done(const Message *message, bool dropped) {

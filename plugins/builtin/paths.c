@@ -2,6 +2,8 @@
 
 #include "../sdk/c/geomq_plugin.h"
 
+#define PATHS_HERE "paths here are driver.name, items.0.id, items.*.id; before a $ or [ of a name stands a backslash"
+
 /* ---- reading ---- */
 
 static uint32_t as_index(Span name) {
@@ -33,6 +35,19 @@ static const uint8_t *level_end(const uint8_t *at, const uint8_t *end) {
     return at;
 }
 
+static bool whole_only;
+
+void paths_whole_only(bool so) { whole_only = so; }
+
+/* Whether a level is as JSONPath writes it: the name would be one that nothing has, and a mask hide nothing. */
+static bool is_jsonpath(Span raw, bool first) {
+    if (first && named(raw, "$")) return true;
+    for (uint32_t i = 0; i < raw.length; i += raw.at[i] == '\\' ? 2 : 1) {
+        if (raw.at[i] == '[') return true;
+    }
+    return false;
+}
+
 Path path_read(const Where *where, const Node *found) {
     Path path = {0};
     if (!found || found->type != TYPE_STRING || found->text.length == 0) {
@@ -40,12 +55,20 @@ Path path_read(const Where *where, const Node *found) {
         return path;
     }
     if (named(found->text, "$")) return path;
+    if (whole_only) {
+        refuse(where, found, "leads nowhere in a text, whose only path is $");
+        return path;
+    }
     Segment *segments = geomq_take(MAX_SEGMENTS * sizeof(Segment));
     path.segments = segments;
     for (const uint8_t *at = found->text.at, *end = span_end(found->text);; at++) {
         const uint8_t *after = level_end(at, end);
         if (after == at || path.count == MAX_SEGMENTS) {
             refuse(where, found, after == at ? "has an empty level" : "has too many levels");
+            return path;
+        }
+        if (is_jsonpath(span(at, after), path.count == 0)) {
+            refuse(where, found, "is JSONPath; " PATHS_HERE);
             return path;
         }
         Segment level = segment(span(at, after));

@@ -29,6 +29,9 @@ typedef struct {
     uint32_t count;
 } Paths;
 
+/* Whether payloads are texts: another path than `$` is a mistake then, for it would lead nowhere, silently. */
+void paths_whole_only(bool so);
+
 /* Read a path from a member, or an element of a list. */
 Path path_read(const Where *where, const Node *found);
 

@@ -152,22 +152,45 @@ bool read_bool(const Where *where, const Node *object, const char *name, bool us
     return found->type == TYPE_TRUE;
 }
 
+#define NO_WORD UINT32_MAX
+
+static uint32_t word_index(const Node *found, const char *words) {
+    for (uint32_t index = 0; found->type == TYPE_STRING; index++) {
+        uint32_t length = 0;
+        while (words[length] && words[length] != ' ') length++;
+        if (same(found->text, (Span){(const uint8_t *)words, length})) return index;
+        if (!words[length]) break;
+        words += length + 1;
+    }
+    return NO_WORD;
+}
+
 uint32_t read_word(const Where *where, const Node *object, const char *name, const char *words, uint32_t usual) {
     Where here = {where, name, 0};
     const Node *found = member(object, name);
     if (!found && usual != REQUIRED) return usual;
-    if (found && found->type == TYPE_STRING) {
-        const char *at = words;
-        for (uint32_t index = 0;; index++) {
-            uint32_t length = 0;
-            while (at[length] && at[length] != ' ') length++;
-            if (same(found->text, (Span){(const uint8_t *)at, length})) return index;
-            if (!at[length]) break;
-            at += length + 1;
-        }
-    }
+    uint32_t index = found ? word_index(found, words) : NO_WORD;
+    if (index != NO_WORD) return index;
     if (refuse(&here, found, found ? "is not one of: " : "is to be one of: ")) add(words);
     return 0;
+}
+
+static uint32_t no_list(const Where *where, const Node *found, const char *words) {
+    if (refuse(where, found, found ? "is not a list of some of: " : "is to be a list of some of: ")) add(words);
+    return 0;
+}
+
+uint32_t read_words(const Where *where, const Node *object, const char *name, const char *words, uint32_t least) {
+    Where list = {where, name, 0}, here = {&list, NULL, 0};
+    const Node *found = member(object, name);
+    uint32_t sum = 0;
+    if (!found || found->type != TYPE_ARRAY) return no_list(&list, found, words);
+    for (const Node *child = found->first; child; child = child->next, here.index++) {
+        uint32_t index = word_index(child, words);
+        if (index != NO_WORD) sum |= 1u << index;
+        else if (refuse(&here, child, "is not one of: ")) add(words);
+    }
+    return here.index < least ? no_list(&list, found, words) : sum;
 }
 
 Span read_text(const Where *where, const Node *object, const char *name, bool required) {

@@ -50,6 +50,9 @@ bool read_bool(const Where *where, const Node *object, const char *name, bool us
 /* The index of the member's word among `words`. */
 uint32_t read_word(const Where *where, const Node *object, const char *name, const char *words, uint32_t usual);
 
+/* The words of a list, `least` at least: a sum of 1 << index among `words`. */
+uint32_t read_words(const Where *where, const Node *object, const char *name, const char *words, uint32_t least);
+
 /* A string that is not empty; an empty Span where it is missing and `required` is false. */
 Span read_text(const Where *where, const Node *object, const char *name, bool required);
 

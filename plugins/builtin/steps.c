@@ -52,7 +52,7 @@ static const StepKind REMOVE = {"remove", "path paths", sizeof(Remove), read_rem
 static const StepKind *const KINDS[] = {
     &DROP,       &KEEP,        &STEP_SAMPLE, &STEP_DEADBAND, &STEP_LIMIT, &STEP_UNIQUE,
     &STEP_TOPIC, &STEP_QOS,    &STEP_RETAIN, &STEP_SET,      &STEP_EMIT,  &STEP_ALERT,
-    &STEP_AGGREGATE, &STEP_GRID, &REMOVE,
+    &STEP_AGGREGATE, &STEP_PROPERTIES, &STEP_GRID, &REMOVE,
 };
 
 #define KIND_COUNT (sizeof KINDS / sizeof *KINDS)
@@ -147,6 +147,7 @@ const char *config_read(Span text, Config *config) {
         const Node *steps = member(root, "steps"), *offset = member(root, "utc_offset");
         if (offset) config->has_offset = offset_read(&zone, offset, &config->utc_offset);
         config->format = (Format)read_word(NULL, root, "format", "json cbor msgpack text auto", FORMAT_JSON);
+        paths_whole_only(config->format == FORMAT_TEXT);
         config->pass_undecodable = read_word(NULL, root, "on_undecodable", "drop pass", 0) == 1;
         if (steps) config->first = read_steps(&where, steps, config);
     }

@@ -24,7 +24,7 @@ typedef struct {
 
 /* The kinds that are not in steps.c. */
 extern const StepKind STEP_SAMPLE, STEP_DEADBAND, STEP_LIMIT, STEP_UNIQUE, STEP_TOPIC, STEP_QOS, STEP_RETAIN,
-    STEP_SET, STEP_EMIT, STEP_ALERT, STEP_AGGREGATE, STEP_GRID;
+    STEP_PROPERTIES, STEP_SET, STEP_EMIT, STEP_ALERT, STEP_AGGREGATE, STEP_GRID;
 
 typedef struct Step {
     Fate (*run)(void *settings, Message *message); /* NULL for a group */

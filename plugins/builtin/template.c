@@ -47,11 +47,12 @@ static const uint8_t *find_byte(const uint8_t *at, const uint8_t *end, uint8_t b
     return at;
 }
 
-/* Whether a text can be part of a topic: no wildcards, and no {pth:site}, which was meant to be a place. */
+/* Whether a text can be part of a topic: no wildcards, and no {1 or {pth:site}, which were meant to be places. */
 static bool is_topical(Span text) {
     for (const uint8_t *at = text.at, *end = span_end(text); at < end; at++) {
         if (*at == '+' || *at == '#') return false;
         if (*at != '{') continue;
+        if (find_byte(at, end, '}') == end) return false;
         const uint8_t *colon = find_byte(at, end, ':');
         if (colon < end && is_word(span(at + 1, colon))) return false;
     }

@@ -18,32 +18,10 @@ static Span read_with(const Where *where, const Node *found) {
     return with ? with->text : SPAN("***");
 }
 
-static uint32_t read_kind(const Where *where, const Node *found) {
-    const char *at = KINDS;
-    for (uint32_t index = 0; found->type == TYPE_STRING && *at; index++) {
-        const char *word = at;
-        while (*at && *at != ' ') at++;
-        if (same(found->text, span((const uint8_t *)word, (const uint8_t *)at))) return 1u << index;
-        if (*at) at++;
-    }
-    if (refuse(where, found, "is not one of: ")) fail_more(KINDS);
-    return 0;
-}
-
-static uint32_t read_kinds(const Where *where, const Node *found) {
-    Where list = {where, "kinds", 0}, here = {&list, NULL, 0};
-    const Node *kinds = member(found, "kinds");
-    uint32_t sum = 0;
-    if (!kinds) return UINT32_MAX;
-    if (kinds->type != TYPE_ARRAY || !kinds->first) refuse(&list, kinds, "is not a list of kinds");
-    else for (const Node *child = kinds->first; child; child = child->next, here.index++) sum |= read_kind(&here, child);
-    return sum;
-}
-
 static void read_patterns(const Where *where, const Node *found, void *settings) {
     Patterns *patterns = settings;
     bool puts = member(found, "with"), keeps = member(found, "keep_last"), hashes = member(found, "key");
-    patterns->kinds = read_kinds(where, found);
+    patterns->kinds = member(found, "kinds") ? read_words(where, found, "kinds", KINDS, 1) : UINT32_MAX;
     patterns->with = read_with(where, found);
     if (puts + keeps + hashes > 1) fail(where, NULL, "with, keep_last and key exclude one another");
     if (member(found, "length") && !hashes) fail(where, NULL, "length needs a key");

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from plugins.host.engine import Limits
 from plugins.host.frame import Fields
+from plugins.host.reasons import Reason
 
 INGRESS, EGRESS, STORE = 1, 2, 4
 STAGE_NAMES = {INGRESS: "ingress", EGRESS: "egress", STORE: "store"}
@@ -60,10 +61,11 @@ class Entry:
 
 
 class Failed(NamedTuple):
-    """A message that a rule could not work on, and why."""
+    """A message that a rule could not work on, its place in the batch, and why."""
 
+    place: int
     message: Fields
-    reason: str
+    reason: Reason
 
 
 class Outcome(NamedTuple):
@@ -74,4 +76,3 @@ class Outcome(NamedTuple):
     emitted: list[Fields]
     stored: list[Fields]
     failed: list[Failed]
-    """For the dead letters; empty where the entry has no place for them."""

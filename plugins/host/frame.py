@@ -27,6 +27,8 @@ _EFFECT = struct.Struct("<6IQ")
 _FEW = 16
 """Messages whose table is made anew each time."""
 _LONGEST_TOPIC = 65535
+_SHOWN = 60
+"""Bytes of a topic in an error."""
 _LONGEST_REASON = 1000
 """Characters."""
 
@@ -34,7 +36,11 @@ _new_tuple = tuple.__new__
 
 
 class FrameError(ValueError):
-    """A result that breaks the rules of the interface."""
+    """A result that breaks the rules of the interface; ``gist`` says how, without what a message may have brought."""
+
+    def __init__(self, gist: str, found: bytes | None = None) -> None:
+        super().__init__(gist if found is None else f"{gist}: {_shown(found)}")
+        self.gist = gist
 
 
 class Fields(NamedTuple):
@@ -399,12 +405,17 @@ def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
 def _check_topic(topic: bytes) -> bytes:
     """A topic name as MQTT has it [MQTT-4.7.3-1], [MQTT-4.7.3-2]."""
     if not topic or len(topic) > _LONGEST_TOPIC or b"\0" in topic or b"+" in topic or b"#" in topic:
-        raise FrameError("a topic that is none")
+        raise FrameError("a topic that is none", topic)
     try:
         topic.decode("utf-8")
     except UnicodeDecodeError:
-        raise FrameError("a topic that is not UTF-8") from None
+        raise FrameError("a topic that is not UTF-8", topic) from None
     return topic
+
+
+def _shown(topic: bytes) -> str:
+    text = repr(topic[:_SHOWN].decode("utf-8", "backslashreplace"))
+    return text if len(topic) <= _SHOWN else f"{text}..., {len(topic)} bytes"
 
 
 def metric_value(number: int) -> float:

@@ -15,6 +15,7 @@ from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
+from plugins.host.reasons import Reason
 from plugins.host.state import State
 from plugins.host.voice import Voice
 
@@ -29,6 +30,8 @@ _USUAL_EFFECTS, _USUAL_BESIDE = 4, 64
 """Of a message, and of a call beside these."""
 _REST = 20e-6
 """Seconds for which a rule is left alone for each effect beyond: they take a small part of the interpreter's time."""
+_REJECTED = "its module rejects them"
+"""For others; the module's own words may be those of a message."""
 _LEVELS = {
     b"debug": logging.DEBUG,
     b"info": logging.INFO,
@@ -100,10 +103,10 @@ class Rule:
                 if self._breaker.allows(time.monotonic()):
                     self._attempt(batch, where, outcome, now)
                 else:
-                    self._give_up(batch, where, outcome, self.last_error)
+                    self._give_up(batch, where, outcome, self._standing)
             self._took(len(batch), began, clock)
         else:
-            self._give_up(batch, range(len(batch)), outcome, self.last_error)
+            self._give_up(batch, range(len(batch)), outcome, self._standing)
         return outcome
 
     def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
@@ -123,7 +126,7 @@ class Rule:
             self._discard()
             return None
         except (PluginError, frame.FrameError) as error:
-            self._failed(str(error))
+            self._failed(_reason(error))
             return None
         self._breaker.succeeded()
         counts = self.counts
@@ -191,7 +194,7 @@ class Rule:
             found = instance.tick(int(now * 1e9))
             result = None if found is None else self._decoded(found, ())
         except (PluginError, frame.FrameError) as error:
-            self._failed(f"geomq_tick: {error}")
+            self._failed(_reason(error, "geomq_tick: "))
             self._breaker.failed(clock)
             self._load(clock)
         else:
@@ -274,7 +277,7 @@ class Rule:
             self._instance = plan.make(self._state_get)
         except PluginError as error:
             self._loading.failed(clock)
-            self._complain(str(error))
+            self._complain(_reason(error))
             return
         self._plan = plan
         self._ticks = self._instance.ticks
@@ -290,7 +293,7 @@ class Rule:
         if instance is not None:
             instance.close()
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: Reason) -> None:
         """A call failed: the instance cannot be used again."""
         self.counts["traps"] += 1
         self._discard()
@@ -301,13 +304,19 @@ class Rule:
         self._told = ""
         logger.info("rule %s works again", self.entry.name)
 
-    def _complain(self, text: str) -> None:
+    def _complain(self, reason: Reason) -> None:
         """Tell an error once, however often it comes."""
-        self.last_error = text
-        if text != self._told:
-            self._told = text
+        # The status, which other nodes ask for, too, must not tell what was in a message.
+        self.last_error = reason.gist
+        if reason.gist != self._told:
+            self._told = reason.gist
             fate = "dropped" if self.entry.closed else "passed on unchanged"
-            logger.error("rule %s fails, its messages are %s: %s", self.entry.name, fate, text)
+            logger.error("rule %s fails, its messages are %s: %s", self.entry.name, fate, reason.text)
+
+    @property
+    def _standing(self) -> Reason:
+        """Why nothing is tried at the moment."""
+        return Reason(self.last_error, self.last_error)
 
     # -- a batch -----------------------------------------------------------------------------------------
 
@@ -328,8 +337,9 @@ class Rule:
         try:
             result = self._call(part, now)
         except (PluginError, frame.FrameError) as error:
-            self._failed(str(error))
-            self._split(batch, where, outcome, now, str(error))
+            reason = _reason(error)
+            self._failed(reason)
+            self._split(batch, where, outcome, now, reason)
             return
         if self._breaker.opened:
             self._say_it_works()
@@ -373,7 +383,7 @@ class Rule:
         return frame.decode_result(found, part, self.entry.limits.emits)
 
     def _split(
-        self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: str
+        self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason
     ) -> None:
         """One message must not take those beside it along: search for it, but not without end."""
         clock = time.monotonic()
@@ -385,11 +395,10 @@ class Rule:
         self._attempt(batch, range(where.start, middle), outcome, now)
         self._attempt(batch, range(middle, where.stop), outcome, now)
 
-    def _give_up(self, batch: Sequence[Fields], where: range, outcome: Outcome, reason: str) -> None:
+    def _give_up(self, batch: Sequence[Fields], where: range, outcome: Outcome, reason: Reason) -> None:
         self.counts["failed"] += len(where)
         part = batch[where.start : where.stop]
-        if self.entry.dead_letter is not None:
-            outcome.failed.extend(Failed(message, reason) for message in part)
+        outcome.failed.extend(Failed(place, batch[place], reason) for place in where)
         if not self.entry.closed:
             outcome.messages[where.start : where.stop] = part
 
@@ -430,8 +439,7 @@ class Rule:
         self.counts["failed"] += len(reasons)
         for index, reason in reasons.items():
             outcome.messages[start + index] = None
-            if self.entry.dead_letter is not None:
-                outcome.failed.append(Failed(part[index], reason))
+            outcome.failed.append(Failed(start + index, part[index], Reason(reason, _REJECTED)))
 
     def _do(self, effect: frame.Effect, outcome: Outcome) -> None:
         kind = effect.kind
@@ -464,3 +472,8 @@ class Rule:
             logger.warning("rule %s: alert %s: %s", name, effect.first.decode(), text)
         else:
             logger.log(level, "rule %s: %s", name, text)
+
+
+def _reason(error: PluginError | frame.FrameError, where: str = "") -> Reason:
+    gist = error.gist if isinstance(error, frame.FrameError) else str(error)
+    return Reason(f"{where}{error}", f"{where}{gist}")

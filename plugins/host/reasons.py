@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 _REASONS = {
     "OUT_OF_FUEL": "used up its fuel",
     "INTERRUPT": "ran past its deadline",
@@ -9,6 +11,13 @@ _REASONS = {
     "STACK_OVERFLOW": "overflowed its stack",
     "MEMORY_OUT_OF_BOUNDS": "reached outside its memory",
 }
+
+
+class Reason(NamedTuple):
+    """Why messages failed: in full for this node's operators, and without anything that was in a message for others."""
+
+    text: str
+    gist: str
 
 
 def explain(error: Exception) -> str:

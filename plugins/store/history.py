@@ -70,7 +70,9 @@ class History:
         self._written = 0
         self._dropped = 0
         self._told = ""
+        self._next_prune = 0.0
         self._stopping = threading.Event()
+        self._ending = threading.Lock()
         self._items: queue.SimpleQueue[tuple[Sequence[Message], float] | Callable[[], None] | None] = (
             queue.SimpleQueue()
         )
@@ -128,6 +130,13 @@ class History:
         self._waiting += len(messages)
         self._items.put((messages, now))
 
+    def bound(self, retention_seconds: float, retention_bytes: int) -> None:
+        """Keep this much from now on; what is beyond it goes soon."""
+        if (retention_seconds, retention_bytes) != (self._retention_seconds, self._retention_bytes):
+            self._retention_seconds, self._retention_bytes = retention_seconds, retention_bytes
+            self._next_prune = 0.0
+            self._items.put(lambda: None)
+
     def stats(self) -> dict[str, Any]:
         """Figures as of the last commit, ready for JSON."""
         return {
@@ -145,7 +154,14 @@ class History:
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until all that was appended before is on disk; HistoryError where it takes too long."""
         done = threading.Event()
-        self._items.put(done.set)
+        with self._ending:
+            is_closed = self._stopping.is_set()
+            if not is_closed:
+                self._items.put(done.set)
+        if is_closed:
+            # Behind what it writes last, which nobody would tell any more.
+            self._thread.join(timeout)
+            done.set()
         if not done.wait(timeout):
             raise HistoryError("the history does not keep up")
 
@@ -172,8 +188,9 @@ class History:
 
     def close(self) -> None:
         """Write what waits, then close the file."""
-        self._stopping.set()
-        self._items.put(None)
+        with self._ending:
+            self._stopping.set()
+            self._items.put(None)
         self._thread.join(_CLOSE_SECONDS)
         if not self._thread.is_alive():
             self._db.close()
@@ -181,15 +198,14 @@ class History:
     # -- the writer's thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        next_prune = 0.0
         running = True
         while running:
             batches, waiters, running = self._gather()
             try:
                 if batches:
                     self._write(batches)
-                if time.monotonic() >= next_prune or self._bytes > self._retention_bytes:
-                    next_prune = time.monotonic() + _PRUNE_SECONDS
+                if time.monotonic() >= self._next_prune or self._bytes > self._retention_bytes:
+                    self._next_prune = time.monotonic() + _PRUNE_SECONDS
                     self._prune(time.time())
                 self._told = ""
             except sqlite3.Error as error:

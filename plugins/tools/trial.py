@@ -34,6 +34,14 @@ class Attempt(NamedTuple):
     fuel: int
     microseconds: float
 
+    def emitted(self) -> list[Fields]:
+        """The messages that it publishes besides."""
+        return [
+            Fields(effect.first, effect.second, qos=effect.number & 3, retain=bool(effect.number & 4))
+            for effect in self.effects
+            if effect.kind == frame.EMIT
+        ]
+
 
 class Trial:
     """An entry on trial, one message a batch. PluginError where its module does not start.

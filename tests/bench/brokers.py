@@ -18,6 +18,7 @@ import psutil
 import yaml
 
 from tests.net.certificates import LOCALHOST, Authority
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,12 +106,6 @@ class Outcome(NamedTuple):
     """Microseconds of the broker's processes for each of them."""
     p50: float
     p99: float
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 _START_SECONDS = 600.0

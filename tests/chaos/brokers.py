@@ -14,7 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.end_to_end.nodes import ROOT, free_port
+from tests.end_to_end.nodes import ROOT
+from tests.ports import free_port
 
 _MOSQUITTO = """
 listener {port} 127.0.0.1

@@ -137,7 +137,7 @@ def test_environment_overrides() -> None:
             "GEOMQ_MESH__CONNECT": "[tcp/192.0.2.1:7447]",
             "GEOMQ_LISTENERS__0__BIND": "127.0.0.1:2",
             "GEOMQ_LOG__LEVEL": "debug",
-            "GEOMQ_DEMO_SECONDS": "5",
+            "GEOMQ_CONFIG": "node.yaml",
             "OTHER": "x",
         },
     )

@@ -93,6 +93,26 @@ ALL = ", ".join(rules.ACTIONS)
             STEPS + "          - {action: aggregate, window: 5w, topic: t}\n",
             "8: steps[0].window: '5w': allowed: a duration such as 500ms",
         ),
+        (
+            STEPS + "          - {action: redact, path: $.driver.name}\n",
+            "8: steps[0].path: '$.driver.name': JSONPath is not understood; paths here are driver.name,",
+        ),
+        (
+            STEPS + '          - {action: drop, when: {path: "items[0].id", exists: true}}\n',
+            "8: steps[0].when.path: 'items[0].id': JSONPath is not understood; paths here are driver.name,",
+        ),
+        (
+            "        format: text\n" + STEPS + "          - {action: redact, path: name}\n",
+            "9: steps[0].path: 'name': leads nowhere in a text, whose only path is $",
+        ),
+        (
+            "        format: text\n" + STEPS + '          - {action: topic, to: "a/{path:site}"}\n',
+            "9: steps[0].to: 'a/{path:site}': leads nowhere in a text, whose only path is $",
+        ),
+        (
+            STEPS + '          - {action: topic, to: "a/{1"}\n',
+            "8: steps[0].to: 'a/{1': {1 cannot be: a topic is expected",
+        ),
     ],
 )
 def test_mistakes_name_their_line(config: str, words: str) -> None:

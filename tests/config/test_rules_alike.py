@@ -34,6 +34,8 @@ STEPS: list[dict[str, Any]] = [
     {"action": "topic", "to": "a/{0}"},
     {"action": "qos", "to": 1, "mode": "set"},
     {"action": "retain", "to": True},
+    {"action": "properties", "keep": ["content_type"]},
+    {"action": "properties", "remove": ["user_property"]},
     {"action": "set", "path": "a", "to": "{time}", "only_if_missing": True},
     {"action": "emit", "topic": "a", "payload": "message", "qos": 1, "retain": True},
     {
@@ -155,6 +157,20 @@ JUNK: list[Any] = [
         [{"action": "drop"}],
         [5],
     ),
+    *(
+        "$.a",
+        "\\$.a",
+        "a.$",
+        "a[0]",
+        "a\\[0]",
+        "a.b[*].c",
+        "a\\\\[",
+        "$[0]",
+        "$a",
+        "{path:$.a}",
+        "a/{1",
+        "a{b",
+    ),
     *("\\", "a\\.b", "\\.", "a\\", "**", "a" * 300, ".".join("a" * 31), "é", "{topic}/{9}/{99999}/{100000}"),
 ]
 
@@ -196,6 +212,12 @@ def differences(program: Program, configs: Iterator[dict[str, Any]]) -> list[tup
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(step))
 def test_steps(program: Program, step: dict[str, Any]) -> None:
     assert differences(program, ({"steps": [one]} for one in changed(step))) == []
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: "-".join(step))
+def test_steps_on_texts(program: Program, step: dict[str, Any]) -> None:
+    configs = ({"format": "text", "steps": [one]} for one in changed(step))
+    assert differences(program, configs) == []
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: "-".join(condition))

@@ -20,8 +20,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.access.users import make_user, write_users
 from broker.observe.local_status import read_status
-from tests.end_to_end.nodes import NodeProcess, free_port, wait_for
+from tests.end_to_end.nodes import NodeProcess, wait_for
 from tests.net.certificates import LOCALHOST, Authority
+from tests.ports import free_port
 
 PASSWORD = "correct horse battery staple"
 ACL = """

@@ -8,13 +8,15 @@ import sys
 import uuid
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
 
 MASK = {"steps": [{"path": "name", "action": "redact"}]}
 NOISE = {"steps": [{"action": "drop", "when": {"path": "n", "below": 0}}]}
 
 
-def query(node: NodeProcess, *arguments: str) -> list[dict[str, str]]:
+def ask(node: NodeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`geomq history query` at a node's mesh endpoint."""
     command = [sys.executable, "-m", "broker", "history", "query", *arguments, "--json"]
     command += [
@@ -23,7 +25,12 @@ def query(node: NodeProcess, *arguments: str) -> list[dict[str, str]]:
         "--namespace",
         node.config["mesh"]["namespace"],
     ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def query(node: NodeProcess, *arguments: str) -> list[dict[str, str]]:
+    """The whole answer."""
+    result = ask(node, *arguments)
     assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -64,3 +71,55 @@ def test_history_is_asked_from_any_node(tmp_path: Path) -> None:
     device.close()
     assert keeper.stop() == 0
     assert other.stop() == 0
+
+
+def test_what_rules_withhold_because_they_fail_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a node without wasm, and of one whose rule rejects a message; what a rule drops is not told of."""
+    namespace = f"history-{uuid.uuid4().hex[:8]}"
+    rules = {
+        "egress": [
+            {"name": "mask", "topics": ["t/#"], "module": "rules", "config": MASK},
+            {"name": "noise", "topics": ["t/#"], "module": "rules", "config": NOISE},
+        ],
+        "store": [{"name": "raw", "topics": ["#"]}],
+    }
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "wasmtime.py").write_text('raise ImportError("no library for this processor")')
+    without = NodeProcess(tmp_path, "without", namespace, plugins=rules)
+    keeper = NodeProcess(
+        tmp_path,
+        "keeper",
+        namespace,
+        mesh={"connect": [f"tcp/127.0.0.1:{without.mesh_port}"]},
+        plugins=rules,
+    )
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+        without.start()
+    keeper.start()
+    for node in (without, keeper):
+        device = Client(node, "device")
+        for payload in (b'{"name": "Ana", "n": 1}', b'{"name": "Ana", "n": -1}', b"Ana, not JSON"):
+            device.publish("t/a", payload, 1)
+        device.publish("free", b"free", 1)
+        wait_for(lambda d=device: len(d.acknowledged) == 4, "all is acknowledged")  # type: ignore[misc]
+        device.close()
+    wait_for(lambda: len(query(keeper, "free")) == 2, "both answer")
+    for node in (without, keeper):
+        answer = ask(node, "#")
+        assert answer.returncode == 3, answer.stderr
+        found = [json.loads(line) for line in answer.stdout.splitlines()]
+        assert sorted((entry["node"], entry["payload"]) for entry in found) == [
+            ("keeper", "free"),
+            ("keeper", '{"name": "***", "n": 1}'),
+            ("without", "free"),
+        ]
+        assert sorted(answer.stderr.splitlines()) == [
+            "geomq: keeper: rule mask withholds 1 message: its module rejects them",
+            "geomq: without: rule mask withholds 3 messages: wasm cannot run on this machine: "
+            "no library for this processor",
+        ]
+    assert keeper.stop() == 0
+    assert without.stop() == 0

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from broker.cli import app
-from tests.end_to_end.nodes import ROOT, NodeProcess, free_port, wait_for
+from tests.end_to_end.nodes import ROOT, NodeProcess, wait_for
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from tests.end_to_end.nodes import NodeProcess, free_port, wait_for
+from tests.end_to_end.nodes import NodeProcess, wait_for
 from tests.net.certificates import LOCALHOST, Authority
+from tests.ports import free_port
 
 
 def test_wrong_certificate_is_told_on_both_sides(tmp_path: Path) -> None:

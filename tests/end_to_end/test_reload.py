@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from broker.access.users import make_user, write_users
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, free_port, wait_for
+from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.ports import free_port
 
 MESSAGES = 2000
 

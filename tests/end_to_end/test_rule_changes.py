@@ -183,6 +183,61 @@ def test_first_egress_rule_of_a_node_that_runs(make: Callable[..., NodeProcess],
     device.close()
 
 
+def test_first_store_rule_and_the_bounds_of_the_history_need_no_restart(
+    make: Callable[..., NodeProcess], tmp_path: Path
+) -> None:
+    """From no rules to one that stores, another bound, none again, and back: what was kept is still there."""
+    node = make(mesh={"enabled": True}, limits={"disk_reserve": 0})
+    device = Client(node, "device")
+    store = [{"name": "raw", "topics": ["t/#"]}]
+
+    def publish(*payloads: bytes) -> None:
+        for payload in payloads:
+            device.publish("t/1", payload, 1)
+        wait_for(lambda: not device._paho._out_messages, "it is acknowledged")
+
+    def kept() -> list[str] | None:
+        """The payloads that the history tells; None where it says that there is none."""
+        command = [sys.executable, "-m", "broker", "history", "query", "t/#", "--last", "1000", "--json"]
+        command += ["--config", str(node.folder / "node.yaml")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode:
+            assert "has a history, or none answered" in done.stderr, done.stderr
+            return None
+        return [json.loads(line)["payload"] for line in done.stdout.splitlines()]
+
+    publish(b"too early")
+    assert kept() is None
+    reread(node, {"store": store}, "changed: plugins.store")
+    publish(b"1", b"2")
+    assert kept() == ["1", "2"]
+    publish(*(b"%d" % number + bytes(1000) for number in range(100)))
+    reread(node, {"store": store, "history": {"max_bytes": "20KiB"}}, "changed: plugins.history")
+    wait_for(lambda: len(kept() or "x" * 100) < 20, "the oldest are gone")
+    reread(node, {}, "changed: plugins.store")
+    publish(b"not kept")
+    assert kept() is None
+    reread(node, {"ingress": [{**store[0], "module": "rules", "config": {"steps": []}}]}, "plugins.ingress")
+    assert kept() is None
+    reread(node, {"store": store}, "changed: plugins.ingress, plugins.store")
+    publish(b"last")
+    assert (kept() or [])[-1] == "last"
+    assert "not kept" not in (kept() or ["not kept"])
+    assert "restart" not in node.log.read_text()
+    # One that cannot be opened leaves all as it was, in words.
+    reread(node, {}, "changed: plugins.store")
+    database = node.folder / "data" / "history.db"
+    for file in database.parent.glob("history.db*"):
+        file.unlink()
+    database.mkdir()
+    reread(node, {"store": store}, "the configuration stays as it was: the history")
+    database.rmdir()
+    reread(node, {"store": store}, "changed: plugins.store")
+    publish(b"new")
+    assert kept() == ["new"]
+    device.close()
+
+
 NO_LIBRARY = 'raise ImportError("no library for this processor")\n'
 
 

@@ -174,7 +174,7 @@ class Full:
 
     failing = False
 
-    def refuses(self, nodes: object, retain: bool) -> bool:
+    def refuses(self, nodes: object, retain: bool, size: int) -> bool:
         return True
 
 

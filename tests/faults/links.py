@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import shutil
 import subprocess
 from typing import Protocol
 
 from tests.mesh.relay import Relay
-
-_numbers = itertools.count()
 
 
 class Link(Protocol):
@@ -83,11 +80,10 @@ class CableLink:
     """The far broker is in a network namespace with two cables: one for its clients, one to be cut."""
 
     def __init__(self) -> None:
-        number = next(_numbers) % 64
-        tag = f"{os.getpid() % 100_000}x{number}"
-        self._namespace = f"gmq{tag}"
+        number = _claim_namespace()
+        self._namespace = f"gmq{number}"
         self._cables = {"gm": f"10.213.{number}", "gl": f"10.214.{number}"}
-        self._names = {kind: f"{kind}{tag}" for kind in self._cables}
+        self._names = {kind: f"{kind}{number}" for kind in self._cables}
         self.far_prefix = ("ip", "netns", "exec", self._namespace)
         self.far_host = self._cables["gm"] + ".2"
         self.host = self._cables["gl"] + ".2"
@@ -95,7 +91,6 @@ class CableLink:
 
     def start(self, far_port: int) -> None:
         self.port = far_port
-        _run("ip", "netns", "add", self._namespace)
         inside = ("ip", "-n", self._namespace)
         _run(*inside, "link", "set", "lo", "up")
         for kind, network in self._cables.items():
@@ -139,6 +134,19 @@ class CableLink:
         _run(*self.far_prefix, "nft", "-f", "-", text=text)
 
 
+def _claim_namespace() -> int:
+    """The number of a namespace that was made for it: nobody else has its names and addresses then."""
+    for number in range(256):
+        try:
+            _run("ip", "netns", "add", f"gmq{number}")
+        except OSError as error:
+            if "File exists" not in str(error):
+                raise
+        else:
+            return number
+    raise OSError("the network namespaces gmq0 to gmq255 are all there: delete those that no run uses")
+
+
 def _run(*command: str, text: str = "") -> None:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=10)
     if done.returncode:
@@ -153,7 +161,10 @@ def no_cables() -> str:
     for program in ("ip", "nft"):
         if not shutil.which(program):
             return f"{program} is not installed"
-    link = CableLink()
+    try:
+        link = CableLink()
+    except OSError as error:
+        return str(error)
     try:
         link.start(0)
         link.lose(1)

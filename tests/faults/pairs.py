@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from tests.chaos.brokers import GeoMq, Mosquitto, Victim
-from tests.end_to_end.nodes import free_port
 from tests.faults.links import Link
+from tests.ports import free_port
 
 FAKETIME = Path("/usr/lib") / f"{os.uname().machine}-linux-gnu" / "faketime" / "libfaketime.so.1"
 """Debian's package libfaketime."""

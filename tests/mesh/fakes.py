@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -16,13 +15,8 @@ from broker.ports import Later, Outbound, Processed, Stage
 from broker.protocol.topics import matches
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
+from tests.ports import free_port
 from tests.simulator.batches import one_by_one
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 async def until(condition: Callable[[], Any], what: str = "", seconds: float = 15.0) -> Any:
@@ -174,7 +168,7 @@ class Member:
             self.node,
             pipeline,
             history,
-            lambda: {"node": self.name, "peers": len(self.mesh.peers())},
+            lambda: {"node": self.name, "peers": len(self.mesh.peers()), "refused": self.mesh.refused},
         )
         self.safe = 0
 

@@ -12,8 +12,9 @@ from edge_mesh.keys import Keys
 from edge_mesh.membership import Membership
 from edge_mesh.settings import MeshTls
 from edge_mesh.zenoh_log import Refusals
-from tests.mesh.fakes import Meadow, free_port, joined, until
+from tests.mesh.fakes import Meadow, joined, until
 from tests.net.certificates import LOCALHOST, Authority
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,21 @@ def test_ledger_that_does_not_balance_is_marked() -> None:
     ]
 
 
+def test_node_whose_name_is_another_ones_is_told_apart_and_in_no_region() -> None:
+    statuses = {
+        "a": {"region": "r", "peers": []},
+        "a (refused)": {"region": "far", "refused": True, "peers": [peer("b")], "regions": []},
+    }
+    mesh = overview(statuses)
+    assert [(node["name"], node["there"], node["refused"]) for node in mesh["nodes"]] == [
+        ("a (refused)", False, True),
+        ("a", True, False),
+    ]
+    assert [region["region"] for region in mesh["regions"]] == ["r"]
+    assert mesh["links"] == []
+    assert [found["node"] for found in accounts(statuses)] == ["a (refused)"], "its outbox may hold something"
+
+
 def test_node_that_does_not_answer_is_away_and_stands_where_it_was_seen_last() -> None:
     towards = {"name": "at-2", "gateway": "gone", "sent": 3, "sent_bytes": 400}
     statuses = {

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from broker.message import Message
 from edge_mesh.link import MeshError
 from tests.mesh.fakes import Meadow, Member, joined, until
 
@@ -115,17 +116,17 @@ async def test_full_outbox_refuses_what_would_wait(nodes: Meadow) -> None:
     await b.mesh.stop()
     await until(lambda: a.sees("c"), "b is gone")
     taken = 0
-    while not a.mesh.refuses(("b",), retain=False):
+    while not a.mesh.refuses(("b",), retain=False, size=0):
         a.publish("t", b"%d" % taken + bytes(1000), qos=1)
         taken += 1
     assert taken == 18, "what has not been committed counts, too"
-    assert a.mesh.refuses(("c", "b"), retain=False)
-    assert a.mesh.refuses((), retain=True)
-    assert not a.mesh.refuses(("c",), retain=False)
-    assert not a.mesh.refuses(("nobody",), retain=False)
+    assert a.mesh.refuses(("c", "b"), retain=False, size=0)
+    assert a.mesh.refuses((), retain=True, size=0)
+    assert not a.mesh.refuses(("c",), retain=False, size=0)
+    assert not a.mesh.refuses(("nobody",), retain=False, size=0)
     await until(lambda: a.safe == taken, "what was taken is safe")
     await until(lambda: a.mesh.outbox_status()["bytes"] > 18_000)
-    assert a.mesh.refuses(("b",), retain=False)
+    assert a.mesh.refuses(("b",), retain=False, size=0)
 
     a.publish("t", b"held", qos=1)
     await until(lambda: a.peer("b").backlog == taken + 1)
@@ -135,7 +136,28 @@ async def test_full_outbox_refuses_what_would_wait(nodes: Meadow) -> None:
     await until(lambda: len(again.node.delivered) == taken + 1)
     assert a.peer("b").ledger["dropped"]["overflow"] == 0
     await until(lambda: a.safe == taken + 2, "there is room: who was held is acknowledged")
-    assert not a.mesh.refuses(("b",), retain=False)
+    assert not a.mesh.refuses(("b",), retain=False, size=0)
+
+
+async def test_messages_of_one_chunk_have_room_together(nodes: Meadow) -> None:
+    a = await nodes.node("a", outbox_bytes=20_000, outbox_full="refuse")
+    b = await nodes.node("b", a, filters=["t"])
+    await joined(a, b)
+    assert not a.mesh.refuses(("b",), retain=False, size=19_000), "who is there takes what comes"
+    await b.mesh.stop()
+    await until(lambda: a.sees(), "b is gone")
+    admitted = [not a.mesh.refuses(("b",), retain=False, size=1000) for _ in range(30)]
+    assert admitted.count(True) == admitted.index(False) == 19, "the last one may reach into the last tenth"
+    a.publish_all([Message("t", bytes(1000), 1) for _ in range(10)])
+    assert not a.mesh.refuses(("b",), retain=False, size=1000), "rules have dropped the others"
+    await until(lambda: a.safe == 1)
+    assert a.peer("b").ledger["dropped"]["overflow"] == 0
+    while not a.mesh.refuses(("b",), retain=False, size=1000):
+        pass
+    await until(
+        lambda: not a.mesh.refuses(("b",), retain=False, size=1000),
+        "what was never handed over needs no room",
+    )
 
 
 async def test_who_was_held_goes_on_when_nobody_is_refused_any_more(nodes: Meadow) -> None:

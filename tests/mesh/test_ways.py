@@ -23,6 +23,8 @@ KEYS = Keys("t")
 class Sender:
     """There are no threads here: what is put is put."""
 
+    waiting = 0
+
     def stop(self) -> None:
         pass
 

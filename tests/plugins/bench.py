@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from broker.message import Message
-from broker.ports import Processed, RunResult, Stage
+from broker.ports import Failure, Processed, RunResult, Stage
 from broker.protocol import encode
 from broker.protocol.packets import PublishRun
 from plugins.host.engine import Limits
@@ -46,6 +46,8 @@ class Bench:
     def __init__(self, *entries: Entry) -> None:
         self.stages = Stages(entries, workers=Workers(asyncio.get_running_loop()))
         self.came: dict[str, list[bytes]] = defaultdict(list)
+        self.failed: list[tuple[bytes, Failure]] = []
+        """On which payloads rules failed."""
         self.later = 0
         self.packets = 0
         """How often messages were worked on later, in one piece."""
@@ -60,6 +62,9 @@ class Bench:
         for number, message in enumerate(processed.messages):
             if number not in processed.later:
                 self._take(message)
+        for message in processed.emitted:
+            self._take(message)
+        self._note(concerned, processed)
         return processed
 
     def publish_run(self, topic: str, payloads: Sequence[bytes]) -> None:
@@ -87,7 +92,7 @@ class Bench:
 
     def _take_result(self, topic: str, payloads: Sequence[bytes], result: RunResult) -> None:
         if isinstance(result, Processed):
-            for message in result.messages:
+            for message in result.messages + result.emitted:
                 self._take(message)
         else:
             self.came[topic] += [payload for payload in result or payloads if payload is not None]
@@ -97,8 +102,14 @@ class Bench:
         assert not processed.later
         assert abs(now - time.time()) < 5
         self.later -= len(messages)
-        for message in processed.messages:
+        for message in processed.messages + processed.emitted:
             self._take(message)
+        self._note(messages, processed)
+
+    def _note(self, messages: Sequence[Message], processed: Processed) -> None:
+        for number, failure in (processed.failed or {}).items():
+            assert number not in processed.later
+            self.failed.append((messages[number].payload, failure))
 
     def _take(self, message: Message | None) -> None:
         if message is not None:

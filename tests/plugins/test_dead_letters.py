@@ -15,8 +15,11 @@ from broker.ports import Stage
 from plugins.dead_letters import DeadLetters
 from plugins.host.entry import EGRESS, INGRESS, DeadLetter, Entry, Failed
 from plugins.host.frame import Fields
+from plugins.host.reasons import Reason
 from plugins.stages import Stages
 from tests.plugins import modules
+
+WHY = Reason("why", "why")
 
 
 class Around:
@@ -138,7 +141,7 @@ def test_file_is_bounded(tmp_path: Path) -> None:
     entry = Entry("r", INGRESS, None, ("#",), dead_letter=DeadLetter("", path, 10_000))
     letters = DeadLetters()
     for number in range(200):
-        assert letters.put(entry, [Failed(Fields(b"t", b"%04d" % number + bytes(100)), "why")], 0.0) == []
+        assert letters.put(entry, [Failed(0, Fields(b"t", b"%04d" % number + bytes(100)), WHY)], 0.0) == []
     letters.close()
     older = path.with_name("dead.jsonl.1")
     assert path.stat().st_size <= 10_000
@@ -153,7 +156,7 @@ def test_file_that_cannot_be_written_is_told_and_counted(
     entry = Entry("r", INGRESS, None, ("#",), dead_letter=DeadLetter("", tmp_path / "none" / "dead"))
     letters = DeadLetters()
     for _ in range(3):
-        letters.put(entry, [Failed(Fields(b"t", b""), "why")], 0.0)
+        letters.put(entry, [Failed(0, Fields(b"t", b""), WHY)], 0.0)
     letters.close()
     assert letters.dropped == 3
     assert caplog.text.count("dead letters cannot be written") == 1

@@ -16,6 +16,8 @@ import yaml
 
 from broker.config.rules import ACTIONS, mistakes
 from broker.config.units import parse_duration
+from broker.protocol.constants import PUBLISH, Prop
+from broker.protocol.properties import read_bare, write_bare
 from plugins.host.frame import Fields
 from tests.plugins.rules import Rules
 
@@ -46,21 +48,36 @@ def test_change(steps: str, before: str, after: str) -> None:
     assert result.payload.decode() == after
 
 
+def properties_of(said: dict[str, str]) -> bytes:
+    found: dict[int, Any] = {}
+    if "content_type" in said:
+        found[Prop.CONTENT_TYPE] = said["content_type"]
+    if "user_property" in said:
+        found[Prop.USER_PROPERTY] = [tuple(said["user_property"].split(":"))]
+    return write_bare(found)
+
+
 def message(line: str) -> Fields:
-    """`[qos=1 retain client=c] topic payload`."""
+    """`[qos=1 retain client=c user_property=name:value] topic payload`."""
     marks, topic, payload = re.fullmatch(r"(?:\[(.*?)\] )?(\S+) (.*)", line).groups()  # type: ignore[union-attr]
     said = dict(mark.partition("=")[::2] for mark in (marks or "").split())
     return Fields(
         topic.encode(),
         payload.encode(),
+        properties_of(said),
         client_id=said.get("client", "").encode(),
         qos=int(said.get("qos", 0)),
         retain="retain" in said,
     )
 
 
-def written(mark: str, topic: bytes | str, payload: bytes, qos: int, retain: bool) -> str:
-    marks = " ".join(([f"qos={qos}"] if qos else []) + (["retain"] if retain else []))
+def written(
+    mark: str, topic: bytes | str, payload: bytes, qos: int, retain: bool, properties: bytes = b""
+) -> str:
+    found = read_bare(properties, PUBLISH)
+    told = [f"content_type={found[Prop.CONTENT_TYPE]}"] if Prop.CONTENT_TYPE in found else []
+    told += [f"user_property={name}:{value}" for name, value in found.get(Prop.USER_PROPERTY, [])]
+    marks = " ".join(([f"qos={qos}"] if qos else []) + (["retain"] if retain else []) + told)
     name = topic.decode() if isinstance(topic, bytes) else topic
     return f"{mark} {f'[{marks}] ' if marks else ''}{name} {payload.decode()}"
 
@@ -83,7 +100,7 @@ def play(rules: Rules, lines: list[str]) -> Iterator[str]:
             yield line
             (after,) = rules.run(message(line[2:]))
             if after is not None:
-                yield written("=", after.topic, after.payload, after.qos, after.retain)
+                yield written("=", after.topic, after.payload, after.qos, after.retain, after.properties)
         else:
             continue
         if line.startswith("~ "):

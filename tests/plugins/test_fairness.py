@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.joint import Joint
 from broker.message import Message
-from broker.ports import Processed, RunResult, Stage
+from broker.ports import Failure, Processed, RunResult, Stage
 from broker.protocol import encode
 from broker.protocol.packets import PublishRun
 from plugins.host import frame
@@ -139,7 +140,7 @@ def test_who_says_much_does_not_say_it_on_the_event_loop(tmp_path: Path) -> None
 
 
 async def test_rules_that_take_long_take_turns(tmp_path: Path, benches: list[Bench]) -> None:
-    """More of them than there are threads, each with work for seconds: another one has its turn in between."""
+    """More of them than there are threads, each with work for long: another one has its turn in between."""
     hogs = [f"hog{number}" for number in range(4)]
     bench = Bench(
         *(entry(tmp_path, name, modules.module(SLOW)) for name in hogs),
@@ -147,18 +148,18 @@ async def test_rules_that_take_long_take_turns(tmp_path: Path, benches: list[Ben
     )
     benches.append(bench)
     for name in hogs:
-        bench.publish(*(Message(f"{name}/1", b"%d" % number) for number in range(3000)))
+        bench.publish(*(Message(f"{name}/1", b"%d" % number) for number in range(800)))
     await asyncio.sleep(0)
     bench.publish(Message("fine/1", b"first of its rule, so that it needs a thread"))
     async with asyncio.timeout(20):
         while not bench.came["fine/1"]:
             await asyncio.sleep(0.001)
     done = sum(len(bench.came[f"{name}/1"]) for name in hogs)
-    assert done < 4 * 3000 / 2
+    assert done < 4 * 800 / 2
     await bench.all_through()
     assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
     for name in hogs:
-        assert bench.came[f"{name}/1"] == [b"%d" % number for number in range(3000)], (
+        assert bench.came[f"{name}/1"] == [b"%d" % number for number in range(800)], (
             "none is lost, and in order"
         )
 
@@ -192,24 +193,80 @@ async def test_long_runs_take_turns_too(tmp_path: Path, benches: list[Bench]) ->
     assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
 
 
+async def test_what_is_emitted_for_a_slow_rule_holds_publishers_up(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(
+        entry(tmp_path, "says", saying(1000, frame.EMIT, b"slow/1")),
+        entry(tmp_path, "slow", modules.module(SLOW)),
+    )
+    benches.append(bench)
+    async with asyncio.timeout(20):
+        while not bench.stages.behind:
+            bench.publish(Message("says/1", b""))
+            await asyncio.sleep(0.01)
+
+
+async def test_no_tick_while_a_slow_rule_works_on_what_was_said_in_the_last(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    said: list[Message] = []
+
+    class Around:
+        def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+            said.extend(messages)
+
+    module = modules.ticking(modules.result(0, [(frame.EMIT, 0xFFFFFFFF, b"slow/1", b"", 0)] * 300))
+    bench = Bench(entry(tmp_path, "ticks", module), entry(tmp_path, "slow", modules.module(SLOW)))
+    benches.append(bench)
+    bench.stages.surroundings = Around()
+    for _ in range(20):
+        bench.stages.tick(1.0)
+        await asyncio.sleep(0.002)
+    assert bench.stages._messages_waiting <= 300
+    await bench.stages.drain()
+    assert len(said) == 300
+    bench.stages.tick(1.0)
+    await bench.stages.drain()
+    assert len(said) == 600
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 100])
 def test_parts_of_a_job_are_the_job(size: int) -> None:
+    """Ten messages, and five more that were emitted: each is told once, and who waits knows when that was the last."""
     batch = [Message(f"t/{number}", bytes(number)) for number in range(10)]
-    job = Job(Stage.STORE, batch, lambda *_: None)
+    emitted = [Message("e", b"%d" % number) for number in range(5)]
+    told: list[tuple[list[Message], list[Message], list[int], bool]] = []
+
+    def then(originals: Sequence[Message], processed: Processed, now: float) -> None:
+        assert len(originals) == len(processed.messages)
+        failed = [int(originals[place].topic[2:]) for place in processed.failed or ()]
+        told.append((list(originals), processed.emitted, failed, processed.more))
+
+    job = Job(Stage.STORE, batch, then)
+    job.messages += emitted
     job.messages[4] = None
-    job.named = {0, 5, 9}
+    job.failed = {4: Failure("rule", "why")}
+    job.named = {0, 5, 9, 12}
     job.at, job.renamed = 3, True
-    places = [1, 2, 3, 5, 6, 8, 9]
+    places = [1, 2, 3, 5, 6, 8, 9, 10, 12, 13, 14]
     parts = job.parts(places, size)
-    assert [message for part, _ in parts for message in part.originals] == batch
-    assert [message for part, _ in parts for message in part.messages] == job.messages
-    chosen = [[part.originals[place] for place in found] for part, found in parts]
-    assert [message for found in chosen for message in found] == [batch[place] for place in places]
+    chosen = [[part.messages[place] for place in found] for part, found in parts]
+    assert [message for found in chosen for message in found] == [job.messages[place] for place in places]
     assert all(len(found) == size for found in chosen[:-1])
-    assert sum(len(part.kept()) for part, _ in parts) == len(job.kept()) == 3
+    assert sum(len(part.kept()) for part, _ in parts) == 4
     assert {(part.at, part.renamed, part.stage) for part, _ in parts} == {(3, True, Stage.STORE)}
-    if len(parts) > 1:
-        assert sum(part.size for part, _ in parts) == sum(range(10))
+    for part, _ in parts:
+        assert not part.tell(1.0)
+    assert [message for originals, _, _, _ in told for message in originals] == batch
+    assert [message for _, said, _, _ in told for message in said] == emitted
+    assert [place for _, _, failed, _ in told for place in failed] == [4]
+    waits = Joint(None, len(batch))
+    for number, (originals, _, _, more) in enumerate(told):
+        waits.expect(more)
+        waits.arrived(len(originals) or 1)
+        assert waits.left > 0 or number == len(told) - 1
+    assert waits.left == 0
 
 
 def test_log_flood_leaves_a_hundred_lines_and_how_many_more_there_were(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,26 @@ def test_retention_by_bytes_deletes_the_oldest(tmp_path: Path) -> None:
     assert [payload[:4] for payload in found[:-1]] == [b"%04d" % n for n in range(301 - len(found), 300)]
     assert history.stats()["bytes"] <= 100_000
     history.close()
+
+
+def test_other_bounds_hold_soon(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db", 3600, 1 << 30)
+    history.append([Message("t", b"%04d" % number + bytes(996)) for number in range(300)], NOW)
+    history.append([Message("old", b"100 s")], time.time() - 100)
+    assert payloads(history, "old") == [b"100 s"]
+    history.bound(50, 1 << 30)
+    assert payloads(history, "old") == []
+    assert len(payloads(history, "t")) == 300
+    history.bound(50, 100_000)
+    assert 50 < len(payloads(history, "t")) <= 95
+    history.close()
+
+
+def test_whoever_asks_while_it_is_closed_is_answered(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db", 3600, 1 << 20)
+    history.append([Message("t", b"kept")], NOW)
+    history.close()
+    assert payloads(history, "t") == [b"kept"]
 
 
 def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:

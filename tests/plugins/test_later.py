@@ -7,10 +7,11 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from broker.message import Message
-from broker.ports import Stage
+from broker.ports import Failure, Stage
 from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
 from tests.plugins import modules
 from tests.plugins.bench import LIMITS, SLOW, SOMETIMES_SLOW, Bench
@@ -77,6 +78,49 @@ async def test_quick_rule_is_run_at_once_when_that_is_known(tmp_path: Path, benc
     assert bench.came["t"] == [b"1", b"2", b"3"]
 
 
+async def test_it_is_told_which_rule_failed_on_which_message(tmp_path: Path, benches: list[Bench]) -> None:
+    """At once and by threads, several jobs in one call, and what a rule drops of its own will is not told."""
+    bang = entry(tmp_path, "bang", modules.TRAPS_ON_BANG, "a/#", "b")
+    drops = entry(tmp_path, "drops", modules.DROPS_ALL, "b")
+    forgiving = replace(bang, name="forgiving", topics=("c",), on_error="pass")
+    bench = Bench(bang, drops, forgiving, entry(tmp_path, "slow", SLOW, "a/slow"))
+    benches.append(bench)
+    expected: list[bytes] = []
+    for turn in range(6):
+        messages: list[Message] = []
+        for number, topic in enumerate(("a/1", "b", "c", "a/slow", "free", "a/2")):
+            for mark in ("x", "!"):
+                payload = f"{mark}{turn}{number}".encode()
+                messages.append(Message(topic, payload))
+                if mark == "!" and topic not in ("c", "free"):
+                    expected.append(payload)
+        for start in range(0, len(messages), 5):
+            bench.publish(*messages[start : start + 5])
+        if turn % 2:
+            await bench.all_through()
+    assert sorted(bench.failed) == [(payload, Failure("bang", "trapped")) for payload in sorted(expected)]
+    assert len(bench.came["c"]) == 12
+    assert not bench.came["b"]
+
+
+async def test_it_is_told_of_messages_that_waited_for_other_rules(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    bang = entry(tmp_path, "bang", modules.TRAPS_ON_BANG, "#")
+    bench = Bench(bang)
+    benches.append(bench)
+    bench.publish(Message("t", b"1"))
+    # As while other rules are taken over.
+    bench.stages._held = []
+    assert len(bench.publish(Message("t", b"2"), Message("t", b"!3"), Message("u", b"4")).later) == 3
+    assert bench.publish(Message("u", b"!5")).later
+    await bench.stages.drain()
+    bench.stages._release()
+    await bench.all_through()
+    assert bench.failed == [(payload, Failure("bang", "trapped")) for payload in (b"!3", b"!5")]
+    assert (bench.came["t"], bench.came["u"]) == ([b"1", b"2"], [b"4"])
+
+
 async def test_failing_rule_is_not_trusted_with_the_event_loop(tmp_path: Path, benches: list[Bench]) -> None:
     bench = Bench(entry(tmp_path, "poison", modules.TRAPS_ON_BANG, "#"))
     benches.append(bench)
@@ -133,6 +177,51 @@ async def test_order_is_kept_where_rules_give_other_topics(tmp_path: Path, bench
         await asyncio.sleep(0)
     await bench.all_through()
     assert bench.came == sent
+
+
+async def test_what_rules_emit_goes_through_slow_rules_behind_in_order(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    emit = {"action": "emit", "topic": "copy"}
+    bench = Bench(
+        entry(tmp_path, "slow-before", SOMETIMES_SLOW, "t"),
+        Entry("emits", INGRESS, "rules", ("t",), {"steps": [emit]}, limits=LIMITS),
+        entry(tmp_path, "slow", SOMETIMES_SLOW, "copy"),
+        Entry("drops", INGRESS, "rules", ("t",), {"steps": [{"action": "drop"}]}, limits=LIMITS),
+    )
+    benches.append(bench)
+    for number in range(100):
+        bench.publish(*(Message("t", b"%d.%d" % (number, part)) for part in range(number % 3 + 1)))
+        await asyncio.sleep(0)
+    await bench.all_through()
+    sent = [b"%d.%d" % (number, part) for number in range(100) for part in range(number % 3 + 1)]
+    assert bench.came == {"copy": sent}
+
+
+async def test_what_a_tick_emits_goes_through_the_rules_behind(tmp_path: Path, benches: list[Bench]) -> None:
+    told: list[tuple[Stage, str, bytes]] = []
+
+    class Around:
+        def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+            told.extend((stage, message.topic, message.payload) for message in messages)
+
+    path = tmp_path / "ticks.wasm"
+    emitted = [(1, 0xFFFFFFFF, topic, b'{"name":"x"}', 0) for topic in (b"masked", b"dropped")]
+    path.write_bytes(modules.ticking(modules.result(0, emitted)))
+    mask = {"steps": [{"action": "redact", "path": "name"}, {"action": "drop", "when": {"topic": "dropped"}}]}
+    bench = Bench(
+        Entry("ticks", EGRESS, str(path), ("t",)),
+        entry(tmp_path, "slow", SLOW, "masked", stage=EGRESS),
+        Entry("mask", EGRESS, "rules", ("masked", "dropped"), mask),
+    )
+    benches.append(bench)
+    bench.stages.surroundings = Around()
+    bench.stages.tick(time.time())
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.002)
+    await bench.stages.drain()
+    assert told == [(Stage.EGRESS, "masked", b'{"name":"***"}')]
 
 
 async def test_much_on_its_way_asks_publishers_to_wait(tmp_path: Path, benches: list[Bench]) -> None:

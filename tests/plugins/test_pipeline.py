@@ -187,6 +187,22 @@ def test_emits_are_bounded(tmp_path: Path, many: int) -> None:
         assert found.last_error == "a result with 4 messages more, 3 are allowed"
 
 
+def test_topic_that_is_none_is_shown_here_and_not_in_figures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other nodes ask for the figures, and the topic may be made of a payload."""
+    data = modules.result(1, [(frame.EMIT, 0, b"of/Ana/#", b"x", 0)])
+    path = tmp_path / "emits.wasm"
+    path.write_bytes(
+        modules.module(f"(i64.const {8192 << 32 | len(data)})", modules.HEADER + modules.data(8192, data))
+    )
+    found = Rule(Entry("emits", INGRESS, str(path), ("#",)))
+    (failed,) = found.run(BATCH[:1], 1.0).failed
+    assert failed == (0, BATCH[0], ("a topic that is none: 'of/Ana/#'", "a topic that is none"))
+    assert "a topic that is none: 'of/Ana/#'" in caplog.text
+    assert found.figures()["last_error"] == "a topic that is none"
+
+
 def test_figures_count_what_a_module_takes(tmp_path: Path) -> None:
     found = rule(tmp_path, modules.PASSES)
     found.run(BATCH, 1.0)

@@ -200,8 +200,16 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
                 {"kinds": ["ip", "x"]},
                 '.kinds[1]: "x" is not one of: card iban phone email ip mac cn_id',
             ),
-            ("patterns", {"kinds": []}, ".kinds: [] is not a list of kinds"),
-            ("patterns", {"kinds": "card"}, '.kinds: "card" is not a list of kinds'),
+            (
+                "patterns",
+                {"kinds": []},
+                ".kinds: [] is not a list of some of: card iban phone email ip mac cn_id",
+            ),
+            (
+                "patterns",
+                {"kinds": "card"},
+                '.kinds: "card" is not a list of some of: card iban phone email ip mac cn_id',
+            ),
             ("patterns", {"with": 1}, ".with: 1 is not a text"),
             ("patterns", {"with": "x", "keep_last": 1}, ": with, keep_last and key exclude one another"),
             ("patterns", {"length": 8}, ": length needs a key"),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from broker.protocol.constants import Prop
+from broker.protocol.properties import write_bare
 from plugins.host.engine import ModuleRefused
 from plugins.host.frame import Fields
 from tests.plugins.rules import Emitted, Rules, Shop
@@ -248,3 +250,61 @@ def test_mistakes(step: dict[str, Any], words: str) -> None:
     with pytest.raises(ModuleRefused) as caught:
         Rules(step)
     assert str(caught.value).startswith(f"steps[0]{words}")
+
+
+ALL_PROPERTIES: dict[int, Any] = {
+    Prop.PAYLOAD_FORMAT_INDICATOR: 1,
+    Prop.CONTENT_TYPE: "application/cbor",
+    Prop.RESPONSE_TOPIC: "reply/Anna",
+    Prop.CORRELATION_DATA: b"\x00Anna",
+    Prop.USER_PROPERTY: [("driver", "Anna"), ("", ""), ("k", "ü" * 200)],
+}
+BY_NAME = {
+    "payload_format_indicator": Prop.PAYLOAD_FORMAT_INDICATOR,
+    "content_type": Prop.CONTENT_TYPE,
+    "response_topic": Prop.RESPONSE_TOPIC,
+    "correlation_data": Prop.CORRELATION_DATA,
+    "user_property": Prop.USER_PROPERTY,
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_properties(make: Shop, name: str) -> None:
+    sent = write_bare(ALL_PROPERTIES)
+    kept = make({"action": "properties", "keep": [name]}).one("1", properties=sent)
+    assert kept is not None
+    assert kept.properties == write_bare({BY_NAME[name]: ALL_PROPERTIES[BY_NAME[name]]})
+    left = make({"action": "properties", "remove": [name]}).one("1", properties=sent)
+    assert left is not None
+    others = {key: value for key, value in ALL_PROPERTIES.items() if key != BY_NAME[name]}
+    assert left.properties == write_bare(others)
+
+
+def test_properties_without_any_and_with_all(make: Shop) -> None:
+    rules = make({"action": "properties", "keep": []}, {"action": "topic", "to": "x/{topic}"})
+    sent = write_bare(ALL_PROPERTIES)
+    for payload in ("", "{}", "no JSON"):
+        assert rules.one(payload, properties=sent) == Fields(b"x/t", payload.encode())
+        assert rules.one(payload) == Fields(b"x/t", payload.encode())
+    keeps_all = make({"action": "properties", "keep": list(BY_NAME)})
+    before = Fields(b"t", b"1", sent)
+    assert keeps_all.run(before) == [before]
+
+
+def test_properties_that_cannot_be_read_go(make: Shop) -> None:
+    rules = make({"action": "properties", "keep": list(BY_NAME)})
+    good = write_bare({Prop.CONTENT_TYPE: "a"})
+    for broken in (b"\x03", b"\x03\x00", b"\x03\x00\x05abc", b"\x26\x00\x01a", b"\x7f", b"\x01"):
+        after = rules.one("1", properties=good + broken)
+        assert after is not None
+        assert after.properties == good
+
+
+def test_the_content_type_counts_after_it_was_taken_away(make: Shop) -> None:
+    steps = [{"action": "properties", "keep": []}, {"action": "redact", "path": "name"}]
+    after = make(*steps, format="auto").one(
+        bytes.fromhex("a1646e616d6561 41".replace(" ", "")),
+        properties=write_bare({Prop.CONTENT_TYPE: "application/cbor"}),
+    )
+    assert after is not None
+    assert (after.payload, after.properties) == (bytes.fromhex("a1646e616d65632a2a2a"), b"")

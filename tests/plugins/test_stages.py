@@ -96,6 +96,37 @@ def test_rules_follow_one_another() -> None:
     stages.close()
 
 
+def test_rules_behind_see_what_a_rule_emits() -> None:
+    stages = Stages(
+        [
+            Entry("before", Stage.EGRESS, "rules", ("copy",), {"steps": [{"action": "drop"}]}),
+            Entry("emits", Stage.EGRESS, "rules", ("t",), {"steps": [{"action": "emit", "topic": "copy"}]}),
+            Entry("mask", Stage.EGRESS, "rules", ("#",), MASK),
+        ],
+        None,
+    )
+    processed = stages.run(Stage.EGRESS, [Message("t", b'{"name":"x"}')], 1.0, never)
+    assert [message and message.payload for message in processed.messages] == [b'{"name":"***"}']
+    assert [(message.topic, message.payload) for message in processed.emitted] == [
+        ("copy", b'{"name":"***"}')
+    ]
+    stages.close()
+
+
+def test_rules_behind_drop_what_a_rule_emits_and_cannot_be_read() -> None:
+    emit = {"action": "emit", "topic": "copy", "payload": "name is {path:name}"}
+    stages = Stages(
+        [
+            Entry("emits", Stage.EGRESS, "rules", ("t",), {"steps": [emit]}),
+            Entry("mask", Stage.EGRESS, "rules", ("#",), MASK),
+        ],
+        None,
+    )
+    processed = stages.run(Stage.EGRESS, [Message("t", b'{"name":"x"}')], 1.0, never)
+    assert processed.emitted == []
+    stages.close()
+
+
 def test_store_stage_keeps_what_its_rules_name(dropping: str) -> None:
     kept = Kept()
     stages = Stages(

@@ -39,7 +39,10 @@ def built(language: str, example: str) -> Path:
         if not module.exists():
             _make(Path(folder) / "plugin", variables)
             BUILT.mkdir(parents=True, exist_ok=True)
-            shutil.move(Path(folder) / "plugin" / "plugin.wasm", module)
+            # Whole or not at all: others may look for it at this moment.
+            fresh = module.with_suffix(f".{os.getpid()}")
+            shutil.move(Path(folder) / "plugin" / "plugin.wasm", fresh)
+            fresh.replace(module)
     return module
 
 

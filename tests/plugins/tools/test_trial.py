@@ -144,6 +144,40 @@ def test_time_of_the_recording_passes(tmp_path: Path) -> None:
     )
 
 
+def test_what_a_rule_emits_goes_through_those_behind_it(tmp_path: Path) -> None:
+    config = tmp_path / "node.yaml"
+    config.write_text(
+        """
+plugins:
+  ingress:
+    - {name: first, topics: [t], module: rules, config: {steps: [{action: emit, topic: copy}]}}
+    - name: sums
+      topics: [t]
+      module: rules
+      config: {steps: [{action: aggregate, window: 60s, topic: sum, by: [name]}]}
+  egress:
+    - {name: mask, topics: ["#"], module: rules, config: {steps: [{action: redact, path: "**.name"}]}}
+  store:
+    - {name: kept, topics: [copy, sum]}
+"""
+    )
+    message = ["--topic", "t", "--payload", '{"name":"x"}']
+    found = tried(config, *message, "--later", "120")
+    assert [(one["entry"], one["verdict"], one["emitted"]) for one in found] == [
+        ("first", "pass", False),
+        ("sums", "drop", False),
+        ("mask", "replace", True),
+        ("kept", "pass", True),
+        ("sums", "tick", False),
+        ("mask", "replace", True),
+        ("kept", "pass", True),
+    ]
+    assert found[2]["before"]["topic"] == "copy"
+    assert found[2]["after"]["payload"] == '{"name":"***"}'
+    assert '"by":{"name":"***"}' in found[5]["after"]["payload"]
+    assert re.search(r"^   egress mask of copy: replace ", plugin("test", config, *message).stdout, re.M)
+
+
 def test_a_node_s_rules_follow_one_another(tmp_path: Path) -> None:
     config = tmp_path / "node.yaml"
     config.write_text(
