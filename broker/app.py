@@ -338,7 +338,9 @@ class Node:
         change = compare(self.config, new)
         if change.waiting:
             logger.warning("only a restart changes %s", ", ".join(change.waiting))
-        if any(key.startswith("plugins.") for key in change.live):
+        changes_rules = any(key.startswith("plugins.") for key in change.live)
+        if changes_rules:
+            # Before the link: who is reached by it must not hear what the new rules keep back.
             try:
                 await self._take_rules(change.config)
             except StartError as error:
@@ -350,6 +352,8 @@ class Node:
             try:
                 await self._mesh.reconfigure(mesh_settings(change.config))
             except MeshError as error:
+                if changes_rules:
+                    await self._take_rules(self.config)
                 logger.error("the configuration stays as it was: %s", error)
                 return
         self.config = change.config
@@ -448,7 +452,11 @@ class Node:
         if self._mesh is not None:
             from edge_mesh.keys import PROTOCOL_VERSION
 
-            status["mesh"] = {"protocol": PROTOCOL_VERSION, "outbox": self._mesh.outbox_status()}
+            status["mesh"] = {
+                "protocol": PROTOCOL_VERSION,
+                "outbox": self._mesh.outbox_status(),
+                "forgotten": self._mesh.forgotten(),
+            }
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
             status["regions"] = [region.as_dict() for region in self._mesh.regions()]
             status["handed_on"] = self._mesh.handed_on

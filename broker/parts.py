@@ -69,8 +69,8 @@ def rule_entries(config: NodeConfig) -> list[Entry]:
 
 
 def _entry(stage: Stage, rule: Rule) -> Entry:
-    from plugins.host.engine import Limits as PluginLimits
     from plugins.host.entry import DeadLetter, Entry
+    from plugins.host.limits import Limits as PluginLimits
 
     limits, letter = rule.limits, rule.dead_letter
     return Entry(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from broker.app import Node
 from broker.config import NodeConfig
+from broker.config.model import MeshSection
 from broker.reload import Reloader
 
 logger = logging.getLogger("geomq")
@@ -35,6 +36,8 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
     name, region = config.node.name, config.node.region
     for place in node.places:
         logger.info("node %s in region %s serves MQTT on %s", name, region, place)
+    if config.mesh.enabled:
+        _tell_mesh(config.mesh)
     reloading = loop.create_task(reloader.run())
     try:
         await stopping.wait()
@@ -43,6 +46,12 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
         reloading.cancel()
         await asyncio.gather(reloading, return_exceptions=True)
         await node.stop()
+
+
+def _tell_mesh(mesh: MeshSection) -> None:
+    places = ", ".join(mesh.listen) or "nothing"
+    alone = ", which only this machine reaches, and looks for none itself" if mesh.is_alone else ""
+    logger.info("the mesh %r listens on %s for other nodes%s", mesh.namespace, places, alone)
 
 
 async def _started(node: Node, stopping: asyncio.Event) -> bool:

@@ -122,30 +122,29 @@ class Publisher(Outlet):
         whole = (
             not self._batch and not self.peer.mount_point and (run.size > run.payload_at or not route.nodes)
         )
+        ruling = engine.ruling if whole and route.ruled and not route.refusal else None
         rest: packets.PublishRun | None = None
-        if whole and route.ruled and engine.ruling is not None:
-            run, rest = engine.ruling.portion(run, route)
+        if ruling is not None:
+            run, rest = ruling.portion(run, route)
         stats = engine.stats
         stats.publish_received += run.count
         stats.payload_received += run.count * (run.size - run.payload_at)
         if route.refusal:
             self._count_refused(route, run.count)
-            return None
-        if whole:
-            if route.simple:
-                engine.runs.publish(run, route, self)
-                return None
-            if route.ruled and engine.ruling is not None and engine.ruling.publish_run(run, route, self):
-                return rest
+        elif whole and route.simple:
+            engine.runs.publish(run, route, self)
+        elif ruling is None or not ruling.publish_run(run, route, self):
+            self._unpack(run, route)
+        return rest
+
+    def _unpack(self, run: packets.PublishRun, route: Route) -> None:
+        """Put messages into the batch one by one."""
         batch = self._batch
         topic = route.topic
         publisher = self.session.client_id if self.session else ""
         user = self.user
-        frames = run.frames
-        for start in range(0, run.count * run.size, run.size):
-            payload = frames[start + run.payload_at : start + run.size]
+        for payload in run.payloads():
             batch.append((Message(topic, payload, 0, False, b"", 0.0, publisher, "", 0, user), route))
-        return rest
 
     def on_publish(self, packet: packets.Publish, now: float) -> None:
         """Put a message into the batch, and its acknowledgement beside it."""

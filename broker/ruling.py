@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from broker.joint import Joint
 from broker.message import Message
@@ -22,6 +22,22 @@ _FEW = 8
 """Messages that rules had better work on together with those of other publishers."""
 
 Batch = list[tuple[Message, Route]]
+
+
+class _Source(NamedTuple):
+    """What the messages of a run have in common."""
+
+    topic: str
+    publisher: str
+    user: str
+
+    def messages(self, payloads: Sequence[bytes | None]) -> list[Message | None]:
+        return [
+            None
+            if payload is None
+            else Message(self.topic, payload, publisher=self.publisher, user=self.user)
+            for payload in payloads
+        ]
 
 
 class Ruling:
@@ -62,62 +78,52 @@ class Ruling:
     def publish_run(self, run: PublishRun, route: Route, connection: Publisher) -> bool:
         """Publish QoS 0 messages of one topic in one piece; False where they have to be published one by one."""
         pipeline = self._pipeline
-        publisher = connection.session.client_id if connection.session else ""
-        user, topic = connection.user, route.topic
-        most = pipeline.at_once(topic)
-        if most < 0:
+        most = pipeline.at_once(route.topic)
+        if most < 0 or most < run.count < _FEW:
             return False
+        publisher = connection.session.client_id if connection.session else ""
+        source = _Source(route.topic, publisher, connection.user)
         if run.count > most:
-            if run.count < _FEW:
-                return False
-            through = partial(self._run_is_through, connection.waits_for_rules(), topic, run, publisher, user)
-            pipeline.run_ingress_later(run, topic, publisher, user, through)
+            through = partial(self._run_is_through, source, run, connection.waits_for_rules())
+            pipeline.run_ingress_later(run, *source, through)
             return True
         now = connection.last_seen
-        found = pipeline.run_ingress(run, topic, publisher, user, now + self._engine.wall_offset)
+        found = pipeline.run_ingress(run, *source, now + self._engine.wall_offset)
         if found is None:
             return False
         if not found:
             self._engine.runs.publish(run, route, connection)
         else:
-            self._publish_result(found, route, publisher, user, now)
+            self._publish_result(found, source, route, now)
         return True
 
     def _run_is_through(
         self,
-        on_safe: Callable[[], None],
-        topic: str,
+        source: _Source,
         run: PublishRun,
-        publisher: str,
-        user: str,
+        on_safe: Callable[[], None],
         found: RunResult,
         wall: float,
     ) -> None:
-        now = wall - self._engine.wall_offset
-        route = self._engine.subscriptions.route(topic)
-        if not found:
-            payloads = run.payloads()
-            found = list(payloads)
+        """The ingress rules have taken their time for a run."""
+        # Others may hear it than when it came.
+        route = self._engine.subscriptions.route(source.topic)
+        found = found or list(run.payloads())
         if isinstance(found, list) and not (route.ruled or route.simple):
-            messages = [
-                Message(topic, payload, publisher=publisher, user=user)
-                for payload in found
-                if payload is not None
-            ]
-            found = Processed(list(messages), [])
-        self._publish_result(found, route, publisher, user, now)
+            found = Processed(source.messages(found), [])
+        self._publish_result(found, source, route, wall - self._engine.wall_offset)
         if not (isinstance(found, Processed) and found.more):
             on_safe()
         self._engine.flush()
 
-    def _publish_result(self, found: RunResult, route: Route, publisher: str, user: str, now: float) -> None:
+    def _publish_result(self, found: RunResult, source: _Source, route: Route, now: float) -> None:
         engine = self._engine
         if isinstance(found, Processed):
             kept = [message for message in found.messages if message is not None]
             engine.distribute(self._store(self._routed(kept + found.emitted), now, Joint(None)), now, None)
         else:
             payloads = [payload for payload in found if payload is not None]
-            engine.runs.publish_payloads(payloads, route, publisher, user, now)
+            engine.runs.publish_payloads(payloads, route, source.publisher, source.user, now)
 
     def publish_emitted(self, stage: Stage, messages: Sequence[Message], now: float) -> None:
         """Publish what rules said without a message's occasion, as if it came out of their stage."""

@@ -18,6 +18,8 @@ class OutboxAlarms:
 
     def __init__(self, overflowed: int) -> None:
         self._overflowed = overflowed
+        self._before = overflowed
+        """What had been dropped before the alarm of dropping was raised."""
         self.filled = False
         self.dropping = False
         self.late: set[str] = set()
@@ -33,7 +35,11 @@ class OutboxAlarms:
         ``size`` and ``capacity`` are in bytes, ``overflowed`` counts the messages dropped at the bound,
         ``ages`` are the seconds for which each destination's oldest message has waited.
         """
-        return [*self._fill(size, capacity), *self._drops(overflowed), *self._lateness(ages, retention)]
+        return [
+            *self._fill(size, capacity, overflowed),
+            *self._drops(overflowed),
+            *self._lateness(ages, retention),
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -44,22 +50,25 @@ class OutboxAlarms:
             "raised": self.raised,
         }
 
-    def _fill(self, size: int, capacity: int) -> list[str]:
+    def _fill(self, size: int, capacity: int, overflowed: int) -> list[str]:
         share = size / max(capacity, 1)
         if not self.filled and share > FILLED:
             self.filled = True
             self.raised += 1
             return [f"the outbox is filled to {share:.0%} of {capacity} bytes (mesh.outbox_bytes)"]
         if self.filled and share < RELIEVED:
+            lost = f"; {overflowed - self._before} messages were dropped" if self.dropping else ""
             self.filled = self.dropping = False
-            return [f"the outbox is filled to {share:.0%} only, again"]
+            self._overflowed = overflowed
+            return [f"the outbox has room again, it is filled to {share:.0%}{lost}"]
         return []
 
     def _drops(self, overflowed: int) -> list[str]:
         count, self._overflowed = overflowed - self._overflowed, overflowed
         if count <= 0 or self.dropping:
             return []
-        # Over when there is room again; the counts in the ledger tell how much it was.
+        self._before = overflowed - count
+        # Over when there is room again, which is when all that were dropped are told.
         self.filled = self.dropping = True
         self.raised += 1
         return [f"the outbox is full: the oldest messages of the longest queue are dropped ({count} so far)"]

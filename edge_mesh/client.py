@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from edge_mesh.endpoints import parse, why_not
 from edge_mesh.history_query import HistoryAnswer, Question, collect
 from edge_mesh.keys import Keys
-from edge_mesh.link import QueryClient, Replies
+from edge_mesh.link import MeshError, QueryClient, Replies
 from edge_mesh.settings import MeshTls
 from edge_mesh.status_query import collect_status
 
@@ -44,11 +45,28 @@ async def query_status(
 async def _ask(
     connect: Sequence[str], key: str, question: bytes, timeout: float, tls: MeshTls | None
 ) -> Replies:
+    for endpoint in connect:
+        if parse(endpoint) is None:
+            raise ValueError(
+                f"{endpoint!r} is not an endpoint such as tcp/192.0.2.1:7447, tls/eu.example.org:7447"
+            )
     client = QueryClient(asyncio.get_running_loop())
-    await client.open(tuple(connect), tls, timeout)
+    try:
+        await client.open(tuple(connect), tls, timeout)
+    except MeshError:
+        reasons = await asyncio.to_thread(lambda: [_why_nobody(endpoint, tls) for endpoint in connect])
+        raise MeshError(f"no node answers at {'; '.join(reasons)}") from None
     try:
         replies = client.ask(key, question, timeout)
         await replies.finished
         return replies
     finally:
         await client.close()
+
+
+def _why_nobody(endpoint: str, tls: MeshTls | None) -> str:
+    place = parse(endpoint)
+    assert place is not None
+    if place.scheme in ("tls", "quic") and tls is None:
+        return f"{endpoint}: it asks for certificates; name the file of a node that has some (mesh.tls)"
+    return f"{endpoint}: {why_not(place, tls) or 'somebody is there, but it is no node of a mesh'}"

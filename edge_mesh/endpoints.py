@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -14,6 +15,8 @@ from edge_mesh.settings import MeshTls
 logger = logging.getLogger("geomq.mesh.endpoints")
 
 _TIMEOUT = 3.0
+_TLS_RECORDS = (b"\x15", b"\x16")
+"""First bytes of an alert and of a handshake."""
 _VERDICT_SECONDS = 1.0
 """In TLS 1.3 a server refuses a client's certificate after the client's handshake is over."""
 
@@ -36,12 +39,17 @@ def parse(endpoint: str) -> Place | None:
     return Place(scheme, host.removeprefix("[").removesuffix("]"), int(port))
 
 
-def why_not(place: Place, tls: MeshTls | None) -> str | None:
-    """Why nobody can be reached there, in words; None where somebody can. Waits for the network."""
+def why_not(place: Place, tls: MeshTls | None, sound: bool = False) -> str | None:
+    """Why nobody can be reached there, in words; None where somebody can. Waits for the network.
+
+    ``sound`` where a node was reached there before: it is not asked again whether it speaks TLS or not.
+    """
     try:
         with socket.create_connection((place.host, place.port), _TIMEOUT) as plain:
             if place.scheme == "tls" and tls is not None:
                 return _why_no_tls(plain, place.host, tls)
+            if place.scheme == "tcp" and not sound and _speaks_tls(plain):
+                return f"TLS is spoken there: its endpoint is tls/{place.host}:{place.port}"
     except TimeoutError:
         return "no answer"
     except OSError as error:
@@ -54,7 +62,11 @@ def _why_no_tls(plain: socket.socket, host: str, tls: MeshTls) -> str | None:
     context.check_hostname = tls.verify_name
     context.load_cert_chain(tls.certificate, tls.key)
     try:
-        with context.wrap_socket(plain, server_hostname=host) as connection:
+        with context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as connection:
+            try:
+                connection.do_handshake()
+            except (TimeoutError, ssl.SSLEOFError, ConnectionError):
+                return "no TLS is spoken there: is its endpoint one of tcp/?"
             connection.settimeout(_VERDICT_SECONDS)
             connection.recv(1)
     except TimeoutError:
@@ -65,6 +77,20 @@ def _why_no_tls(plain: socket.socket, host: str, tls: MeshTls) -> str | None:
         reason = (error.reason or str(error)).lower().replace("_", " ")
         return f"it does not accept the certificate of this node ({reason})"
     return None
+
+
+def _speaks_tls(plain: socket.socket) -> bool:
+    """Whether there is any answer to the beginning of a TLS handshake; a node says nothing first without TLS."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="mesh")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        hello.do_handshake()
+    plain.sendall(outgoing.read())
+    plain.settimeout(_VERDICT_SECONDS)
+    try:
+        return plain.recv(1) in _TLS_RECORDS
+    except OSError:
+        return False
 
 
 class Endpoints:
@@ -80,6 +106,8 @@ class Endpoints:
         self._tls = tls
         self._links = links
         self._told: dict[str, str] = {}
+        self._sound: set[str] = set()
+        """Those that were reached once: two nodes that connect to each other have one link, to one of both."""
         self._checking = False
 
     async def check(self) -> None:
@@ -103,10 +131,14 @@ class Endpoints:
 
     def _reasons(self) -> dict[str, str | None]:
         linked = set(self._links())
-        return {
-            endpoint: None if _addresses(place) & linked else why_not(place, self._tls)
+        reasons = {
+            endpoint: None
+            if _addresses(place) & linked
+            else why_not(place, self._tls, endpoint in self._sound)
             for endpoint, place in self._places.items()
         }
+        self._sound = {endpoint for endpoint, reason in reasons.items() if reason is None}
+        return reasons
 
 
 def _addresses(place: Place) -> set[str]:

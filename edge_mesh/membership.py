@@ -61,10 +61,12 @@ class Membership:
             return None
         tokens = self._tokens.setdefault(token.node, {})
         before = min(tokens, default=None)
+        old_region = tokens.get(token.incarnation)
         if alive:
             tokens[token.incarnation] = token.region
-        else:
-            tokens.pop(token.incarnation, None)
+        elif old_region == token.region:
+            del tokens[token.incarnation]
+        # Else it has moved to another region, and the news of its coming there was faster than that of its leaving.
         if token.node == self._node:
             if alive and token.incarnation > self._incarnation:
                 logger.warning(
@@ -77,7 +79,8 @@ class Membership:
         if after is None:
             del self._tokens[token.node]
             return None if before is None else Seen(Event.LEFT, token.node, token.region, before)
-        if after == before:
+        moved = alive and after == token.incarnation and old_region not in (None, token.region)
+        if after == before and not moved:
             return None
         return Seen(Event.JOINED, token.node, tokens[after], after)
 

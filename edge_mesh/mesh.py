@@ -77,7 +77,6 @@ class ZenohMesh:
         self._peers: dict[str, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
-        self._has_met = asyncio.Event()
         self.on_failure: Callable[[], None] = lambda: None
         """Called each time that the disk does not take what waits for other nodes; to be set before the start."""
         self._outbox: Outbox
@@ -159,8 +158,8 @@ class ZenohMesh:
         """Wait until another node has told its retained messages, for so many seconds at most; whether one has."""
         if self._settings.connect or self._settings.scouting:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_met.wait(), longest)
-        return self._has_met.is_set()
+                await asyncio.wait_for(self._retained.has_met.wait(), longest)
+        return self._retained.has_met.is_set()
 
     async def _open_outbox(self) -> None:
         settings = self._settings
@@ -335,6 +334,11 @@ class ZenohMesh:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
 
+    def forgotten(self) -> dict[str, dict[str, object]]:
+        """The accounts of nodes that were away for too long, by name."""
+        outbox, peers = self._outbox, self._peers
+        return {name: outbox.ledger(name).as_dict() for name in outbox.destinations() if name not in peers}
+
     def outbox_status(self) -> dict[str, Any]:
         """See :meth:`edge_mesh.outbox_watch.OutboxWatch.status`."""
         return self._watch.status(self._settings)
@@ -389,11 +393,7 @@ class ZenohMesh:
     def _meet(self, peer: Peer) -> None:
         peer.lane.resume()
         self._interest_sync.fetch(peer)
-        self._spawn(self._fetch_retained(peer))
-
-    async def _fetch_retained(self, peer: Peer) -> None:
-        await self._retained.fetch(peer, peer.incarnation)
-        self._has_met.set()
+        self._spawn(self._retained.fetch(peer, peer.incarnation))
 
     def _left(self, seen: Seen) -> None:
         peer = self._peers.get(seen.node)

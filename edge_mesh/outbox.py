@@ -195,6 +195,10 @@ class Outbox:
         """A destination's account as of the last commit."""
         return self._ledgers.get(name) or Ledger()
 
+    def destinations(self) -> list[str]:
+        """All that have an account, forgotten ones too, by name."""
+        return sorted(self._ledgers)
+
     def backlog_age(self, name: str) -> float:
         """Seconds for which the oldest message has waited for a destination, as of the last :meth:`prune`."""
         oldest = self._oldest.get(name)

@@ -55,6 +55,8 @@ class RetainedSync:
         self._wall = wall
         self._clock = clock
         self._sends_to = sends_to
+        self.has_met = asyncio.Event()
+        """Set once another node has told its retained messages."""
         self._refused: set[str] = set()
         """Nodes whose clock is too far ahead, once that was told."""
 
@@ -105,7 +107,10 @@ class RetainedSync:
     async def fetch(self, peer: Peer, incarnation: int) -> None:
         """Ask a node for its snapshot, as long as it lives this life, and keep what is newer."""
         attempts, pause = 0, _RETRY_PAUSE
-        while peer.alive and peer.incarnation == incarnation and not await self._fetch(peer.name):
+        while peer.alive and peer.incarnation == incarnation:
+            if await self._fetch(peer.name):
+                self.has_met.set()
+                return
             attempts += 1
             if attempts == _MANY_ATTEMPTS:
                 logger.warning("the retained messages of node %s did not come whole, trying again", peer.name)

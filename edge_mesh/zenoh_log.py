@@ -59,6 +59,10 @@ def _explain(what: str) -> str:
         )
     if text.startswith(_ALERT) or "ConnectionClosed" in what:
         return f"a node does not accept the certificate of this one ({text.removeprefix(_ALERT)})"
+    if text == "tls handshake eof":
+        return "a connection to the mesh ended within its TLS handshake"
+    if "InvalidContentType" in text:
+        return "a connection to the mesh was refused: it spoke no TLS; nodes have to connect to tls/ here"
     return f"a connection to the mesh was refused: {text}"
 
 

@@ -79,10 +79,14 @@ class Job:
         return renamed
 
     def note(self, rule: str, places: Sequence[int], failed: Mapping[int, Failed], start: int = 0) -> None:
-        """Remember on which messages a rule failed; these places begin at ``start`` of its batch."""
+        """Remember on which messages a rule failed; these places begin at ``start`` of its batch.
+
+        Nobody is told of those that rules have emitted.
+        """
+        own = len(self.originals)
         for number, place in enumerate(places, start):
             found = failed.get(number)
-            if found is not None and self.messages[place] is None:
+            if found is not None and place < own and self.messages[place] is None:
                 self.failed = self.failed or {}
                 self.failed[place] = Failure(rule, found.reason.gist)
 

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from plugins.host.engine import Instance, PluginError
+from plugins.host.engine import Instance
 from plugins.host.entry import Entry
 from plugins.host.loading import Marks, Plan, marks
+from plugins.host.reasons import PluginError
 from plugins.post import Post
 
 logger = logging.getLogger("geomq.plugins")

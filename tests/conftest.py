@@ -54,7 +54,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
-        spoken = {name: list(versions) for name, versions in _spoken.items()}
+        spoken = {name: [int(version) for version in versions] for name, versions in _spoken.items()}
         session.config.workeroutput |= {"spoken": spoken, "partly": list(_partly)}
         return
     chosen = {argument.partition("[")[0] for argument in session.config.args if "[" in argument}

@@ -71,6 +71,7 @@ PURE = [
     "edge_mesh.link_config",
     "plugins.host.frame",
     "plugins.host.breaker",
+    "plugins.host.limits",
     "plugins.host.reasons",
     "plugins.tools.difference",
     "plugins.tools.effects",

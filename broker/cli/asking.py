@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from broker.cli.common import fail, load_config
+from broker.cli.common import fail, load_config, named_file
 
 if TYPE_CHECKING:
     from edge_mesh.settings import MeshTls
@@ -38,6 +38,9 @@ def way_in(
 
     settings = load_config(config)
     mesh = settings.mesh
+    file = named_file(config)
+    if file is not None and not (connect or mesh.enabled):
+        fail(f"{file}: the node is in no mesh (mesh.enabled is false): name a node of one with --connect")
     endpoints = (connect,) if connect else tuple(map(_reachable, mesh.listen))
     return endpoints or tuple(mesh.connect), namespace or mesh.namespace, mesh_tls(mesh)
 

@@ -16,11 +16,16 @@ def fail(text: str) -> NoReturn:
     raise SystemExit(1)
 
 
+def named_file(path: Path | None) -> Path | None:
+    """The configuration file that was named on the command line or by $GEOMQ_CONFIG, if any."""
+    if path is None and os.environ.get("GEOMQ_CONFIG"):
+        return Path(os.environ["GEOMQ_CONFIG"])
+    return path
+
+
 def read_config(path: Path | None) -> NodeConfig:
     """The configuration to use; ConfigError tells every mistake in it."""
-    if path is None and os.environ.get("GEOMQ_CONFIG"):
-        path = Path(os.environ["GEOMQ_CONFIG"])
-    return load(path, os.environ)
+    return load(named_file(path), os.environ)
 
 
 def load_config(path: Path | None) -> NodeConfig:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.config import NodeConfig
 from broker.config.access import AccessSection
 from broker.config.base import Mistake
 from broker.configured import listener_files
 from broker.net.tls import TlsFiles, tls_problems
+
+if TYPE_CHECKING:
+    from plugins.host.entry import Entry
+    from plugins.host.reasons import PluginError
 
 Key = tuple[str | int, ...]
 
@@ -95,7 +97,8 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
     from broker.config.rules import mistakes
     from broker.parts import rule_entries
     from plugins.host.entry import STAGE_NAMES
-    from plugins.host.pipeline import Rule
+    from plugins.host.loading import Plan
+    from plugins.host.reasons import PluginError
 
     places: dict[str, int] = {}
     for entry in rule_entries(config):
@@ -103,21 +106,18 @@ def _rules(config: NodeConfig) -> Iterator[Mistake]:
         at = places[stage] = places.get(stage, -1) + 1
         if entry.module == "rules" and mistakes(entry.config):
             continue  # told by their lines already
-        with _silent("geomq.plugins"):
-            rule = Rule(entry)
-        if rule.last_error:
-            # A missing file's path is in the error already.
-            what = rule.last_error.removeprefix(f"{entry.path}: ")
-            yield Mistake(("plugins", stage, at), f"{entry.name}: {entry.module}: {what}")
-        rule.close()
+        if entry.module is None:
+            continue
+        try:
+            Plan(entry, None).make(lambda key: None).close()
+        except PluginError as error:
+            yield Mistake(("plugins", stage, at, *error.key), in_words(error, entry))
 
 
-@contextlib.contextmanager
-def _silent(name: str) -> Iterator[None]:
-    """A rule that cannot be loaded would tell the log, too."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+def in_words(error: PluginError, entry: Entry) -> str:
+    """What is wrong with an entry, for who is told the key that is to blame beside it."""
+    text = str(error)
+    if error.key[-1:] == ("key_file",):
+        return text.removeprefix("key_file: ")
+    # A missing file's path is in the error already.
+    return text if text.startswith(f"{entry.path}: ") else f"{entry.module}: {text}"

@@ -14,11 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from broker.cli.asking import ConfigOption, ConnectOption, NamespaceOption, TimeoutOption, ask_status
-from broker.cli.mesh_figures import accounts, overview
+from broker.cli.common import fail
+from broker.cli.mesh_figures import accounts, of_node, overview
 
 app = typer.Typer(help="The nodes of the mesh, and what waits between them.", no_args_is_help=True)
 
+NodeOption = Annotated[str | None, typer.Option(help="Only what concerns this node.", metavar="NAME")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+_WORDS = frozenset(("node", "region", "from", "to", "for", ""))
+"""Columns without figures."""
 _WIDTH = 200
 """Characters of a line where the output is no terminal: enough that nothing is cut."""
 
@@ -29,10 +33,14 @@ def status(
     namespace: NamespaceOption = None,
     config: ConfigOption = None,
     timeout: TimeoutOption = 5.0,
+    node: NodeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show nodes, regions and links: versions, clocks, round trips, rates, backlogs."""
     mesh = overview(ask_status(config, connect, namespace, timeout))
+    if node is not None:
+        _check(node, [each["name"] for each in mesh["nodes"]])
+        mesh = of_node(mesh, node)
     if as_json:
         print(json.dumps(mesh, indent=2))
         return
@@ -61,15 +69,25 @@ def ledger(
     namespace: NamespaceOption = None,
     config: ConfigOption = None,
     timeout: TimeoutOption = 5.0,
+    node: NodeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what became of every message above QoS 0 that a node took for another one."""
-    found = accounts(ask_status(config, connect, namespace, timeout))
+    statuses = ask_status(config, connect, namespace, timeout)
+    found = accounts(statuses)
+    if node is not None:
+        _check(node, {*statuses, *(each["destination"] for each in found)})
+        found = [each for each in found if node in (each["node"], each["destination"])]
     if as_json:
         print(json.dumps(found, indent=2))
         return
     columns = ("node", "for", "accepted", "acknowledged", "queued", "expired", "dropped", "")
     _show(_table("Accepted = acknowledged + queued + expired + dropped", columns, map(_account_row, found)))
+
+
+def _check(node: str, names: Iterable[str]) -> None:
+    if node not in names:
+        fail(f"no node of the mesh is called {node!r}; there are {', '.join(sorted(names))}")
 
 
 def _show(*tables: Table) -> None:
@@ -80,8 +98,8 @@ def _show(*tables: Table) -> None:
 
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < 3 else "right", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="left" if name in _WORDS else "right", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return table
@@ -131,7 +149,9 @@ def _link_row(link: dict[str, Any]) -> Iterable[str | Text]:
 def _account_row(account: dict[str, Any]) -> Iterable[str | Text]:
     dropped = [f"{count:,} {reason}" for reason, count in account["dropped"].items() if count]
     figures = (f"{account[key]:,}" for key in ("accepted", "acknowledged", "queued", "expired"))
-    mark = Text("") if account["balanced"] else Text("does not balance", style="bold red")
+    mark = Text("forgotten", style="yellow") if account["forgotten"] else Text("")
+    if not account["balanced"]:
+        mark = Text("does not balance", style="bold red")
     return account["node"], account["destination"], *figures, ", ".join(dropped) or "0", mark
 
 

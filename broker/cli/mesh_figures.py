@@ -30,23 +30,38 @@ def overview(statuses: Statuses) -> dict[str, Any]:
     }
 
 
+def of_node(mesh: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Of an overview what concerns one node."""
+    nodes = [node for node in mesh["nodes"] if node["name"] == name]
+    regions = {node["region"] for node in nodes}
+    return {
+        "nodes": nodes,
+        "regions": [region for region in mesh["regions"] if region["region"] in regions],
+        "links": [link for link in mesh["links"] if name in (link["node"], link["peer"])],
+    }
+
+
 def accounts(statuses: Statuses) -> list[dict[str, Any]]:
     """What became of the messages of each node for each other one, ready for JSON."""
     found = []
-    for name, peer in _peers(statuses):
-        ledger = peer["ledger"]
-        dropped = dict(ledger["dropped"])
-        accounted = ledger["acknowledged"] + ledger["queued"] + ledger["expired"] + sum(dropped.values())
-        found.append(
-            {
-                "node": name,
-                "destination": peer["name"],
-                **{key: ledger[key] for key in ("accepted", "acknowledged", "queued", "expired")},
-                "dropped": dropped,
-                "balanced": ledger["accepted"] == accounted,
-            }
-        )
+    for name, status in statuses.items():
+        found += [_account(name, peer["name"], peer["ledger"], False) for peer in status.get("peers", ())]
+        forgotten = (status.get("mesh") or {}).get("forgotten", {})
+        found += [_account(name, gone, ledger, True) for gone, ledger in forgotten.items()]
     return found
+
+
+def _account(node: str, destination: str, ledger: Mapping[str, Any], forgotten: bool) -> dict[str, Any]:
+    dropped = dict(ledger["dropped"])
+    accounted = ledger["acknowledged"] + ledger["queued"] + ledger["expired"] + sum(dropped.values())
+    return {
+        "node": node,
+        "destination": destination,
+        **{key: ledger[key] for key in ("accepted", "acknowledged", "queued", "expired")},
+        "dropped": dropped,
+        "balanced": ledger["accepted"] == accounted,
+        "forgotten": forgotten,
+    }
 
 
 def _towards(region: str, statuses: Statuses) -> dict[str, Any]:

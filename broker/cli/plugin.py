@@ -74,7 +74,8 @@ def assemble(
     ] = None,
 ) -> None:
     """Translate WebAssembly's text format into a module."""
-    from plugins.host.engine import PluginError, wat2wasm
+    from plugins.host.engine import wat2wasm
+    from plugins.host.reasons import PluginError
 
     try:
         code = wat2wasm(source.read_text(encoding="utf-8"))
@@ -90,10 +91,10 @@ def assemble(
 @app.command()
 def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOption = None) -> None:
     """Tell whether a module keeps to the interface, check by check. Exit code 1 where it does not."""
-    from plugins.host.engine import PluginError
+    from plugins.host.reasons import PluginError
     from plugins.tools.conformance import conformance
 
-    found = one_of(file, config, entry)
+    found, rules = one_of(file, config, entry)
     console = _console()
     passed = failed = 0
     try:
@@ -102,7 +103,7 @@ def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOpt
             console.print(Text.assemble((mark, style), f"  {name}", f": {problem}" if problem else ""))
             passed, failed = passed + (not problem), failed + bool(problem)
     except PluginError as error:
-        fail(str(error))
+        rules.refuse(found, error)
     console.print(f"{passed} passed, {failed} failed")
     raise SystemExit(1 if failed else 0)
 
@@ -115,16 +116,16 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a module consists of and what it may do, without trusting it: nothing of it runs but its start."""
-    from plugins.host.engine import PluginError
     from plugins.host.loading import read_module
+    from plugins.host.reasons import PluginError
     from plugins.tools.inspection import inspect as look
 
-    found = one_of(file, config, entry)
+    found, rules = one_of(file, config, entry)
     try:
         assert found.path is not None
         report = look(read_module(found.path), found.limits)
     except PluginError as error:
-        fail(str(error))
+        rules.refuse(found, error)
     if as_json:
         print(json.dumps({"file": str(found.path), **report}, indent=2))
         return
@@ -153,16 +154,16 @@ def bench(
 
     Without messages of your own it is given telemetry of about 200 bytes. Exit code 1 where the rule fails.
     """
-    from plugins.host.engine import PluginError
     from plugins.host.loading import Plan
+    from plugins.host.reasons import PluginError
     from plugins.tools.measure import TELEMETRY, measure
 
-    found = one_of(file, config, entry)
+    found, rules = one_of(file, config, entry)
     messages = [to_fields(message) for message in messages_of(topic, payload, payload_file, recorded)]
     try:
         Plan(found, None).make(lambda key: None).close()
     except PluginError as error:
-        fail(str(error))
+        rules.refuse(found, error)
     rows = list(measure(found, messages or TELEMETRY, seconds))
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=2))

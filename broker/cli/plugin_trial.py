@@ -86,17 +86,20 @@ def try_rules(
 
 
 def _trials(rules: Rules) -> list[Trial]:
-    from plugins.host.engine import PluginError
     from plugins.host.frame import Place
+    from plugins.host.reasons import PluginError
     from plugins.tools.trial import Trial
 
     where = Place(rules.node.encode(), rules.region.encode())
-    trials = []
+    trials, mistakes = [], []
     for found in rules.entries:
         try:
             trials.append(Trial(found, where))
         except PluginError as error:
-            fail(f"rule {found.name} does not start: {error}")
+            mistakes.append(rules.mistake(found, error))
+    if mistakes:
+        print(*mistakes, sep="\n", file=sys.stderr)
+        raise SystemExit(1)
     return trials
 
 

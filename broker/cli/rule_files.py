@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 import yaml
 
 from broker.cli.common import fail
+from broker.cli.config_files import in_words
 from broker.cli.recording import Recorded, RecordingError, from_lines
-from broker.config import ConfigError, load_rules
+from broker.config import ConfigError, Reading, read_rules
 from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import decode_topic
 
 if TYPE_CHECKING:
     from plugins.host.entry import Entry
     from plugins.host.frame import Fields
+    from plugins.host.reasons import PluginError
 
 FileArgument = Annotated[
     str,
@@ -47,6 +49,7 @@ RecordedOption = Annotated[
 
 STAGES = {"ingress": 1, "egress": 2, "store": 4}
 """As in :class:`plugins.host.entry.Entry`."""
+_STAGE_NAMES = {number: name for name, number in STAGES.items()}
 
 
 class Rules(NamedTuple):
@@ -55,6 +58,22 @@ class Rules(NamedTuple):
     entries: list[Entry]
     node: str = "node"
     region: str = "region"
+    reading: Reading | None = None
+    """The file that they stand in; None for a module on its own."""
+
+    def mistake(self, entry: Entry, error: PluginError) -> str:
+        """Why an entry does not start, with its file's line if it has one."""
+        if self.reading is None or self.reading.config is None:
+            return f"geomq: {error}"
+        stage = _STAGE_NAMES[entry.stage]
+        names = [rule.name for rule in getattr(self.reading.config.plugins, stage)]
+        key = ("plugins", stage, names.index(entry.name), *error.key)
+        return str(self.reading.problem(key, in_words(error, entry)))
+
+    def refuse(self, entry: Entry, error: PluginError) -> NoReturn:
+        """End the command: an entry does not start."""
+        print(self.mistake(entry, error), file=sys.stderr)
+        raise SystemExit(1)
 
 
 def rules_of(file: str, config: str | None, stage: str | None, entry: str | None = None) -> Rules:
@@ -78,12 +97,13 @@ def rules_of(file: str, config: str | None, stage: str | None, entry: str | None
     return found
 
 
-def one_of(file: str, config: str | None, entry: str | None) -> Entry:
+def one_of(file: str, config: str | None, entry: str | None) -> tuple[Entry, Rules]:
     """The one entry to look at, the first that has a module; ends the command where there is none."""
-    found = [one for one in rules_of(file, config, None, entry).entries if one.module is not None]
+    rules = rules_of(file, config, None, entry)
+    found = [one for one in rules.entries if one.module is not None]
     if not found:
         fail(f"{file} has no entry with a module")
-    return found[0]
+    return found[0], rules
 
 
 def _module(file: str, config: str | None, stage: str) -> Entry:
@@ -110,12 +130,14 @@ def _configured(file: Path, stage: str | None) -> Rules:
     from broker.parts import rule_entries
 
     try:
-        settings = load_rules(file, stage or "ingress")
+        reading = read_rules(file, stage or "ingress")
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
+    settings = reading.config
+    assert settings is not None
     entries = [one for one in rule_entries(settings) if stage is None or one.stage == STAGES[stage]]
-    return Rules(entries, settings.node.name, settings.node.region)
+    return Rules(entries, settings.node.name, settings.node.region, reading)
 
 
 def messages_of(

@@ -2,7 +2,7 @@
 
 from broker.config.listeners import Listener
 from broker.config.model import NodeConfig, Rule
-from broker.config.read import ConfigError, Problem, Reading, load, load_rules, load_text, read
+from broker.config.read import ConfigError, Problem, Reading, load, load_text, read, read_rules
 
 __all__ = [
     "ConfigError",
@@ -12,7 +12,7 @@ __all__ = [
     "Reading",
     "Rule",
     "load",
-    "load_rules",
     "load_text",
     "read",
+    "read_rules",
 ]

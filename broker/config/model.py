@@ -19,6 +19,7 @@ from broker.config.base import (
     TopicFilter,
     TopicName,
     absolute,
+    is_loopback,
     split_address,
 )
 from broker.config.doors import door_mistakes
@@ -29,7 +30,8 @@ from broker.config.units import Duration, Size, WholeSeconds
 
 def _check_endpoint(value: str) -> str:
     protocol, _, address = value.partition("/")
-    if protocol not in ("tcp", "tls", "quic", "ws") or not re.fullmatch(r".+:\d{1,5}(\?.*)?(#.*)?", address):
+    place = re.fullmatch(r"[^\s/]+:(\d{1,5})(\?.*)?(#.*)?", address)
+    if protocol not in ("tcp", "tls", "quic", "ws") or place is None or int(place[1]) > 65535:
         raise ValueError("not a Zenoh endpoint such as tcp/192.0.2.1:7447, tls/eu.example.org:7447")
     return value
 
@@ -194,17 +196,25 @@ class MeshSection(Section):
         "router", description="router relays for others; peer and client are for leaves."
     )
     listen: list[Endpoint] = Field(
-        default_factory=lambda: ["tcp/127.0.0.1:7447"], description="Where other nodes connect to."
+        default_factory=lambda: ["tcp/127.0.0.1:7447"],
+        description="Where other nodes connect to. Default: tcp/127.0.0.1:7447, which only this machine reaches.",
     )
-    connect: list[Endpoint] = Field(default_factory=list, description="Nodes to connect to.")
+    connect: list[Endpoint] = Field(
+        default_factory=list,
+        description="Nodes to connect to: one that lives is enough, it tells of the others. They may start later.",
+    )
     scouting: bool = Field(
         False, description="Whether nodes of the same network find each other by multicast."
     )
     scouting_address: str = Field("224.0.0.224:7446", description="The multicast group and port of scouting.")
     retention: Duration = Field(
-        7 * 24 * 3600.0, description="How long messages wait for a node that is away."
+        7 * 24 * 3600.0,
+        ge=1,
+        description="How long messages wait for a node that is away; one that is away for longer is forgotten.",
     )
-    outbox_bytes: Size = Field(1 << 30, description="The bound of what waits for other nodes on disk.")
+    outbox_bytes: Size = Field(
+        1 << 30, ge=64 << 10, description="The bound of what waits for other nodes on disk."
+    )
     max_filters: int = Field(
         10_000,
         ge=1,
@@ -220,6 +230,13 @@ class MeshSection(Section):
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")
     compression: bool = Field(True, description="Whether links compress.")
     tls: MeshTlsSection | None = Field(None, description="Certificates for tls and quic endpoints.")
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no node of another machine can find this one, and this one looks for none."""
+        hosts = (endpoint.partition("/")[2].rpartition(":")[0] for endpoint in self.listen)
+        local = all(is_loopback(host.removeprefix("[").removesuffix("]")) for host in hosts)
+        return local and not (self.connect or self.scouting)
 
     @field_validator("scouting_address")
     @classmethod
@@ -256,7 +273,12 @@ class RuleLimits(Section):
     deadline: Duration = Field(0.05, description="The time a batch may take.")
     memory: Size = Field(16 << 20, description="The module's memory.")
     output: Size = Field(4 << 20, description="The result of one batch.")
-    emits: int = Field(1000, ge=0, description="Messages that one batch, or tick, may add.")
+    emits: int = Field(
+        1000,
+        ge=0,
+        description="Messages that one message, or tick, may add. A batch may add as many, and 16 more (or so many, "
+        "where that is less) for each further message in it.",
+    )
     state_keys: int = Field(10_000, ge=0, description="Values that the module may have remembered.")
     state_bytes: Size = Field(4 << 20, description="The bytes of these, and of their keys.")
 

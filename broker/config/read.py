@@ -77,9 +77,9 @@ def read(path: Path | None, environment: Mapping[str, str]) -> Reading:
     return _read_text(_text(path), str(path), environment, path.resolve().parent)
 
 
-def load_rules(path: Path, stage: str) -> NodeConfig:
+def read_rules(path: Path, stage: str) -> Reading:
     """The rules of a file: a node's whole configuration, or entries (one, or a list) as they stand under
-    `plugins.STAGE`. ConfigError tells every mistake."""
+    `plugins.STAGE`. ConfigError tells every mistake; where there is none the reading has a configuration."""
     name = str(path)
     document, places = _parse(_text(path), name)
     if isinstance(document, dict) and "topics" in document:
@@ -87,7 +87,9 @@ def load_rules(path: Path, stage: str) -> NodeConfig:
     if isinstance(document, list):
         document = {"plugins": {stage: document}}
         places = {("plugins", stage, *key): place for key, place in places.items()}
-    return _whole(_validated(document, places, name, path.resolve().parent))
+    reading = _validated(document, places, name, path.resolve().parent)
+    _whole(reading)
+    return reading
 
 
 def _text(path: Path) -> str:
@@ -203,10 +205,21 @@ def _walk(node: Any, at: KeyPath, name: str, places: Places, problems: list[Prob
             _walk(value, here, name, places, problems)
 
 
+_YAML_HINTS = {
+    "alphabetic or numeric": 'a text that begins with * or & stands in quotes: "**.name"',
+    "cannot start any token": "spaces indent, not tabs; a text that begins with @, % or ` stands in quotes",
+    "',' or '}'": 'a text with braces stands in quotes: "{region}/x"; or a comma is missing',
+    "mapping values are not allowed": "a text with a colon and a space stands in quotes; or indent otherwise",
+}
+"""What most often is behind the parser's words."""
+
+
 def _yaml_problem(error: yaml.YAMLError, name: str) -> Problem:
     mark = getattr(error, "problem_mark", None)
     where = f"{name}:{mark.line + 1}" if mark else name
-    return Problem(where, "", f"is not YAML: {getattr(error, 'problem', None) or error}")
+    problem = str(getattr(error, "problem", None) or error)
+    hint = next((f" ({hint})" for words, hint in _YAML_HINTS.items() if words in problem), "")
+    return Problem(where, "", f"is not YAML: {problem}{hint}")
 
 
 # -- the environment -------------------------------------------------------------------------------------

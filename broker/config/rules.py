@@ -52,7 +52,7 @@ class Part(Section):
     @classmethod
     def _check_null(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None and info.field_name not in _NULLABLE:
-            raise ValueError("has no value; leave the key out for the default")
+            raise ValueError("a value is expected; leave the key out for the default")
         return value
 
 
@@ -112,7 +112,8 @@ class Condition(Part):
             raise ValueError(f"asks of one thing{found}; allowed: {', '.join(SUBJECTS)}")
         if subjects[0] in ("path", "topic_level"):
             if len(comparisons) != 1:
-                raise ValueError(f"needs one comparison: {', '.join(COMPARISONS)}")
+                found = f", not {' and '.join(comparisons)} (`all` joins conditions)" if comparisons else ""
+                raise ValueError(f"needs one comparison{found}: {', '.join(COMPARISONS)}")
         elif comparisons:
             raise ValueError(f"`{comparisons[0]}` goes with `path` and `topic_level` only")
         return self

@@ -123,7 +123,7 @@ static const uint8_t *read_body(const uint8_t *at, const uint8_t *end, const Hea
     default: break;
     }
     into->type = head->major == MAP ? TYPE_OBJECT : TYPE_ARRAY;
-    return depth == MAX_DEPTH ? NULL : read_inside(at, end, head, into, depth + 1);
+    return depth == MAX_DEPTH ? tree_too_deep() : read_inside(at, end, head, into, depth + 1);
 }
 
 static const uint8_t *read_item(const uint8_t *at, const uint8_t *end, Node *into, uint32_t depth) {

@@ -52,6 +52,20 @@ static int compare_size(const Decimal *a, const Decimal *b) {
 
 static int sign(const Decimal *number) { return zero(number) ? 0 : number->negative ? -1 : 1; }
 
+uint32_t decimal_plain(const Decimal *number, uint8_t *out) {
+    uint32_t length = 0;
+    int64_t digits = 0;
+    if (number->point < 1 || number->point > PLAIN_DIGITS) return 0;
+    if (number->negative) out[length++] = '-';
+    for (const uint8_t *at = number->first; at < number->last; at++) {
+        if (*at == '.') continue;
+        if (digits++ == number->point) return 0;
+        out[length++] = *at;
+    }
+    for (; digits < number->point; digits++) out[length++] = '0';
+    return length;
+}
+
 int decimal_compare(const Decimal *a, const Decimal *b) {
     if (sign(a) != sign(b)) return sign(a) - sign(b);
     if (zero(a)) return 0;

@@ -15,6 +15,12 @@ typedef struct {
 /* Of a number that the scanner has accepted. */
 Decimal decimal(Span number);
 
+#define PLAIN_DIGITS 40
+
+/* Write a whole number without point and exponent, `out` has PLAIN_DIGITS + 1 bytes; how many they are; 0 where it is
+ * no whole number, 0, or has more than PLAIN_DIGITS digits. */
+uint32_t decimal_plain(const Decimal *number, uint8_t *out);
+
 /* Below 0, 0 or above 0, as a is below, equal to or above b. */
 int decimal_compare(const Decimal *a, const Decimal *b);
 

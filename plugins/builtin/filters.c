@@ -186,35 +186,42 @@ static void read_unique(const Where *where, const Node *found, void *settings, N
     table_make(where, found, &unique->table, sizeof(Seen), unique->within_ms, USUAL_KEYS);
 }
 
+typedef struct {
+    Sha256 sha;
+    bool any;
+} Hashed;
+
 static bool hash_value(Node *node, void *context) {
+    Hashed *hashed = context;
     Leaf value = node_leaf(node);
     uint8_t type = (uint8_t)value.type;
-    sha256_add(context, &type, 1);
-    sha256_add(context, (const uint8_t *)&value.text.length, 4);
-    sha256_add(context, value.text.at, value.text.length);
+    sha256_add(&hashed->sha, &type, 1);
+    sha256_add(&hashed->sha, (const uint8_t *)&value.text.length, 4);
+    sha256_add(&hashed->sha, value.text.at, value.text.length);
+    hashed->any = true;
     return false;
 }
 
-/* The digest of what is to be the same, and what it is told apart by. */
-static void unique_key(const Unique *unique, const Message *message, uint8_t digest[SHA256_SIZE]) {
-    Sha256 sha;
-    sha256_begin(&sha);
+/* The digest of what is to be the same, and what it is told apart by; false where there is nothing to compare. */
+static bool unique_key(const Unique *unique, const Message *message, uint8_t digest[SHA256_SIZE]) {
+    Hashed hashed = {.any = !unique->paths.count};
+    sha256_begin(&hashed.sha);
     for (uint32_t i = 0; i < unique->paths.count; i++) {
-        sha256_add(&sha, (const uint8_t[]){TYPE_OTHER}, 1);
-        path_visit(&unique->paths.first[i], message->root, hash_value, &sha);
+        sha256_add(&hashed.sha, (const uint8_t[]){TYPE_OTHER}, 1);
+        path_visit(&unique->paths.first[i], message->root, hash_value, &hashed);
     }
     Span payload = unique->paths.count ? (Span){0} : message_payload(message), by = by_key(&unique->by, message);
-    sha256_add(&sha, (const uint8_t *)&payload.length, 4);
-    sha256_add(&sha, payload.at, payload.length);
-    sha256_add(&sha, by.at, by.length);
-    sha256_end(&sha, digest);
+    sha256_add(&hashed.sha, (const uint8_t *)&payload.length, 4);
+    sha256_add(&hashed.sha, payload.at, payload.length);
+    sha256_add(&hashed.sha, by.at, by.length);
+    sha256_end(&hashed.sha, digest);
+    return hashed.any;
 }
 
 static Fate run_unique(void *settings, Message *message) {
     Unique *unique = settings;
-    if (message->payload.length == 0) return GO_ON;
     uint8_t digest[SHA256_SIZE];
-    unique_key(unique, message, digest);
+    if (message->payload.length == 0 || !unique_key(unique, message, digest)) return GO_ON;
     Seen *seen = table_value(&unique->table, (Span){digest, SHA256_SIZE}, message->now_ms);
     if (seen->last_ms && !has_passed(seen->last_ms, unique->within_ms, message->now_ms)) return DROPPED;
     seen->last_ms = message->now_ms;

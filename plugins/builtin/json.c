@@ -241,7 +241,7 @@ static const uint8_t *read_value(const uint8_t *at, const uint8_t *end, Node *in
     if (*at == '"') {
         at = read_string(at, end, into);
     } else if (*at == '{' || *at == '[') {
-        if (depth == MAX_DEPTH) return NULL;
+        if (depth == MAX_DEPTH) return tree_too_deep();
         into->type = *at == '{' ? TYPE_OBJECT : TYPE_ARRAY;
         at = read_inside(at, end, into, depth + 1);
     } else {

@@ -21,6 +21,7 @@ typedef struct {
     Content content;
     Format format;
     Node *root; /* CONTENT_READ */
+    Span lacking; /* where a step has found it UNREADABLE, though the payload could be read: the place in braces */
     uint64_t now_ms;     /* since 1970 */
     int32_t utc_offset;  /* of local time, seconds */
 } Message;

@@ -88,7 +88,7 @@ static const uint8_t *read_object(const uint8_t *at, const uint8_t *end, Node *i
     at += head.size;
     into->type = head.type;
     if (head.type == TYPE_ARRAY || head.type == TYPE_OBJECT)
-        at = depth == MAX_DEPTH ? NULL : read_inside(at, end, value, into, depth + 1);
+        at = depth == MAX_DEPTH ? tree_too_deep() : read_inside(at, end, value, into, depth + 1);
     else if (head.type == TYPE_STRING || head.type == TYPE_BYTES || head.type == TYPE_OTHER)
         at = read_bytes(at, end, value, into);
     else if (!is_finite(*start, value)) into->type = TYPE_OTHER;

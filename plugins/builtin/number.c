@@ -213,7 +213,8 @@ static uint64_t round_digits(uint64_t mantissa, int binary, int result) {
     big_shift(&below, 63);
     uint64_t quotient = big_divide(&above, &below, 64);
     /* The rest has been shifted 64 times, the divisor 63 times: they compare as twice the rest does. */
-    return quotient + (big_below(&above, &below) ? 0 : 1);
+    if (big_below(&above, &below)) return quotient;
+    return quotient + (big_below(&below, &above) ? 1 : quotient & 1); /* a half goes to the even one */
 }
 
 static double parse_back(uint64_t digits, int exponent, const Kind *kind) {
@@ -233,6 +234,9 @@ static uint32_t shortest(double size, uint64_t mantissa, int binary, const Kind 
         int exponent = first + 1 - digits;
         uint64_t value = round_digits(mantissa, binary, exponent);
         if (digits == most || parse_back(value, exponent, kind) == size) return write_decimal(value, exponent, out);
+        /* Below a power of two the next number is nearer than above: what is less near may be this one all the same. */
+        if (!(mantissa & (mantissa - 1)) && parse_back(value + 1, exponent, kind) == size)
+            return write_decimal(value + 1, exponent, out);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "patterns.h"
 
+#include "fold.h"
 #include "recognise.h"
 
 enum { DIGIT = 1, HEX_LETTER = 2, OTHER_LETTER = 4, PHONE_SIGN = 8, COLON = 16, LETTER = HEX_LETTER | OTHER_LETTER };
@@ -84,14 +85,27 @@ static void put(const Patterns *how, Span found, Pattern kind) {
 
 typedef struct {
     const Patterns *how;
-    Span text;
-    const uint8_t *copied; /* up to where the output has it */
+    Span text; /* folded */
+    Span source;
+    const uint32_t *origins;
+    uint32_t copied; /* bytes of the source that the output has */
 } Search;
 
+static void copy_until(Search *search, uint32_t offset) {
+    geomq_append(search->source.at + search->copied, offset - search->copied);
+    search->copied = offset;
+}
+
+static uint32_t origin(const Search *search, const uint8_t *at) {
+    uint32_t offset = (uint32_t)(at - search->text.at);
+    return search->origins ? search->origins[offset] : offset;
+}
+
 static const uint8_t *replace(Search *search, Span found, Pattern kind) {
-    geomq_append(search->copied, (uint32_t)(found.at - search->copied));
+    copy_until(search, origin(search, found.at));
     put(search->how, found, kind);
-    return search->copied = found.at + found.length;
+    search->copied = origin(search, span_end(found));
+    return span_end(found);
 }
 
 static const uint8_t *skip_run(const uint8_t *at, const uint8_t *until, uint8_t classes) {
@@ -116,16 +130,17 @@ static const uint8_t *search_until(Search *search, const uint8_t *at, const uint
 }
 
 MaskResult patterns_mask(const Patterns *how, Span text, Span *out) {
-    const uint8_t *end = text.at + text.length, *at = text.at;
-    const uint8_t *mark = geomq_mark();
-    Search search = {how, text, at};
+    uint8_t *before = geomq_mark();
+    Folded folded = fold(text);
+    const uint8_t *mark = geomq_mark(), *at = folded.text.at, *end = span_end(folded.text);
+    Search search = {how, folded.text, text, folded.origins, 0};
     while (at < end) {
-        Span mail = how->kinds & PATTERN_EMAIL ? recognise_email(at, text) : span(end, end);
+        Span mail = how->kinds & PATTERN_EMAIL ? recognise_email(at, folded.text) : span(end, end);
         at = search_until(&search, at, mail.at);
         if (at == mail.at && mail.length) at = replace(&search, mail, PATTERN_EMAIL);
     }
-    if (search.copied == text.at) return MASK_SAME;
-    geomq_append(search.copied, (uint32_t)(end - search.copied));
+    if (!search.copied) return geomq_release(before), MASK_SAME;
+    copy_until(&search, text.length);
     *out = appended(mark);
     return MASK_CHANGED;
 }

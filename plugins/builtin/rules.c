@@ -17,8 +17,18 @@ GEOMQ_EXPORT(geomq_init) const char *geomq_init(const uint8_t *text, uint32_t le
     return mistake;
 }
 
+/* Names the place that it is about: {path:site}. */
+static Span no_topic(Span place) {
+    if (!place.length) return SPAN("no topic comes of it");
+    uint8_t *start = geomq_mark();
+    Span parts[] = {SPAN("it has no {"), place, SPAN("} that a topic can be made of")};
+    for (uint32_t i = 0; i < 3; i++) geomq_append(parts[i].at, parts[i].length);
+    return span(start, geomq_mark());
+}
+
 static Span reason_of(const Message *message) {
-    if (message->content != CONTENT_UNREADABLE) return SPAN("it has no value that a topic can be made of");
+    if (message->content != CONTENT_UNREADABLE) return no_topic(message->lacking);
+    if (tree_was_too_deep()) return SPAN("the payload is nested deeper than 64 levels");
     switch (message->format) {
     case FORMAT_JSON: return SPAN("the payload is not JSON");
     case FORMAT_CBOR: return SPAN("the payload is not CBOR");
@@ -31,7 +41,7 @@ static Span reason_of(const Message *message) {
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
     if (!config.first) return 0;
-    output_begin(request->count, config.effects + 1, table_count() + 1);
+    output_begin(request->count, config.effects + 1, table_count() + 2);
     uint32_t undecodable = 0;
     for (uint32_t i = 0; i < request->count; i++) {
         Message message;
@@ -45,7 +55,9 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
         undecodable++;
         output_reject(&message, reason_of(&message));
     }
+    uint32_t early = windows_early();
     if (undecodable) output_metric(SPAN("undecodable"), undecodable);
+    if (early) output_metric(SPAN("windows_early"), early);
     return output_end();
 }
 

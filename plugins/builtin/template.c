@@ -26,7 +26,7 @@ typedef enum {
 
 struct Piece {
     PieceKind kind;
-    Span text; /* PIECE_TEXT */
+    Span text; /* PIECE_TEXT; of the others what stands in the braces */
     uint32_t level;
     Path path;
 };
@@ -89,12 +89,12 @@ static bool read_place(const Where *where, Span inside, Span raw, Piece *piece, 
     uint32_t word;
     if (starts_with(inside, SPAN("path:"))) {
         Node path = {.type = TYPE_STRING, .raw = raw, .text = {inside.at + 5, inside.length - 5}};
-        *piece = (Piece){.kind = PIECE_PATH, .path = path_read(where, &path)};
+        *piece = (Piece){.kind = PIECE_PATH, .text = inside, .path = path_read(where, &path)};
         *needs_payload = true;
         return true;
     }
     if (!is_word(inside)) return false;
-    *piece = (Piece){.kind = PIECE_LEVEL};
+    *piece = (Piece){.kind = PIECE_LEVEL, .text = inside};
     if (find_level(inside, &piece->level)) return true;
     if (find_word(inside, &word)) piece->kind = (PieceKind)word;
     else if (fail(where, &raw, "has an unknown place in braces; allowed: a topic level's number, path:..., "))
@@ -208,13 +208,17 @@ static bool is_level(Span text) {
     return true;
 }
 
-bool template_topic(const Template *template, const Message *message, Span *topic) {
+bool template_topic(const Template *template, Message *message, Span *topic) {
     bool complete;
+    message->lacking = (Span){0};
     for (uint32_t i = 0; i < template->count; i++) {
         const Piece *piece = &template->pieces[i];
         Leaf value;
         if (piece->kind == PIECE_TEXT || piece->kind == PIECE_TOPIC) continue;
-        if (!piece_value(piece, message, &value) || !is_level(value.text)) return false;
+        if (!piece_value(piece, message, &value) || !is_level(value.text)) {
+            message->lacking = piece->text;
+            return false;
+        }
     }
     *topic = template_write(template, message, &complete);
     bool own = template->count && template->pieces[0].kind > PIECE_TOPIC && template->pieces[0].kind != PIECE_TEXT;

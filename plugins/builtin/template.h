@@ -26,8 +26,9 @@ Template template_of_topic(const Where *where, const Node *object, const char *n
 /* Append the text to the arena. `complete` becomes false where the message does not have what belongs into a place. */
 Span template_write(const Template *template, const Message *message, bool *complete);
 
-/* As template_write, for a topic: what is put in is one level, or the whole topic. False if there is none. */
-bool template_topic(const Template *template, const Message *message, Span *topic);
+/* As template_write, for a topic: what is put in is one level, or the whole topic. False if there is none:
+ * then the message's `lacking` is the place whose value no topic can have, empty where it is the whole. */
+bool template_topic(const Template *template, Message *message, Span *topic);
 
 /* What the template stands for as a value: that of a place with its type, if it has nothing else; a text otherwise.
  * False where it is missing. */

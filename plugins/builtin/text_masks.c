@@ -36,10 +36,24 @@ static void read_patterns(const Where *where, const Node *found, void *settings)
     }
 }
 
-/* A card's number may be a number of JSON; what hides it is a text. */
+static bool is_plain(Span number) {
+    for (uint32_t i = 0; i < number.length; i++) {
+        if (number.at[i] == '.' || (number.at[i] | 0x20) == 'e') return false;
+    }
+    return true;
+}
+
+/* A card's number may be a number of JSON, which some writers give a fraction of 0 or an exponent; what hides it is a
+ * text. */
 static MaskResult apply_patterns(const void *settings, Leaf leaf, Leaf *changed) {
+    uint8_t digits[PLAIN_DIGITS + 1];
     if (leaf.type != TYPE_STRING && leaf.type != TYPE_NUMBER) return leaf.type < TYPE_BYTES ? MASK_SAME : MASK_HIDE;
     changed->type = TYPE_STRING;
+    if (leaf.type == TYPE_NUMBER && !is_plain(leaf.text)) {
+        Decimal number = decimal(leaf.text);
+        uint32_t length = decimal_plain(&number, digits);
+        if (length) return patterns_mask(settings, (Span){digits, length}, &changed->text);
+    }
     return patterns_mask(settings, leaf.text, &changed->text);
 }
 

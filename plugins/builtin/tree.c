@@ -9,7 +9,19 @@
 
 Node *node_pool, *node_pool_end;
 
-void tree_begin(void) { node_pool = node_pool_end = NULL; }
+static bool too_deep;
+
+void tree_begin(void) {
+    node_pool = node_pool_end = NULL;
+    too_deep = false;
+}
+
+const uint8_t *tree_too_deep(void) {
+    too_deep = true;
+    return NULL;
+}
+
+bool tree_was_too_deep(void) { return too_deep; }
 
 Node *node_more(void) {
     node_pool = geomq_take(POOL * sizeof(Node));

@@ -45,6 +45,10 @@ static inline bool is_scalar(const Node *node) { return node->type < TYPE_ARRAY;
 /* To be called where the arena has been given back: nodes that were made before are gone. */
 void tree_begin(void);
 
+/* Arrays and objects are MAX_DEPTH deep already: what a reader returns then, and whether one has since tree_begin. */
+const uint8_t *tree_too_deep(void);
+bool tree_was_too_deep(void);
+
 /* Nodes are taken from the arena some at a time: those that are left, and the first of some more. */
 extern Node *node_pool, *node_pool_end;
 Node *node_more(void);

@@ -10,7 +10,7 @@
 
 #define MOST_VALUES 16
 #define HEAD_SIZE 400      /* bytes of a window's topic and of what it is told apart by */
-#define MOST_EMITS 400     /* in a result, before windows that are over wait for the next tick */
+#define MOST_WINDOWS 400   /* in a result, before others that are over wait for the next tick */
 #define USUAL_KEYS 1000
 #define DAY_MS 86400000ull /* for which windows are kept while the node is not running */
 
@@ -53,6 +53,7 @@ typedef struct {
 
 static Aggregate *aggregates;
 static uint32_t aggregate_count;
+static uint32_t early; /* windows of this batch that had to go before they were over */
 
 /* ---- reading ---- */
 
@@ -198,7 +199,7 @@ static Span write_by(const By *by, const Message *message) {
 }
 
 /* False where there is no topic, or it and what the window is told apart by are too long to be remembered. */
-static bool open(const Aggregate *aggregate, Window *window, const Message *message) {
+static bool open(const Aggregate *aggregate, Window *window, Message *message) {
     Span topic;
     if (!template_topic(&aggregate->topic, message, &topic)) return false;
     Span by = write_by(&aggregate->by, message);
@@ -215,6 +216,7 @@ static bool add(Node *node, void *context) {
     Figures *figures = context;
     if (node->type != TYPE_NUMBER) return false;
     double number = number_double(node_text(node));
+    if (number - number != 0) return false; /* 1e400: one of them would be the window's sum and mean */
     if (!figures->count || number < figures->min) figures->min = number;
     if (!figures->count || number > figures->max) figures->max = number;
     figures->sum += number;
@@ -232,7 +234,9 @@ static uint64_t end_of(const Aggregate *aggregate, const Window *window, uint64_
 static void make_room(Aggregate *aggregate, Span key, uint64_t now_ms) {
     Slot *victim = table_has(&aggregate->table, key, now_ms) ? NULL : table_victim(&aggregate->table);
     Window *window = victim ? (Window *)victim->value : NULL;
-    if (window && window->start_ms) close(aggregate, window, end_of(aggregate, window, now_ms));
+    if (!window || !window->start_ms) return;
+    if (!is_over(aggregate, window, now_ms)) early++;
+    close(aggregate, window, end_of(aggregate, window, now_ms));
 }
 
 /* Whether a new key takes the slot of no window. */
@@ -241,10 +245,12 @@ static bool has_room(const Table *table) {
     return !victim || !((const Window *)victim->value)->start_ms;
 }
 
+static uint32_t most_emits(void) { return geomq_most_emits < MOST_WINDOWS ? geomq_most_emits : MOST_WINDOWS; }
+
 /* The window that goes on for a key whose last one is over. Where the result has enough messages, and the table has
  * room, the last one is left to windows_close: a host that gets too many takes none. */
 static Window *next_window(Aggregate *aggregate, Window *last, Span key, uint64_t now_ms) {
-    if (output_emits() < MOST_EMITS || !has_room(&aggregate->table)) {
+    if (output_emits() < most_emits() || !has_room(&aggregate->table)) {
         close(aggregate, last, last->start_ms + aggregate->window_ms);
         return last;
     }
@@ -271,13 +277,19 @@ const StepKind STEP_AGGREGATE = {"aggregate", "window by values topic qos retain
 
 /* ---- time ---- */
 
-uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_EMITS : 0; }
+uint32_t windows_early(void) {
+    uint32_t count = early;
+    early = 0;
+    return count;
+}
+
+uint32_t windows_effects(void) { return aggregate_count ? 2 * MOST_WINDOWS : 0; }
 
 void windows_close(uint64_t now_ms) {
     for (Aggregate *aggregate = aggregates; aggregate; aggregate = aggregate->next) {
         Table *table = &aggregate->table;
         table_restore(table, now_ms);
-        for (uint32_t i = 0; i < table->used && output_emits() < MOST_EMITS; i++) {
+        for (uint32_t i = 0; i < table->used && output_emits() < most_emits(); i++) {
             Window *window = (Window *)table_slot(table, i)->value;
             if (!is_over(aggregate, window, now_ms)) continue;
             close(aggregate, window, window->start_ms + aggregate->window_ms);

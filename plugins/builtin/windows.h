@@ -4,6 +4,9 @@
 
 #include "output.h"
 
+/* How many windows this batch has ended for want of room, before they were over. Counts anew from here. */
+uint32_t windows_early(void);
+
 /* How many effects windows_close may need. */
 uint32_t windows_effects(void);
 

@@ -16,12 +16,20 @@ import platform
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, NamedTuple
 
 from plugins.host.cache import CompiledCache
-from plugins.host.reasons import explain, first_line
+from plugins.host.limits import Limits
+from plugins.host.reasons import (
+    ConfigRefused,
+    ModuleMissing,
+    ModuleRefused,
+    Overdue,
+    Trap,
+    explain,
+    first_line,
+)
 
 try:
     import wasmtime
@@ -39,44 +47,10 @@ EPOCH_SECONDS = 0.02
 _REMEMBERED = 32
 """Compiled modules that are at hand, whether or not there are instances of them."""
 INIT_FUEL = 200_000_000
+_MOST_TOLD = 0x7FFFFFFF
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
 StateGet = Callable[[bytes], bytes | None]
-
-
-class PluginError(Exception):
-    """What went wrong with a module, in words for its operator."""
-
-
-class ModuleMissing(PluginError):
-    """There is no such file, or no wasm on this processor."""
-
-
-class ModuleRefused(PluginError):
-    """Not a module of this interface, or one that does not take its configuration."""
-
-
-class Trap(PluginError):
-    """A call ended by a trap, by its limits, or with a result that cannot be."""
-
-
-class Overdue(Trap):
-    """A call took longer than it may, by the clock on the wall."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a module may use: fuel is about one unit an instruction; sizes are in bytes; ``emits`` are extra messages
-    in one result; the last two are what the module may have remembered."""
-
-    fuel_base: int = 20_000_000
-    fuel_per_message: int = 2_000_000
-    deadline_ms: int = 50
-    memory_bytes: int = 16 << 20
-    output_bytes: int = 4 << 20
-    emits: int = 1000
-    state_keys: int = 10_000
-    state_bytes: int = 4 << 20
 
 
 class _Runtime:
@@ -298,9 +272,11 @@ class Instance:
         self._alloc = self._function(exports, "geomq_alloc", ["i32"], "i32")
         self._call_init = self._function(exports, "geomq_init", ["i32", "i32"], "i32")
         self._process = self._function(exports, "geomq_process", ["i32", "i32"], "i64")
-        self._tick = None
+        self._tick = self._tell_emits = None
         if "geomq_tick" in exports:
             self._tick = self._function(exports, "geomq_tick", ["i64"], "i64")
+        if "geomq_emits" in exports:
+            self._tell_emits = self._function(exports, "geomq_emits", ["i32"], "")
 
     def _function(self, exports: Any, name: str, parameters: list[str], result: str) -> Callable[..., int]:
         function = _export(exports, name, wasmtime.Func)
@@ -308,14 +284,18 @@ class Instance:
         return _caller(self._store, function, parameters, result)
 
     def _init(self, config: bytes) -> None:
+        name = "geomq_emits"
         try:
+            if self._tell_emits is not None:
+                self._tell_emits(min(self._limits.emits, _MOST_TOLD))
+            name = "geomq_init"
             address = self._alloc(len(config)) & 0xFFFFFFFF
             self._write(address, config)
             problem = self._call_init(address, len(config)) & 0xFFFFFFFF
         except Trap as error:
-            raise ModuleRefused(f"geomq_init failed: {error}") from None
+            raise ModuleRefused(f"{name} failed: {error}") from None
         if problem:
-            raise ModuleRefused(self._text_at(problem))
+            raise ConfigRefused(self._text_at(problem))
 
     # -- memory ------------------------------------------------------------------------------------------
 
@@ -375,7 +355,7 @@ def _check_imports(program: Any) -> None:
 
 def _check_type(name: str, function_type: Any, parameters: list[str], result: str) -> None:
     found = ([str(kind) for kind in function_type.params], [str(kind) for kind in function_type.results])
-    if found != (parameters, [result]):
+    if found != (parameters, [result] if result else []):
         raise ModuleRefused(f"the export {name} does not have the type of the interface")
 
 
@@ -454,11 +434,10 @@ def _public_caller(store: Any, function: Any, parameters: list[str], result: str
 
     def call(*values: int) -> int:
         try:
-            return int(
-                function(store, *(kind(value).value for kind, value in zip(signed, values, strict=True)))
-            )
+            found = function(store, *(kind(value).value for kind, value in zip(signed, values, strict=True)))
         except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
             raise _trap(error) from None
+        return int(found or 0)
 
     return call
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plugins.host.engine import Limits
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.reasons import Reason
 
 INGRESS, EGRESS, STORE = 1, 2, 4

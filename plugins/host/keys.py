@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from plugins.host.engine import PluginError
+from plugins.host.reasons import PluginError
 
 logger = logging.getLogger("geomq.plugins")
 
@@ -18,12 +18,26 @@ _SHORTEST = 8
 _LONGEST = 1 << 16
 
 
-def with_keys(config: Any) -> Any:
-    """The configuration with every ``key_file`` replaced; PluginError names a file that cannot be used."""
+Key = tuple[str | int, ...]
+
+
+class KeyFileError(PluginError):
+    """A file of a secret cannot be used."""
+
+    def __init__(self, text: str, key: Key) -> None:
+        super().__init__(f"key_file: {text}")
+        self.key = key
+
+
+def with_keys(config: Any, at: Key = ("config",)) -> Any:
+    """The configuration with every ``key_file`` replaced; KeyFileError names a file that cannot be used.
+
+    ``at`` is where in the entry it stands.
+    """
     if isinstance(config, dict):
-        return dict(_members(config))
+        return dict(_members(config, at))
     if isinstance(config, list):
-        return [with_keys(item) for item in config]
+        return [with_keys(item, (*at, number)) for number, item in enumerate(config)]
     return config
 
 
@@ -40,26 +54,27 @@ def key_files(config: Any) -> Iterator[Path]:
             yield from key_files(item)
 
 
-def _members(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _members(config: dict[str, Any], at: Key) -> Iterator[tuple[str, Any]]:
     for name, value in config.items():
+        here = (*at, name)
         if name != "key_file":
-            yield name, with_keys(value)
+            yield name, with_keys(value, here)
         elif "key" in config:
-            raise PluginError("key_file: allowed: either it or key")
+            raise KeyFileError("allowed: either it or key", here)
         elif not isinstance(value, str):
-            raise PluginError("key_file: not the path of a file")
+            raise KeyFileError("not the path of a file", here)
         else:
-            yield "key", _read(Path(value)).hex()
+            yield "key", _read(Path(value), here).hex()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, at: Key) -> bytes:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
                 logger.warning("the key in %s can be read by everybody: chmod 600 it", path)
             key = file.read(_LONGEST + 1).rstrip()
     except OSError as error:
-        raise PluginError(f"key_file: {path}: {error.strerror or error}") from None
+        raise KeyFileError(f"{path}: {error.strerror or error}", at) from None
     if not _SHORTEST <= len(key) <= _LONGEST:
-        raise PluginError(f"key_file: {path}: {len(key)} bytes; allowed: {_SHORTEST} to {_LONGEST}")
+        raise KeyFileError(f"{path}: {len(key)} bytes; allowed: {_SHORTEST} to {_LONGEST}", at)
     return key

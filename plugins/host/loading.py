@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plugins.host.cache import CompiledCache
-from plugins.host.engine import Instance, ModuleMissing, Program, StateGet
+from plugins.host.engine import Instance, Program, StateGet
 from plugins.host.entry import Entry
 from plugins.host.keys import key_files, with_keys
+from plugins.host.reasons import ModuleMissing
 
 Marks = tuple[tuple[int, int, int] | None, ...]
 """Of each of an entry's files: when it was written, its size, which file it is; None where it is not there."""

@@ -10,12 +10,12 @@ from typing import Any
 from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.cache import CompiledCache
-from plugins.host.engine import Instance, Overdue, PluginError
+from plugins.host.engine import Instance
 from plugins.host.entry import STAGE_NAMES, Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.loading import Plan
 from plugins.host.pace import Pace
-from plugins.host.reasons import Reason
+from plugins.host.reasons import Overdue, PluginError, Reason, on_one_line
 from plugins.host.state import State
 from plugins.host.voice import Voice
 
@@ -380,7 +380,7 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        return frame.decode_result(found, part, self.entry.limits.emits)
+        return frame.decode_result(found, part, self.entry.limits.most_emits(len(part)))
 
     def _split(
         self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason
@@ -467,9 +467,9 @@ class Rule:
         name = self.entry.name
         if unheard := self._voice.take_unheard():
             logger.warning("rule %s: %d lines were left out, for it says too much", name, unheard)
-        text = effect.second.decode("utf-8", "replace")[:1000]
+        text = on_one_line(effect.second.decode("utf-8", "replace")[:1000])
         if is_alert:
-            logger.warning("rule %s: alert %s: %s", name, effect.first.decode(), text)
+            logger.warning("rule %s: alert %s: %s", name, on_one_line(effect.first.decode()), text)
         else:
             logger.log(level, "rule %s: %s", name, text)
 

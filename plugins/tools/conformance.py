@@ -8,18 +8,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from plugins.host import frame
-from plugins.host.engine import (
-    ABI,
-    Anatomy,
-    Instance,
-    Limits,
-    ModuleRefused,
-    PluginError,
-    Program,
-    Trap,
-    anatomy,
-)
+from plugins.host.engine import ABI, Anatomy, Instance, Program, anatomy
 from plugins.host.frame import Fields, FrameError, decode_result
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused, PluginError, Trap
 from plugins.host.state import State
 from plugins.tools.frames import (
     NOW_NS,
@@ -38,7 +30,7 @@ EXPORTS = {
     "geomq_process": ("(i32 i32) -> i64",),
 }
 """The exports that a module has to have, and the types that they may be of."""
-OPTIONAL = {"geomq_tick": ("(i64) -> i64",)}
+OPTIONAL = {"geomq_tick": ("(i64) -> i64",), "geomq_emits": ("(i32) -> ()",)}
 IMPORTS = {"geomq.state_get": "(i32 i32 i32 i32) -> i32"}
 
 WRONG_CONFIGS = (

@@ -7,7 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from broker.protocol.constants import PUBLISH, Prop
+from broker.protocol.errors import ProtocolError
+from broker.protocol.properties import read_bare
 from plugins.host.frame import Fields
+from plugins.host.reasons import on_one_line
 
 _LONGEST = 2000
 """Characters of a value that are shown."""
@@ -33,7 +37,7 @@ def shown(raw: bytes) -> str:
     except UnicodeDecodeError:
         text = "hex " + raw.hex(" ")
     else:
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = on_one_line(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(raw)} bytes)"
 
 
@@ -44,13 +48,29 @@ def difference(before: Fields, after: Fields) -> list[Line]:
         ("topic", shown(before.topic), shown(after.topic)),
         ("QoS", before.qos, after.qos),
         ("retain", before.retain, after.retain),
-        ("properties", shown(before.properties), shown(after.properties)),
     ):
         if old != new:
             lines += [Line("-", f"{name} {old}"), Line("+", f"{name} {new}")]
+    old_properties, new_properties = _properties(before.properties), _properties(after.properties)
+    lines += [Line("-", one) for one in old_properties if one not in new_properties]
+    lines += [Line("+", one) for one in new_properties if one not in old_properties]
     if before.payload != after.payload:
         lines += _payload(before.payload, after.payload)
     return lines
+
+
+def _properties(raw: bytes) -> list[str]:
+    try:
+        found = read_bare(raw, PUBLISH)
+    except ProtocolError:
+        return [f"properties {shown(raw)}"]
+    told = []
+    for identifier, value in found.items():
+        name = Prop(identifier).name.lower()
+        for one in value if isinstance(value, list) else [value]:
+            words = ": ".join(one) if isinstance(one, tuple) else one
+            told.append(f"{name} {shown(words if isinstance(words, bytes) else str(words).encode())}")
+    return told
 
 
 def _payload(before: bytes, after: bytes) -> list[Line]:

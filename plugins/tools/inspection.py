@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from plugins.host.engine import ABI, Instance, Limits, ModuleRefused, anatomy
+from plugins.host.engine import ABI, Instance, anatomy
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 
 
 def inspect(code: bytes, limits: Limits) -> dict[str, Any]:

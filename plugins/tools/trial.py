@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from plugins.host import frame
-from plugins.host.engine import Instance, PluginError
+from plugins.host.engine import Instance
 from plugins.host.entry import Entry
 from plugins.host.frame import Effect, Fields, FrameError, Place, decode_result, encode_request
 from plugins.host.loading import Plan
+from plugins.host.reasons import PluginError
 from plugins.host.state import State
 
 Call = Callable[[], bytes | None]
@@ -107,7 +108,7 @@ class Trial:
             took = (time.perf_counter() - started) * 1e6
             result = frame.Result(bytes(len(batch)), {}, [])
             if found is not None:
-                result = decode_result(found, batch, self.entry.limits.emits)
+                result = decode_result(found, batch, self.entry.limits.most_emits(len(batch)))
         except (PluginError, FrameError) as error:
             took = (time.perf_counter() - started) * 1e6
             fuel = instance.fuel_used()

@@ -89,8 +89,8 @@ plugins:
             f"{tmp_path}/passwords: No such file",
         ),
         ("23", "mesh.tls.ca", f"{tmp_path}/server.key: holds no certificate"),
-        ("27", "plugins.ingress[1]", f"gone: {tmp_path}/gone.wasm: No such file"),
-        ("29", "plugins.egress[0]", f"broken: {tmp_path}/broken.wasm: "),
+        ("27", "plugins.ingress[1].module", f"{tmp_path}/gone.wasm: No such file"),
+        ("29", "plugins.egress[0].module", f"{tmp_path}/broken.wasm: "),
     ]
     assert len(found) == len(expected), found
     for line, (number, key, words) in zip(found, expected, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,20 @@ def mistakes(text: str, **environment: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_text(text, "node.yaml", environment)
     return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "alone"),
+    [
+        ("{}", True),
+        ("{listen: ['tcp/[::1]:7447', 'tcp/localhost:1?x=y']}", True),
+        ("{listen: [tcp/127.0.0.1:7447, tcp/0.0.0.0:7447]}", False),
+        ("{connect: [tcp/192.0.2.1:7447]}", False),
+        ("{scouting: true}", False),
+    ],
+)
+def test_node_that_no_other_machine_reaches(mesh: str, alone: bool) -> None:
+    assert load_text(f"mesh: {mesh}", "node.yaml", {}).mesh.is_alone is alone
 
 
 def test_nothing_said_is_safe() -> None:
@@ -51,6 +66,19 @@ def test_examples_are_valid_and_explained(path: Path) -> None:
             "node.yaml:2: mesh.mod: is not a key; did you mean 'mode'? allowed: enabled, namespace",
         ),
         ("mesh:\n  mode: hub", "node.yaml:2: mesh.mode: 'hub': allowed: 'router', 'peer', 'client'"),
+        (
+            "mesh:\n  connect: [tcp/eu:99999]",
+            "node.yaml:2: mesh.connect[0]: 'tcp/eu:99999': not a Zenoh endpoint such as tcp/192.0.2.1:7447",
+        ),
+        (
+            "mesh:\n  listen: [tcp/e u:7447]",
+            "node.yaml:2: mesh.listen[0]: 'tcp/e u:7447': not a Zenoh endpoint such as tcp/192.0.2.1:7447",
+        ),
+        (
+            "mesh:\n  outbox_bytes: 0",
+            "node.yaml:2: mesh.outbox_bytes: 0: allowed: greater than or equal to 65536",
+        ),
+        ("mesh:\n  retention: 0", "node.yaml:2: mesh.retention: 0.0: allowed: greater than or equal to 1"),
         ("listeners:\n  - bind: 12", "node.yaml:2: listeners[0].bind: 12: allowed: string"),
         ("listeners:\n  - bind: 'x'", "node.yaml:2: listeners[0].bind: 'x': not host:port"),
         (
@@ -116,6 +144,21 @@ def test_examples_are_valid_and_explained(path: Path) -> None:
 )
 def test_mistake_names_key_value_and_what_is_allowed(text: str, expected: str) -> None:
     assert any(found.startswith(expected) for found in mistakes(text)), mistakes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[**.name]", 'a text that begins with * or & stands in quotes: "**.name"'),
+        ("{to: {region}/x}", 'a text with braces stands in quotes: "{region}/x"'),
+        ("\n\tc: 5", "spaces indent, not tabs"),
+        ("c: 5", "a text with a colon and a space stands in quotes"),
+    ],
+)
+def test_what_is_no_yaml_has_a_hint(text: str, hint: str) -> None:
+    (found,) = mistakes(f"a:\n  b: {text}")
+    assert re.match(r"node.yaml:[23]: is not YAML: ", found)
+    assert hint in found
 
 
 def test_all_mistakes_are_told_at_once() -> None:

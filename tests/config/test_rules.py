@@ -11,7 +11,9 @@ from broker.config import rules
 from broker.config.read import ConfigError, load_text
 from broker.config.schema import schema
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused, Program
+from plugins.host.engine import Instance, Program
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 from tests.plugins import test_rule_filters, test_rule_masks, test_rule_shapes, test_rule_windows, test_rules
 
 HEAD = """plugins:
@@ -108,6 +110,14 @@ ALL = ", ".join(rules.ACTIONS)
         (
             "        format: text\n" + STEPS + '          - {action: topic, to: "a/{path:site}"}\n',
             "9: steps[0].to: 'a/{path:site}': leads nowhere in a text, whose only path is $",
+        ),
+        (
+            STEPS + "          - {action: drop, when: {path: t, above: 1, below: 2}}\n",
+            "8: steps[0].when: needs one comparison, not above and below (`all` joins conditions): exists,",
+        ),
+        (
+            STEPS + "          - {action: drop, when: }\n",
+            "8: steps[0].when: None: a value is expected; leave the key out for the default",
         ),
         (
             STEPS + '          - {action: topic, to: "a/{1"}\n',

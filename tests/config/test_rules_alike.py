@@ -10,7 +10,9 @@ import pytest
 
 from broker.config import rules
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused, Program
+from plugins.host.engine import Instance, Program
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 
 KEY = "00112233445566778899aabbccddeeff"
 STEPS: list[dict[str, Any]] = [

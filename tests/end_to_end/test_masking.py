@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from plugins.host.engine import wat2wasm
 from tests.end_to_end.nodes import Client, NodeProcess, wait_for
@@ -27,9 +30,12 @@ MASK = {
         "steps": [
             {"path": "driver.name", "action": "hash", "key": "00112233445566778899aabbccddeeff"},
             {"path": "driver.phone", "action": "redact"},
+            {"action": "properties", "keep": []},
         ]
     },
 }
+EMITS = {"module": "rules", "config": {"steps": [{"action": "emit", "topic": f"{TOPIC}/copy"}]}}
+"""As the message is: the rule behind it is the one that masks."""
 
 _HEADER = """
   (memory (export "memory") 2)
@@ -49,13 +55,15 @@ class Site:
 
     def __init__(self, folder: Path, rule: dict[str, Any]) -> None:
         namespace = f"mask-{uuid.uuid4().hex[:8]}"
-        entry = {"name": "mask", "topics": ["fleet/#"], **rule}
+        entries = [
+            {"name": name, "topics": ["fleet/#"], **one} for name, one in (("emits", EMITS), ("mask", rule))
+        ]
         self.near = NodeProcess(
             folder,
             "near",
             namespace,
             mesh={"compression": False},
-            plugins={"egress": [entry], "store": [{"name": "raw", "topics": ["fleet/#"]}]},
+            plugins={"egress": entries, "store": [{"name": "raw", "topics": ["fleet/#"]}]},
         )
         self.relay = Relay(self.near.mesh_port)
         self.relay.start()
@@ -93,7 +101,11 @@ def exchange(site: Site) -> Client:
     remote.subscribe("marker/#", 1)
     local = Client(site.near, "local")
     local.subscribe("fleet/#", 2)
-    device = Client(site.near, "device")
+    device = Client(site.near, "device", paho.MQTTv5)
+    beside = Properties(PacketTypes.PUBLISH)
+    beside.UserProperty = [("driver", SECRET)]
+    beside.CorrelationData = SECRET.encode()
+    beside.ResponseTopic = f"reply/{SECRET}"
 
     def crossed() -> bool:
         device.publish("marker/ready", b"ready", 0)
@@ -103,8 +115,8 @@ def exchange(site: Site) -> Client:
     wait_for(crossed, "the interest reaches the publishing node")
     for qos in (0, 1, 2):
         for _ in range(20):
-            device.publish(TOPIC, TELEMETRY, qos)
-        device.publish(f"{TOPIC}/retained", TELEMETRY, qos, retain=True)
+            device.publish(TOPIC, TELEMETRY, qos, properties=beside)
+        device.publish(f"{TOPIC}/retained", TELEMETRY, qos, retain=True, properties=beside)
     wait_for(lambda: len(device.acknowledged) >= 63, "every message is acknowledged")
     wait_for(
         lambda: len([t for t, _ in local.received if t == TOPIC]) == 60, "the local subscriber hears all"
@@ -137,6 +149,8 @@ def test_masked_fields_stay(site: Site) -> None:
     first = json.loads(next(payload for topic, payload in remote.received if topic == TOPIC))
     assert first["driver"]["phone"] == "***"
     assert first["speed"] == 61.5
+    copies = [payload for topic, payload in remote.received if topic == f"{TOPIC}/copy"]
+    assert json.loads(copies[0]) == first
     assert_nothing_leaked(site, remote)
     remote.close()
 

@@ -54,6 +54,7 @@ def link(node: NodeProcess, from_node: str) -> dict[str, Any]:
 def test_status_and_ledger(two: tuple[NodeProcess, NodeProcess]) -> None:
     near, far = two
     wait_for(lambda: link(near, "near")["clock_difference"] is not None, "the clocks are compared")
+    assert f"listens on tcp/127.0.0.1:{near.mesh_port} for other nodes" in near.log.read_text()
     status = asked(near, "status")
     assert [(node["name"], node["there"], node["protocol"]) for node in status["nodes"]] == [
         ("far", True, 1),
@@ -92,6 +93,13 @@ def test_status_and_ledger(two: tuple[NodeProcess, NodeProcess]) -> None:
     assert shown.returncode == 0
     assert any(line.split()[:3] == ["far", "far", "away"] for line in shown.stdout.splitlines())
     assert "does not balance" not in geomq_mesh(near, "ledger").stdout
+    shown = geomq_mesh(near, "status", "--node", "near").stdout
+    assert not any(line.split()[:1] == ["far"] for line in shown.splitlines())
+    wrong = geomq_mesh(near, "ledger", "--node", "nar")
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "geomq: no node of the mesh is called 'nar'; there are far, near\n",
+    )
     watcher = Client(near, "watcher")
     watcher.subscribe("$SYS/broker/geomq/#")
     figures = {
@@ -110,6 +118,12 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
         result = geomq_mesh(node, command)
         assert result.returncode == 1
         assert result.stderr.startswith("geomq: no node answers at tcp/127.0.0.1:")
+        assert result.stderr.endswith(": connection refused\n")
+    node.config["mesh"] = {"enabled": False}
+    (node.folder / "node.yaml").write_text(json.dumps(node.config))
+    result = geomq_mesh(node, "status")
+    assert result.returncode == 1
+    assert "node.yaml: the node is in no mesh (mesh.enabled is false)" in result.stderr
 
 
 def test_publishers_are_told_that_the_outbox_is_full(two: tuple[NodeProcess, NodeProcess]) -> None:

@@ -133,6 +133,33 @@ def test_bad_file_changes_nothing(two: Two) -> None:
     assert publisher.disconnected == subscriber.disconnected == []
 
 
+def test_rules_stay_where_the_mesh_cannot_be_changed(two: Two) -> None:
+    subscriber = Client(two.far, "subscriber")
+    subscriber.subscribe("t", 1)
+    publisher = Client(two.near, "publisher")
+    steps = {"format": "text", "steps": [{"action": "redact", "with": "***"}]}
+    mask = {"name": "mask", "topics": ["t"], "module": "rules", "config": steps}
+    rewrite(two.near, lambda config: config.update(plugins={"egress": [mask]}))
+    connect(two.near, two.far)
+
+    def crossed() -> bool:
+        publisher.publish("t", b"secret")
+        return bool(subscriber.received)
+
+    wait_for(crossed, "a message crosses")
+    taken = two.far.mqtt_port
+
+    def unmask(config: dict[str, Any]) -> None:
+        config["mesh"]["listen"] = [f"tcp/127.0.0.1:{taken}"]
+        config["plugins"] = {}
+
+    rewrite(two.near, unmask)
+    reread(two.near, "the configuration stays as it was: the mesh cannot listen")
+    subscriber.received.clear()
+    wait_for(crossed, "a message crosses again")
+    assert set(subscriber.payloads()) == {b"***"}
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[NodeProcess]:
     node = NodeProcess(tmp_path, "one", "reload", mesh={"enabled": False})

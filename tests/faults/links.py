@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -102,7 +103,12 @@ class CableLink:
             _run(*inside, "link", "set", there, "up")
 
     def stop(self) -> None:
-        subprocess.run(["ip", "netns", "delete", self._namespace], capture_output=True, check=False)
+        # The namespace alone would take its cables with it, but not at once: the next could not have their names.
+        for name in self._names.values():
+            with contextlib.suppress(OSError):
+                _run("ip", "link", "delete", name)
+        with contextlib.suppress(OSError):
+            _run("ip", "netns", "delete", self._namespace)
 
     def cut(self) -> None:
         _run("ip", "link", "set", self._names["gl"], "down")

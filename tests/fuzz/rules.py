@@ -20,8 +20,10 @@ import cbor2
 import msgpack
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused, Program
+from plugins.host.engine import Instance, Program
 from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 
 SECRET = "S3cret"
 STEPS: list[dict[str, Any]] = [
@@ -47,7 +49,16 @@ STEPS: list[dict[str, Any]] = [
         "by": ["f"],
         "keep": True,
     },
+    {"action": "properties", "remove": ["user_property", "correlation_data"]},
 ]
+TEXT_STEPS: list[dict[str, Any]] = [
+    {"action": "patterns"},
+    {"action": "search", "texts": ["x", "é"], "glob": "ab*c"},
+    {"action": "truncate", "length": 300, "when": {"path": "$", "contains": "1"}},
+    {"action": "unique", "within": "1s", "when": {"path": "$", "starts_with": "{"}},
+    {"action": "properties", "keep": ["content_type"]},
+]
+"""A text has no values."""
 SAMPLE = {
     "a": SECRET,
     "b": [1, {"b": 2}],
@@ -85,6 +96,7 @@ PIECES = [
     ),
     *(b" ", b"\xff", b"\x00", b"\x80", b"\xa1", b"\x9f", b"\xbf", b"\xfb", b"\xd9", b"\xdf", b"\xc0"),
     *(b"\x7f", b"\x1f", "é😀".encode(), b'"a":'),
+    *(sign.encode() for sign in "\uff14\uff20\u00a0\u200b\u2013\u0661"),
 ]
 
 
@@ -175,10 +187,12 @@ class Target:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        config = json.dumps({"format": name, "steps": STEPS}).encode()
-        self._instance = Instance(program(), config, LIMITS, lambda key: None)
-        self._again = Instance(
-            program(), json.dumps({"format": name, "steps": [STEPS[0]]}).encode(), LIMITS, lambda key: None
+        steps = TEXT_STEPS if name == "text" else STEPS
+        self._instance, self._again = (
+            Instance(
+                program(), json.dumps({"format": name, "steps": some}).encode(), LIMITS, lambda key: None
+            )
+            for some in (steps, steps[:1])
         )
 
     def feed(self, payload: bytes) -> int:
@@ -190,7 +204,7 @@ class Target:
         return fuel
 
     def _run(self, instance: Instance, payload: bytes) -> bytes | None:
-        batch = [Fields(b"a/b", payload)]
+        batch = [Fields(b"a/b", payload, properties=payload[:100])]
         answer = instance.process(encode_request(batch, time.time_ns(), 1, 1), 1)
         if answer is None:
             return payload
@@ -256,7 +270,7 @@ def searches(seed: int) -> Iterator[tuple[str, Search]]:
     """One for each format, and one for configurations."""
     for name, seeds in samples().items():
         yield name, Search(seeds, Target(name).feed, random.Random(f"{seed} {name}"))
-    whole = [json.dumps({"steps": [step]}).encode() for step in STEPS] + [
+    whole = [json.dumps({"steps": [step]}).encode() for step in STEPS + TEXT_STEPS] + [
         json.dumps({"steps": STEPS}).encode()
     ]
     yield "configuration", Search(whole, feed_configuration, random.Random(f"{seed} configuration"))

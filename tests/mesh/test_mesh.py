@@ -177,7 +177,9 @@ async def test_node_that_was_forgotten_gets_everything_from_its_return_on(
     await until(lambda: a.sees(), "the token is gone")
     for number in range(20, 30):
         a.publish("t", b"%d" % number, qos=1)
+    assert a.mesh.forgotten() == {}
     await until(lambda: not a.mesh.peers(), "it is forgotten")
+    await until(lambda: sum(a.mesh.forgotten()["b"]["dropped"].values()) == 10, "its account is still told")
     again = await nodes.again(b)
     await joined(a, again)
     for number in range(30, 40):
@@ -187,6 +189,7 @@ async def test_node_that_was_forgotten_gets_everything_from_its_return_on(
     await until(lambda: a.peer("b").ledger["acknowledged"] == 30)
     assert a.peer("b").ledger["accepted"] == 40, "the account is the old one"
     assert sum(a.peer("b").ledger["dropped"].values()) == 10
+    assert a.mesh.forgotten() == {}
 
 
 async def test_node_whose_clock_was_set_back_before_it_was_restarted_is_heard(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.mesh_figures import accounts, overview
+from broker.cli.mesh_figures import accounts, of_node, overview
 from edge_mesh.alarms import OutboxAlarms
 from edge_mesh.rates import Rates
 
@@ -37,7 +37,7 @@ def test_filling_is_told_once_and_when_it_is_over() -> None:
     assert "80%" in line
     assert alarms_at(alarms, 950, 5) == alarms_at(alarms, 700, 5) == alarms_at(alarms, 600, 5) == []
     (line,) = alarms_at(alarms, 599, 5)
-    assert "only" in line
+    assert line == "the outbox has room again, it is filled to 60%"
     assert not alarms.filled
     assert len(alarms_at(alarms, 900, 5)) == 1
     assert alarms.as_dict() == {"filled": True, "dropping": False, "late": [], "raised": 2}
@@ -49,8 +49,11 @@ def test_dropping_is_told_once_until_there_is_room_again() -> None:
     assert "filled" in filled
     assert "(3 so far)" in dropping
     assert alarms_at(alarms, 1000, 9) == []
-    assert len(alarms_at(alarms, 100, 9)) == 1
-    assert len(alarms_at(alarms, 1000, 10)) == 2
+    (over,) = alarms_at(alarms, 100, 10)
+    assert over.endswith("filled to 10%; 10 messages were dropped")
+    assert len(alarms_at(alarms, 1000, 11)) == 2
+    (over,) = alarms_at(alarms, 100, 11)
+    assert over.endswith("; 1 messages were dropped")
     assert alarms.raised == 4
 
 
@@ -85,6 +88,25 @@ def test_ledger_that_does_not_balance_is_marked() -> None:
         ("b", True),
         ("c", False),
     ]
+
+
+def test_forgotten_nodes_have_accounts_too() -> None:
+    ledger = peer("gone")["ledger"]
+    statuses = {"a": {"peers": [peer("b")], "mesh": {"forgotten": {"gone": ledger}}}, "b": {"mesh": None}}
+    assert [(found["destination"], found["forgotten"]) for found in accounts(statuses)] == [
+        ("b", False),
+        ("gone", True),
+    ]
+
+
+def test_what_concerns_one_node() -> None:
+    statuses: dict[str, dict[str, Any]] = {name: {"region": f"r{name}", "peers": []} for name in "abc"}
+    statuses["a"]["peers"] = [peer("b"), peer("c")]
+    statuses["c"]["peers"] = [peer("a"), peer("b")]
+    mesh = of_node(overview(statuses), "b")
+    assert [node["name"] for node in mesh["nodes"]] == ["b"]
+    assert [region["region"] for region in mesh["regions"]] == ["rb"]
+    assert [(link["node"], link["peer"]) for link in mesh["links"]] == [("a", "b"), ("c", "b")]
 
 
 def test_node_whose_name_is_another_ones_is_told_apart_and_in_no_region() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from broker.message import Message, Run
 from edge_mesh import control, envelope, relay
+from edge_mesh.clock import HybridClock
 from edge_mesh.control import Ack, Ping, Pong
 from edge_mesh.envelope import ANSWER, DURABLE, LIVE
 from edge_mesh.filter_set import digest
 from edge_mesh.interest_change import Change, decode_change, join_snapshot, snapshot_parts
+from edge_mesh.regions import gateway
 from edge_mesh.relay import Target
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "mesh-protocol.md"
@@ -122,6 +125,24 @@ def test_interest_is_as_documented() -> None:
     assert list(snapshot_parts(snapshot)) == [documented["part 1 of a snapshot of 1"]]
     assert join_snapshot([documented["part 1 of a snapshot of 1"]]) == snapshot
     assert digest(["c/#", "a/b"]).to_bytes(8, "little") == documented["digest of a/b and c/#"]
+
+
+def test_gateway_is_chosen_as_documented() -> None:
+    documented = vectors("The gateway")
+    assert list(documented) == ["far/n1", "far/n2", "far/n3"]
+    for name, weight in documented.items():
+        assert blake2b(name.encode(), digest_size=8).digest() == weight, name
+    by_weight = sorted(documented, key=documented.__getitem__, reverse=True)
+    nodes = [name.removeprefix("far/") for name in by_weight]
+    assert nodes == ["n2", "n3", "n1"]
+    for gone in range(3):
+        assert gateway("far", sorted(nodes[gone:])) == nodes[gone]
+
+
+def test_stamp_is_as_documented() -> None:
+    clock = HybridClock()
+    assert clock.stamp(1000.5) == 1_000_500 << 16
+    assert clock.stamp(1000.5) == (1_000_500 << 16) + 1
 
 
 @pytest.mark.parametrize(

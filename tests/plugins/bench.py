@@ -11,8 +11,8 @@ from broker.message import Message
 from broker.ports import Failure, Processed, RunResult, Stage
 from broker.protocol import encode
 from broker.protocol.packets import PublishRun
-from plugins.host.engine import Limits
 from plugins.host.entry import Entry
+from plugins.host.limits import Limits
 from plugins.post import Workers
 from plugins.stages import Stages
 

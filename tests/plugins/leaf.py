@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, Program
+from plugins.host.engine import Instance, Program
 from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
+from plugins.host.limits import Limits
 
 BATCH = 200
 
@@ -38,7 +39,7 @@ class Leaf:
 
     def mask_all(self, values: list[bytes]) -> list[bytes | None]:
         """What becomes of each value; None for what cannot be worked on."""
-        instance = Instance(program(), self._config, Limits(), lambda key: None)
+        instance = Instance(program(), self._config, Limits(deadline_ms=5000), lambda key: None)
         try:
             return [
                 masked

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from broker.config.rules import mistakes
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, Program
+from plugins.host.engine import Instance, Program
 from plugins.host.frame import (
     ALERT,
     EMIT,
@@ -25,6 +25,7 @@ from plugins.host.frame import (
     encode_request,
     metric_value,
 )
+from plugins.host.limits import Limits
 from plugins.host.state import State
 
 PLACE = Place(b"gate-7", b"eu", 3600)
@@ -68,7 +69,7 @@ class Rules:
         assert mistakes(whole) == [], "what the module takes, the configuration takes"
 
     def _start(self) -> Instance:
-        return Instance(program(), self._config, Limits(fuel_base=100_000_000), self._get)
+        return Instance(program(), self._config, Limits(fuel_base=100_000_000, deadline_ms=5000), self._get)
 
     def _get(self, key: bytes) -> bytes | None:
         return self._state.get(key, self.now)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import pytest
 
 from plugins.host import engine
-from plugins.host.engine import Instance, Limits, ModuleMissing, ModuleRefused, Trap, wat2wasm
+from plugins.host.engine import Instance, wat2wasm
 from plugins.host.frame import Fields, encode_request
+from plugins.host.limits import Limits
 from plugins.host.loading import read_module
+from plugins.host.reasons import ModuleMissing, ModuleRefused, Trap
 from tests.plugins import modules
 
 FRAME = encode_request([Fields(b"t", b"payload")], 1, 1, 1)
 
 
 def instance(process: str, limits: Limits | None = None, header: str = modules.HEADER) -> Instance:
-    return Instance(modules.module(process, header), b"{}", limits or Limits(), lambda key: None)
+    return Instance(
+        modules.module(process, header), b"{}", limits or Limits(deadline_ms=5000), lambda key: None
+    )
 
 
 def test_the_binding_has_the_shape_that_fast_calls_need() -> None:
@@ -56,6 +60,36 @@ def test_limits_hold(process: str, limits: Limits, words: str) -> None:
     with pytest.raises(Trap, match=words):
         found.process(FRAME, 1)
     found.close()
+
+
+TOLD = modules.HEADER.replace(
+    "(param i32 i32) (result i32) (i32.const 0)", "(param i32 i32) (result i32) (i32.load (i32.const 512))"
+)
+"""Refuses its configuration with the text whose address it has been told as the number of emits."""
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("emits", "words"), [(600, "told"), (2**40, "unknown")])
+def test_module_is_told_how_much_it_may_emit(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, emits: int, words: str
+) -> None:
+    monkeypatch.setattr(engine, "has_fast_calls", lambda: fast)
+    header = (
+        TOLD
+        + '(func (export "geomq_emits") (param i32) (i32.store (i32.const 512) (local.get 0)))'
+        + modules.data(600, b"told\0")
+    )
+    with pytest.raises(ModuleRefused, match=words):
+        instance(modules.PASSES, Limits(emits=emits), header)
+    instance(modules.PASSES, Limits(emits=0), header).close()
+
+
+def test_limits_hold_for_what_a_module_does_when_it_is_told() -> None:
+    loops = modules.HEADER + '(func (export "geomq_emits") (param i32) (loop $again (br $again)))'
+    with pytest.raises(ModuleRefused, match="geomq_emits failed: "):
+        instance(modules.PASSES, header=loops)
+    with pytest.raises(ModuleRefused, match="geomq_emits does not have the type"):
+        instance(modules.PASSES, header=modules.HEADER + '(func (export "geomq_emits"))')
 
 
 def test_large_frame_needs_room() -> None:

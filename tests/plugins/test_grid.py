@@ -56,7 +56,10 @@ def test_is_the_middle_of_the_cell(size: tuple[str, str], latitude: Decimal, lon
     assume(rows in (1, 2) or abs(row - round(row)) > 1e-6)
     index = min(math.floor(row), rows - 1)
     edge = max(abs(Fraction(index * 180, rows) - 90), abs(Fraction((index + 1) * 180, rows) - 90))
-    cells = max(1, math.floor(360 / width * math.cos(math.radians(edge)) * (1 - 1e-9)))
+    around = 360 / width * math.cos(math.radians(edge)) * (1 - 1e-9)
+    # The module's metres of a degree have 12 digits: where so little decides how many cells there are, it may differ.
+    assume(abs(around - round(around)) > 1e-11 * around)
+    cells = max(1, math.floor(around))
     cell = (Fraction(longitude) + 180) * cells / 360
     assume(abs(cell - round(cell)) > 1e-6)
     slack = Fraction(1, 180) if height >= 1 else Fraction(height) / 15

@@ -11,9 +11,9 @@ import pytest
 
 from broker.message import Message
 from plugins.host import frame
-from plugins.host.engine import Limits
 from plugins.host.entry import EGRESS, INGRESS, Entry
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
 from tests.plugins import modules
 from tests.plugins.bench import Bench

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance
 from plugins.host.frame import Fields, decode_result, encode_request
+from plugins.host.limits import Limits
 from tests.plugins.rules import Rules, Shop, program
 
 READ = {"action": "keep", "when": {"any": [{"path": "none", "exists": False}]}}

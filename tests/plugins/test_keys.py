@@ -10,11 +10,12 @@ import pytest
 
 from broker.config.read import load
 from plugins.host.breaker import Breaker
-from plugins.host.engine import PluginError, wat2wasm
+from plugins.host.engine import wat2wasm
 from plugins.host.entry import EGRESS, Entry
 from plugins.host.frame import Fields
 from plugins.host.keys import key_files, with_keys
 from plugins.host.pipeline import Rule
+from plugins.host.reasons import PluginError
 
 SECRET = b"correct horse"
 

@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import re
 import string
+from collections.abc import Callable
 from datetime import date
 
 import pytest
@@ -150,6 +151,69 @@ def test_ibans_of_any_account_are_found(iban: str, account: str) -> None:
 )
 def test_what_is_no_iban(text: str) -> None:
     assert FIND["iban"](text) == text
+
+
+# -- signs that mean the same ------------------------------------------------------------------------------------
+
+WIDE = {ord(sign): ord(sign) + 0xFEE0 for sign in map(chr, range(0x21, 0x7F))}
+ARABIC = {ord(digit): 0x660 + int(digit) for digit in DIGITS}
+EXAMPLES = {
+    "card": "4111 1111 1111 1111",
+    "iban": "DE89 3704 0044 0532 0130 00",
+    "phone": "+49 (30) 123-4567",
+    "email": "anna.m@example.com",
+    "ip": "10.0.0.1",
+    "mac": "00-11-22-33-44-55",
+    "cn_id": "11010519491231002X",
+}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+@pytest.mark.parametrize(
+    "fold", [lambda text: text.translate(WIDE), lambda text: text.translate(ARABIC)], ids=["wide", "arabic"]
+)
+def test_other_digits_and_signs_of_full_width_are_found(kind: str, fold: Callable[[str], str]) -> None:
+    assert found(kind, fold(EXAMPLES[kind]))
+    assert ALL(f"\u7535\u8bdd\uff1a{fold(EXAMPLES[kind])}\u3002") == "\u7535\u8bdd\uff1a<>\u3002"
+
+
+@pytest.mark.parametrize("kind", ["card", "iban", "phone"])
+@pytest.mark.parametrize("space", "\u00a0\u2003\u2009\u202f\u3000")
+def test_the_spaces_of_typography_are_found(kind: str, space: str) -> None:
+    assert found(kind, EXAMPLES[kind].replace(" ", space))
+
+
+@pytest.mark.parametrize("kind", ["card", "iban", "phone", "mac"])
+@pytest.mark.parametrize("dash", "\u2010\u2011\u2013\u2014\u2212\uff0d")
+def test_the_dashes_of_typography_are_found(kind: str, dash: str) -> None:
+    text = (
+        EXAMPLES[kind].replace(" ", dash) if kind in ("card", "iban") else EXAMPLES[kind].replace("-", dash)
+    )
+    assert found(kind, text)
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+@pytest.mark.parametrize("sign", "\u00ad\u200b\u200d\u2060\u202a\u2066\ufeff")
+def test_what_has_no_width_hides_nothing(kind: str, sign: str) -> None:
+    text = EXAMPLES[kind]
+    assert FIND[kind](f"is {sign.join(text)} here") == "is <> here"
+    assert FIND[kind](f"{sign}a {text}{sign} b{sign}") in (f"{sign}a <> b{sign}", f"{sign}a <>{sign} b{sign}")
+
+
+@settings(deadline=None)
+@given(st.text("a1 -\u00a0\u200b\uff11\uff21\u0661\u00fc\u4e2d\U0001f600\u2013", max_size=30))
+def test_what_is_not_found_stays_byte_for_byte(text: str) -> None:
+    assert FIND["email"](text) == text
+    assert FIND["email"](f"{text} a\uff20b.de {text}") == f"{text} <> {text}"
+
+
+def test_equal_values_have_equal_hashes_in_any_signs() -> None:
+    hashed = Leaf("patterns", kinds=127, key="secret", count=16)
+    for text in EXAMPLES.values():
+        assert re.fullmatch("[0-9a-f]{16}", hashed(text) or "")
+        assert hashed(text) == hashed(text.translate(WIDE))
+    starred = Leaf("patterns", kinds=127, count=4)
+    assert starred("\uff14111\u00a01111\u00a01111\u00a01111") == "**** **** **** 1111"
 
 
 # -- resident identity numbers of China -----------------------------------------------------------------------------

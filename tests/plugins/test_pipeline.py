@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plugins.host import frame
 from plugins.host.breaker import Breaker
-from plugins.host.engine import Instance, Limits, Overdue
+from plugins.host.engine import Instance
 from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
 from plugins.host.frame import Fields
+from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
+from plugins.host.reasons import Overdue
 from plugins.host.state import State, StateChange
 from tests.plugins import modules
 from tests.plugins.bench import SLOW
@@ -26,7 +31,7 @@ def rule(
 ) -> Rule:
     path = folder / "rule.wasm"
     path.write_bytes(modules.module(process))
-    return Rule(Entry("rule", stage, str(path), ("#",), {}, limits or Limits(), on_error))
+    return Rule(Entry("rule", stage, str(path), ("#",), {}, limits or Limits(deadline_ms=5000), on_error))
 
 
 def test_pass_and_drop(tmp_path: Path) -> None:
@@ -148,6 +153,15 @@ def test_effects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "rule effects: alert x/y: news" in caplog.text
 
 
+def test_what_devices_say_stays_on_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    alert = {"action": "alert", "name": "hot", "text": "{path:t} degrees"}
+    found = Rule(Entry("forged", INGRESS, "rules", ("#",), {"steps": [alert]}))
+    forged = json.dumps({"t": "9\n2026-01-01 ERROR geomq: all is lost\x1b[2J\u2028\u00fc"})
+    found.run([Fields(b"a", forged.encode())], 1.0)
+    told = "alert hot: 9\\n2026-01-01 ERROR geomq: all is lost\\x1b[2J\\u2028\u00fc degrees"
+    assert [record.message for record in caplog.records] == [f"rule forged: {told}"]
+
+
 def test_tick_has_effects_without_messages(tmp_path: Path) -> None:
     path = tmp_path / "ticks.wasm"
     path.write_bytes(modules.ticking(modules.result(0, [(frame.EMIT, frame.NO_MESSAGE, b"w", b"1", 0)])))
@@ -185,6 +199,28 @@ def test_emits_are_bounded(tmp_path: Path, many: int) -> None:
     assert found.figures()["failed"] == (many > 3)
     if many > 3:
         assert found.last_error == "a result with 4 messages more, 3 are allowed"
+
+
+def test_what_a_message_may_add_is_not_too_much_in_a_large_batch() -> None:
+    steps = [{"action": "emit", "topic": f"{{topic}}/{number}"} for number in range(5)]
+    found = Rule(
+        Entry("copies", INGRESS, "rules", ("#",), {"steps": steps}, limits=Limits(deadline_ms=60_000))
+    )
+    found.run(BATCH, 1.0)
+    batch = [Fields(b"t%d" % number, b"{}") for number in range(2000)]
+    assert len(found.run(batch, 1.0).emitted) == 10_000
+    assert found.counts["runs"] == 2
+    assert (found.counts["traps"], found.counts["failed"]) == (0, 0)
+    found.close()
+
+
+@given(emits=st.integers(0, 2000), count=st.integers(0, 5000), each=st.integers(0, 20))
+def test_bound_of_a_batch(emits: int, count: int, each: int) -> None:
+    allowed = Limits(emits=emits).most_emits(count)
+    if each <= min(emits, 16):
+        assert each * count <= allowed
+    assert emits <= allowed <= emits + 16 * count
+    assert emits or not allowed
 
 
 def test_topic_that_is_none_is_shown_here_and_not_in_figures(
@@ -244,12 +280,12 @@ def test_thread_that_did_not_run_is_no_fault_of_the_module(
 
 def test_many_messages_are_handed_over_in_parts(tmp_path: Path) -> None:
     """A batch of a slow module must not run into its deadline only because it is large."""
-    many = [Fields(b"t", b"%d" % number) for number in range(600)]
-    found = rule(tmp_path, SLOW, limits=Limits(fuel_base=10**12, deadline_ms=100))
+    many = [Fields(b"t", b"%d" % number) for number in range(2000)]
+    found = rule(tmp_path, SLOW, limits=Limits(fuel_base=10**12, deadline_ms=300))
     for _ in range(2):
         assert found.run(many, 1.0).messages == many
     assert found.figures()["traps"] == 0
-    assert found.figures()["microseconds"] > 2 * 600 * 50, "it was slow indeed"
+    assert found.figures()["microseconds"] > 2 * 300_000, "as a whole they would"
 
 
 def test_breaker() -> None:

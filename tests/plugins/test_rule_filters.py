@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.host.engine import ModuleRefused
 from plugins.host.frame import Fields
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Rules, Shop
 
 
@@ -116,6 +116,12 @@ def test_unique_by_values(make: Shop) -> None:
     assert rules.passes('{"id":1,"n":[]}')
     assert rules.passes('{"n":[1]}'), "the number is not the identifier"
     assert rules.passes('{"id":1}', "elsewhere") is False
+
+
+def test_unique_passes_what_has_no_such_value(make: Shop) -> None:
+    rules = make({"action": "unique", "within": "1m", "paths": ["id", "n.*"]})
+    assert [rules.passes(text) for text in ('{"x":1}', '{"x":2}', "5", '{"x":1}')] == [True] * 4
+    assert [rules.passes(text) for text in ('{"id":null}', '{"id":null}')] == [True, False]
 
 
 def test_unique_sees_what_the_steps_before_left(make: Shop) -> None:

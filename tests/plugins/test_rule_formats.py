@@ -13,7 +13,7 @@ from typing import Any
 import cbor2
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from broker.protocol.properties import write_bare
@@ -110,6 +110,9 @@ def test_members_go_and_come(codec: Codec, document: dict[str, Any], put: Any) -
 
 @both
 @settings(max_examples=150, deadline=None)
+@example(number=70368744177664.125)  # half way between two decimals of as many digits
+@example(number=70368744177664.375)
+@example(number=2.0**-24)
 @given(number=st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**64 - 1))
 def test_numbers_are_the_decimals_that_people_write(codec: Codec, number: float) -> None:
     keep = {"action": "keep", "when": {"path": "v", "equals": number}}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.config import rules as models
-from plugins.host.engine import ModuleRefused
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Rules
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -52,6 +52,47 @@ def test_patterns_keep_the_last_or_become_hashes() -> None:
     first, second = json.loads(mask(text, "patterns", path="$", key=KEY, length=8))[0].split(" and ")
     assert first == second
     assert len(first) == 8
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(
+            "13800138000",
+            "13800138000.0",
+            "1.3800138E10",
+            "13800138e+3",
+            "4.111111111111111e15",
+            "41111111111111110e-1",
+        ),
+        *("4111111111111111.000", "4111111111111111e0"),
+    ],
+)
+def test_whole_numbers_are_searched_as_digits(number: str) -> None:
+    assert mask(f'{{"n":{number},"m":1}}', "patterns", path="$") == '{"n":"***","m":1}'
+    last = "8000" if number.startswith("13") or "E10" in number else "1111"
+    assert json.loads(mask(f"[{number}]", "patterns", path="$", keep_last=4))[0].endswith(f"**{last}")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "0",
+        "-0.0",
+        "0e9",
+        "1e400",
+        "1e-400",
+        "1e40",
+        "1e39",
+        "5E3",
+        "1.5e-3",
+        "13800138000.5",
+        "0.13800138e1",
+        "-1e41",
+    ],
+)
+def test_other_numbers_stay_byte_for_byte(number: str) -> None:
+    assert mask(f"[{number}]", "patterns", path="$") == f"[{number}]"
 
 
 def test_plain_texts_are_searched_as_a_whole() -> None:

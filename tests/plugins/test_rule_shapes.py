@@ -9,8 +9,8 @@ import pytest
 
 from broker.protocol.constants import Prop
 from broker.protocol.properties import write_bare
-from plugins.host.engine import ModuleRefused
 from plugins.host.frame import Fields
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Emitted, Rules, Shop
 
 

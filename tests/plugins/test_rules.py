@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.builtin import build
-from plugins.host.engine import Instance, Limits, ModuleRefused
+from plugins.host.engine import Instance
 from plugins.host.frame import PASS, REPLACE, Fields, decode_result, encode_request
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import program
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -23,7 +25,7 @@ def apply(config: dict[str, Any], *payloads: str | bytes) -> list[str | None]:
     """What becomes of payloads; None where they are dropped."""
     raw = [payload if isinstance(payload, bytes) else payload.encode() for payload in payloads]
     batch = [Fields(b"t", payload) for payload in raw]
-    instance = Instance(program(), json.dumps(config).encode(), Limits(), lambda key: None)
+    instance = Instance(program(), json.dumps(config).encode(), Limits(deadline_ms=5000), lambda key: None)
     answer = instance.process(encode_request(batch, 1, 1, 1), len(batch))
     instance.close()
     if answer is None:

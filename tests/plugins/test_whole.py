@@ -120,6 +120,23 @@ def test_rules_behind_it_see_what_was_given_another_topic() -> None:
     stages.close()
 
 
+def test_rules_behind_it_see_what_was_emitted() -> None:
+    emit = {"steps": [{"action": "emit", "topic": "copy"}]}
+    mask = {"steps": [{"action": "redact", "path": "name"}]}
+    stages = Stages(
+        [
+            Entry("emits", Stage.INGRESS, "rules", ("a/b",), emit),
+            Entry("mask", Stage.INGRESS, "rules", ("copy",), mask),
+        ]
+    )
+    payloads = [b'{"name":"x"}', b'{"name":"y"}']
+    messages, emitted = in_one_piece(stages, payloads)
+    assert (messages, emitted) == one_by_one(stages, payloads)
+    assert [message[:2] for message in emitted] == [("copy", b'{"name":"***"}')] * 2
+    assert [message[1] for message in messages] == payloads
+    stages.close()
+
+
 def test_where_the_module_fails_nothing_is_done(tmp_path: Path) -> None:
     path = tmp_path / "bang.wasm"
     path.write_bytes(modules.module(modules.TRAPS_ON_BANG))

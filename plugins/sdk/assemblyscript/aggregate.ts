@@ -3,12 +3,12 @@
 //
 // Configuration: {"member": "temperature", "seconds": 60, "topic": "summary"}
 
-import { Batch, Outcome, Plugin, Span, refuse, register } from "./geomq";
+import { Batch, Outcome, Plugin, Span, mostEmits, refuse, register } from "./geomq";
 import * as json from "./json";
 
-export { geomq_abi, geomq_alloc, geomq_init, geomq_process, geomq_tick } from "./geomq";
+export { geomq_abi, geomq_alloc, geomq_emits, geomq_init, geomq_process, geomq_tick } from "./geomq";
 
-const MOST_TOPICS = 64;
+const MOST_TOPICS = 64; // or what the host takes of a tick
 const LONGEST_TOPIC = 256;
 const SLASH = Span.of("/");
 
@@ -83,7 +83,8 @@ class Aggregate extends Plugin {
     for (let i = 0; i < this.windows.length; i++) {
       if (this.windows[i].topic.equals(topic)) return this.windows[i];
     }
-    if (this.windows.length == MOST_TOPICS) this.close(outcome); // early, but nothing is lost
+    const most = max(1, min(MOST_TOPICS, i32(mostEmits())));
+    if (this.windows.length >= most) this.close(outcome); // early, but nothing is lost
     if (!this.windows.length) this.opened = now;
     const window = new Window(topic.copy());
     this.windows.push(window);

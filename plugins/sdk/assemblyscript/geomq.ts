@@ -2,7 +2,7 @@
 // the entry file registers how one is made, and exports the interface's functions:
 //
 //   import { Batch, Outcome, Plugin, Span, register } from "./geomq";
-//   export { geomq_abi, geomq_alloc, geomq_init, geomq_process } from "./geomq"; // and geomq_tick
+//   export { geomq_abi, geomq_alloc, geomq_init, geomq_process } from "./geomq"; // and geomq_tick, geomq_emits
 //
 //   class DropEmpty extends Plugin {
 //     process(batch: Batch, outcome: Outcome): void {
@@ -404,6 +404,11 @@ export function register(create: (config: Span) => Plugin | null): void {
   factory = create;
 }
 
+/** How many messages a tick may add, or one message of a batch: the entry's `limits.emits`. */
+export function mostEmits(): u32 {
+  return emits;
+}
+
 /** Tell the operator what is wrong with the configuration. */
 export function refuse(text: string): Plugin | null {
   problem = String.UTF8.encode(text, true);
@@ -418,9 +423,15 @@ let problem: ArrayBuffer = String.UTF8.encode("the plugin was not registered", t
 const outcome: Outcome = new Outcome();
 const input: Bytes = new Bytes();
 let handed: i32 = 0;
+let emits: u32 = 1000; // for hosts that do not tell
 
 export function geomq_abi(): i32 {
   return 1;
+}
+
+/** Where the entry file exports it, the host tells what `mostEmits` returns. */
+export function geomq_emits(most: u32): void {
+  emits = most;
 }
 
 export function geomq_alloc(size: i32): usize {

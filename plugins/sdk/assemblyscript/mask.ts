@@ -25,14 +25,18 @@ class Mask extends Plugin {
     for (let i = 0; i < batch.length; i++) {
       const payload = batch.payload(i);
       const found = json.member(payload, this.member);
-      if (found == json.Found.FOUND && json.valueEnd - json.valueStart <= LONGEST) {
+      if (found == json.Found.ABSENT) continue;
+      // What cannot be masked does not leave.
+      if (found != json.Found.FOUND) {
+        outcome.reject(i, "the payload is no object that can be read");
+      } else if (json.valueEnd - json.valueStart > LONGEST) {
+        outcome.reject(i, "what is masked is too long");
+      } else {
         const before = payload.slice(0, json.valueStart);
         const behind = payload.slice(json.valueEnd, payload.length);
         const number = knownAs(payload.slice(json.valueStart, json.valueEnd), i, outcome);
         const pseudonym = QUOTE.concat(this.prefix).concat(number).concat(QUOTE);
         outcome.setPayload(i, before.concat(pseudonym).concat(behind));
-      } else if (found != json.Found.ABSENT) {
-        outcome.drop(i); // what cannot be masked does not leave
       }
     }
   }

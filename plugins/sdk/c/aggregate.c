@@ -7,7 +7,7 @@
 
 #include "geomq_json.h"
 
-#define MOST_TOPICS 64u
+#define MOST_TOPICS 64u /* or what the host takes of a tick */
 #define LONGEST_TOPIC 256u
 
 typedef struct {
@@ -66,11 +66,15 @@ static void close_if_over(GeomqBuilder *result, uint64_t now) {
     if (used && now >= opened + nanoseconds) close_windows(result);
 }
 
+static bool is_full(void) {
+    return used == MOST_TOPICS || (used && used >= geomq_most_emits);
+}
+
 static Window *window_of(GeomqBuilder *result, GeomqText topic, uint64_t now) {
     for (uint32_t i = 0; i < used; i++) {
         if (geomq_same((GeomqText){windows[i].topic, windows[i].topic_length}, topic)) return &windows[i];
     }
-    if (used == MOST_TOPICS) close_windows(result); /* early, but nothing is lost */
+    if (is_full()) close_windows(result); /* early, but nothing is lost */
     if (!used) opened = now;
     Window *window = &windows[used++];
     __builtin_memcpy(window->topic, topic.start, topic.length);

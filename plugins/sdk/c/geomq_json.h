@@ -196,6 +196,14 @@ static inline void geomq_metric(GeomqBuilder *result, GeomqText name, double num
     __builtin_memcpy(&effect->number, &number, sizeof number);
 }
 
+/* Drop a message that the plugin cannot work on, and say why: the entry's dead letters get both. One effect. */
+static inline void geomq_reject_because(GeomqBuilder *result, uint32_t message, GeomqText reason) {
+    geomq_reject(result, message);
+    GeomqEffect *effect = geomq_effect(result, GEOMQ_LOG, message);
+    effect->first = geomq_field(result, geomq_append("warning", 7), 7);
+    effect->second = geomq_field(result, geomq_append(reason.start, reason.length), reason.length);
+}
+
 /* Have the host remember a value. Key and value stand behind the result's frame. `lifetime` is in
  * milliseconds, 0 for ever. */
 static inline void geomq_state_put(

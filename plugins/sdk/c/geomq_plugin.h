@@ -111,6 +111,9 @@ _Static_assert(sizeof(GeomqEffect) == 32, "effect");
 __attribute__((import_module("geomq"), import_name("state_get"))) int32_t geomq_state_get(const void *key,
     uint32_t key_length, void *out, uint32_t capacity);
 
+/* How many messages a tick may add, or one message of a batch: the entry's `limits.emits`, known from geomq_init on. */
+extern uint32_t geomq_most_emits;
+
 /* ---- reading a request ---- */
 
 static inline const GeomqEntry *geomq_entry(const GeomqRequest *request, uint32_t index) {
@@ -162,7 +165,7 @@ GeomqBuilder geomq_begin(uint32_t count, uint32_t effects);
 void geomq_drop(GeomqBuilder *builder, uint32_t index);
 
 /* Drop a message that the plugin cannot work on: the entry's dead letters get it. An effect GEOMQ_LOG of this
- * message says why, in its second field. */
+ * message says why, in its second field: geomq_reject_because in geomq_json.h does both. */
 void geomq_reject(GeomqBuilder *builder, uint32_t index);
 
 /* The changed record of a message, empty; call it in ascending order of index, once for each. */
@@ -186,6 +189,10 @@ int64_t geomq_end(GeomqBuilder *builder);
 #define GEOMQ_GROWTH 16u /* pages asked for at a time, if they can be had */
 
 GEOMQ_EXPORT(geomq_abi) int32_t geomq_abi(void) { return 1; }
+
+uint32_t geomq_most_emits = 1000; /* for hosts that do not tell */
+
+GEOMQ_EXPORT(geomq_emits) void geomq_emits(uint32_t most) { geomq_most_emits = most; }
 
 extern uint8_t __heap_base;
 

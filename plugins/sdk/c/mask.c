@@ -60,11 +60,11 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
     for (uint32_t i = 0; i < request->count; i++) {
         GeomqText payload = geomq_text_of(request, geomq_entry(request, i)->payload), person;
         GeomqFound found = geomq_member(payload, member, &person);
-        if (found == GEOMQ_FOUND && person.length <= LONGEST) {
-            mask(&result, i, payload, person);
-        } else if (found != GEOMQ_ABSENT) {
-            geomq_drop(&result, i); /* what cannot be masked does not leave */
-        }
+        if (found == GEOMQ_ABSENT) continue;
+        /* What cannot be masked does not leave. */
+        if (found != GEOMQ_FOUND) geomq_reject_because(&result, i, GEOMQ_WORDS("the payload is no object that can be read"));
+        else if (person.length > LONGEST) geomq_reject_because(&result, i, GEOMQ_WORDS("what is masked is too long"));
+        else mask(&result, i, payload, person);
     }
     return geomq_end(&result);
 }

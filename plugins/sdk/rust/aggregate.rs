@@ -3,8 +3,9 @@
 //!
 //! Configuration: `{"member": "temperature", "seconds": 60, "topic": "summary"}`
 
-use geomq_plugin::{export, json, Batch, Outcome, Plugin};
+use geomq_plugin::{export, json, most_emits, Batch, Outcome, Plugin};
 
+/// Or what the host takes of a tick.
 const MOST_TOPICS: usize = 64;
 const LONGEST_TOPIC: usize = 256;
 
@@ -83,7 +84,7 @@ impl Aggregate {
         if let Some(at) = self.windows.iter().position(|window| window.topic == topic) {
             return &mut self.windows[at];
         }
-        if self.windows.len() == MOST_TOPICS {
+        if self.windows.len() >= MOST_TOPICS.min(most_emits() as usize).max(1) {
             self.close(outcome); // early, but nothing is lost
         }
         if self.windows.is_empty() {

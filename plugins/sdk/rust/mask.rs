@@ -32,7 +32,9 @@ impl Plugin for Mask {
                     outcome.set_payload(index, &masked);
                 }
                 Ok(None) => {}
-                _ => outcome.drop(index), // what cannot be masked does not leave
+                // What cannot be masked does not leave.
+                Ok(Some(_)) => outcome.reject(index, "what is masked is too long"),
+                Err(_) => outcome.reject(index, "the payload is no object that can be read"),
             }
         }
     }

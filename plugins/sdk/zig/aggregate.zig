@@ -7,7 +7,7 @@ const std = @import("std");
 const geomq = @import("geomq.zig");
 const json = geomq.json;
 
-const most_topics = 64;
+const most_topics = 64; // or what the host takes of a tick
 const longest_topic = 256;
 
 const Window = struct {
@@ -92,7 +92,8 @@ const Aggregate = struct {
         for (self.windows.items) |*window| {
             if (std.mem.eql(u8, window.topic, topic)) return window;
         }
-        if (self.windows.items.len == most_topics) try self.close(outcome); // early, but nothing is lost
+        const most = @max(1, @min(most_topics, geomq.mostEmits()));
+        if (self.windows.items.len >= most) try self.close(outcome); // early, but nothing is lost
         if (self.windows.items.len == 0) self.opened = now_ns;
         try self.windows.append(geomq.gpa, .{ .topic = try geomq.gpa.dupe(u8, topic) });
         return &self.windows.items[self.windows.items.len - 1];

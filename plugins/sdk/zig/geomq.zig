@@ -23,6 +23,14 @@ pub const json = @import("json.zig");
 /// For what a plugin keeps from batch to batch.
 pub const gpa = std.heap.wasm_allocator;
 
+/// How many messages a tick may add, or one message of a batch: the entry's `limits.emits`.
+pub fn mostEmits() u32 {
+    return most_emits;
+}
+
+/// Hosts that do not tell take so many.
+var most_emits: u32 = 1000;
+
 pub const Stage = enum(u32) { unknown = 0, ingress = 1, egress = 2, store = 4, _ };
 
 pub const Level = enum { debug, info, warning, @"error" };
@@ -369,6 +377,10 @@ pub fn plugin(comptime Plugin: type) void {
             return 1;
         }
 
+        fn emits(most: u32) callconv(.c) void {
+            most_emits = most;
+        }
+
         fn alloc(size: u32) callconv(.c) ?[*]u8 {
             // The host calls: nothing of the batch before is in use any more.
             _ = arena.reset(.retain_capacity);
@@ -413,6 +425,7 @@ pub fn plugin(comptime Plugin: type) void {
         }
     };
     @export(&exports.abi, .{ .name = "geomq_abi" });
+    @export(&exports.emits, .{ .name = "geomq_emits" });
     @export(&exports.alloc, .{ .name = "geomq_alloc" });
     @export(&exports.init, .{ .name = "geomq_init" });
     @export(&exports.process, .{ .name = "geomq_process" });

@@ -24,14 +24,17 @@ const Mask = struct {
     pub fn process(self: *Mask, batch: geomq.Batch, outcome: *geomq.Outcome) !void {
         for (0..batch.len()) |index| {
             const payload = batch.message(index).payload;
-            if (json.member(payload, self.member)) |value| {
-                const person = value orelse continue;
-                if (person.len <= longest) {
-                    try self.mask(index, payload, person, outcome);
-                    continue;
-                }
-            } else |_| {}
-            outcome.drop(index); // what cannot be masked does not leave
+            // What cannot be masked does not leave.
+            const value = json.member(payload, self.member) catch {
+                try outcome.reject(index, "the payload is no object that can be read");
+                continue;
+            };
+            const person = value orelse continue;
+            if (person.len > longest) {
+                try outcome.reject(index, "what is masked is too long");
+            } else {
+                try self.mask(index, payload, person, outcome);
+            }
         }
     }
 

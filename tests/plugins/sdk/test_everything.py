@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from plugins.host import frame
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance
 from plugins.host.frame import (
     DROP,
     NO_MESSAGE,
@@ -18,6 +18,7 @@ from plugins.host.frame import (
     decode_result,
     encode_request,
 )
+from plugins.host.limits import Limits
 from plugins.tools.frames import with_more_fields
 from tests.plugins.sdk.toolchains import BY_LIBRARY, built
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from plugins.host import frame
-from plugins.host.engine import Instance, Limits, ModuleRefused
-from plugins.host.frame import DROP, PASS, REPLACE, Fields, Place, decode_result, encode_request
+from plugins.host.engine import Instance
+from plugins.host.frame import DROP, PASS, REJECT, REPLACE, Fields, Place, decode_result, encode_request
+from plugins.host.limits import Limits
+from plugins.host.reasons import ModuleRefused
 from plugins.host.state import State
 from tests.plugins.sdk.toolchains import BY_LIBRARY, EVERY, built
 
@@ -21,13 +23,22 @@ LANGUAGES = sorted({language for language, _ in BY_LIBRARY})
 class Running:
     """A module with what it has the host remember."""
 
-    def __init__(self, language: str, example: str, config: Any, state: State | None = None) -> None:
+    def __init__(
+        self,
+        language: str,
+        example: str,
+        config: Any,
+        state: State | None = None,
+        limits: Limits = Limits(deadline_ms=5000),  # noqa: B008 - frozen
+    ) -> None:
         self.state = state or State()
         raw = config if isinstance(config, bytes) else json.dumps(config).encode()
         code = built(language, example).read_bytes()
-        self.instance = Instance(code, raw, Limits(deadline_ms=5000), lambda key: self.state.get(key, 1.0))
+        self.instance = Instance(code, raw, limits, lambda key: self.state.get(key, 1.0))
         self.metrics: dict[bytes, float] = {}
         self.emitted: list[tuple[bytes, bytes]] = []
+        self.rejected: list[str] = []
+        """Why it could not work on messages."""
 
     def process(self, *messages: bytes | Fields, now: int = SECOND) -> list[bytes | None]:
         """The payloads that come out, None for those that are dropped."""
@@ -38,11 +49,14 @@ class Running:
         if answer is None:
             return [fields.payload for fields in batch]
         result = decode_result(answer, batch)
-        self.take(result.effects)
+        reasons, effects = frame.rejections(result)
+        self.rejected += reasons.values()
+        self.take(effects)
         outcome = {
             PASS: lambda i: batch[i].payload,
             REPLACE: lambda i: result.changes[i].payload,
             DROP: lambda i: None,
+            REJECT: lambda i: None,
         }
         return [outcome[verdict](index) for index, verdict in enumerate(result.verdicts)]
 
@@ -65,8 +79,8 @@ Run = Callable[..., Running]
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     running: list[Running] = []
 
-    def start(example: str, config: Any, state: State | None = None) -> Running:
-        running.append(Running(request.param, example, config, state))
+    def start(example: str, config: Any, *more: Any) -> Running:
+        running.append(Running(request.param, example, config, *more))
         return running[-1]
 
     yield start
@@ -157,11 +171,15 @@ def test_the_mask_lets_nothing_through_that_it_cannot_read(run: Run) -> None:
         b'{"driver":"Magdalena","driver":"Ruedi"}',
         b'{"dr\\u0069ver":"Magdalena"}',
         b'[{"driver":"Magdalena"}]',
-        b'{"driver":"' + b"x" * 260 + b'"}',
         b"Magdalena",
         b"",
     ]
     assert rule.process(*secrets) == [None] * len(secrets)
+    assert rule.rejected == ["the payload is no object that can be read"] * len(secrets)
+    rule.rejected.clear()
+    long = b'{"driver":"' + b"x" * 260 + b'"}'
+    assert rule.process(long, b'{"n":1}', long) == [None, b'{"n":1}', None]
+    assert rule.rejected == ["what is masked is too long"] * 2
 
 
 def test_many_names_in_one_batch(run: Run) -> None:
@@ -200,6 +218,20 @@ def test_more_topics_than_the_aggregate_holds(run: Run) -> None:
     rule = run("aggregate", {"member": "temperature", "seconds": 60, "topic": "sum"})
     rule.process(*(reading(f"t/{number}", number) for number in range(150)))
     assert [topic for topic, _ in rule.emitted] == [b"sum/t/%d" % number for number in range(128)]
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_the_aggregate_keeps_to_what_the_host_takes_of_a_tick(run: Run, most: int) -> None:
+    config = {"member": "temperature", "seconds": 60, "topic": "sum"}
+    rule = run("aggregate", config, None, Limits(deadline_ms=5000, emits=most))
+    rule.process(*(reading(f"t/{number}", number) for number in range(12)))
+    early = len(rule.emitted)
+    assert early == (10 if most == 5 else 11)
+    answer = rule.instance.tick(61 * SECOND)
+    assert answer is not None
+    rule.take(decode_result(answer, []).effects)
+    assert len(rule.emitted) - early <= max(1, most)
+    assert [topic for topic, _ in rule.emitted] == [b"sum/t/%d" % number for number in range(12)]
 
 
 @pytest.mark.parametrize(

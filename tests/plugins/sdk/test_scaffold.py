@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from broker.cli import app
 from broker.config import load_text
 from plugins.tools.scaffold import LANGUAGES, SDK
-from tests.plugins.sdk.toolchains import EVERY
+from tests.plugins.sdk.toolchains import EVERY, built
 
 RUN = CliRunner()
 
@@ -38,6 +38,17 @@ def test_a_new_folder_is_complete(language: str, example: str, tmp_path: Path) -
     (rule,) = load_text(yaml.safe_dump({"plugins": {"ingress": [entry]}}), folder=folder).plugins.ingress
     assert rule.module == str(folder / "my-rule.wasm")
     assert "my-rule.wasm" in (folder / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("example", LANGUAGES["c"].examples)
+def test_new_plugin_passes_its_own_trial(example: str, tmp_path: Path) -> None:
+    folder = tmp_path / "my-rule"
+    RUN.invoke(app, ["plugin", "new", "my-rule", "--example", example, "--folder", str(folder)])
+    shutil.copy(built("c", example), folder / "my-rule.wasm")
+    options = [str(folder / "rules.yaml"), "--file", str(folder / "sample.jsonl")]
+    result = RUN.invoke(app, ["plugin", "test", *options])
+    assert result.exit_code == 0, result.output
+    assert "no entry is for" not in result.stderr
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from broker.cli import app
-from plugins.host.engine import Limits, wat2wasm
+from plugins.host.engine import wat2wasm
+from plugins.host.limits import Limits
 from plugins.tools.conformance import conformance
 from plugins.tools.frames import batch, request, with_more_fields, with_unknown_flags
 from tests.plugins import modules

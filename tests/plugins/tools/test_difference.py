@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from broker.protocol.constants import Prop
+from broker.protocol.properties import write_bare
 from plugins.host.frame import Fields
 from plugins.tools.difference import difference, shown
 
@@ -47,10 +49,31 @@ def test_all_that_can_change() -> None:
         *("- topic a", "+ topic b"),
         *("- QoS 0", "+ QoS 1"),
         *("- retain False", "+ retain True"),
-        *("- properties ", "+ properties \\x01\\x01"),
+        "+ payload_format_indicator 1",
     ]
 
 
 def test_nothing_reaches_the_terminal_that_it_would_obey() -> None:
     assert shown(b"\x1b[31mred\r\n\x9b") == "hex 1b 5b 33 31 6d 72 65 64 0d 0a 9b"
     assert shown("\x1b[31mred\r\n\u202e\x85".encode()) == "\\x1b[31mred\\r\\n\\u202e\\x85"
+
+
+def test_properties_by_their_names() -> None:
+    content = write_bare({Prop.CONTENT_TYPE: "text/plain"})
+    everything = write_bare(
+        {
+            Prop.CONTENT_TYPE: "text/plain",
+            Prop.CORRELATION_DATA: b"\xff\x00",
+            Prop.USER_PROPERTY: [("driver", "Anna\x1b"), ("driver", "Ben")],
+        }
+    )
+    assert [
+        f"{mark} {text}"
+        for mark, text in difference(Fields(b"t", b"", everything), Fields(b"t", b"", content))
+    ] == [
+        "- correlation_data hex ff 00",
+        "- user_property driver: Anna\\x1b",
+        "- user_property driver: Ben",
+    ]
+    broken = difference(Fields(b"t", b"", b"\x7f"), Fields(b"t", b""))
+    assert [f"{mark} {text}" for mark, text in broken] == ["- properties \\x7f"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from broker.cli import app
-from plugins.host.engine import Instance, Limits
+from plugins.host.engine import Instance
 from plugins.host.entry import INGRESS, Entry
 from plugins.host.frame import Fields, Place, decode_result, encode_request
+from plugins.host.limits import Limits
 from plugins.tools.effects import as_json, in_words
 from plugins.tools.trial import Trial
 from tests.plugins import modules
@@ -59,8 +61,8 @@ def messages(tmp_path: Path) -> Path:
 
 def test_what_people_see(mask: Path, messages: Path) -> None:
     result = plugin("test", mask, "--file", messages)
-    assert result.exit_code == 0
-    assert result.stderr == ("5 messages: 1 passed, 2 changed, 1 dropped, 0 failed, 1 that no entry is for\n")
+    assert result.exit_code == 1
+    assert result.stderr == ("5 messages: 1 passed, 2 changed, 0 dropped, 1 failed, 1 that no entry is for\n")
     assert "\x1b" not in result.stdout
     text = result.stdout.splitlines()
     assert text[:2] == ["1  vehicles/1  QoS 2, retained", '   {"driver":"Magdalena"}']
@@ -77,7 +79,8 @@ def test_what_people_see(mask: Path, messages: Path) -> None:
         app, ["plugin", "test", str(mask), "--file", str(messages)], env={"FORCE_COLOR": "1"}
     )
     assert '\x1b[31m     - driver: "Magdalena"\x1b[0m\n' in coloured.stdout
-    assert "   ingress mask: drop" in result.stdout
+    rejected = "ingress mask: fail, the payload is no object that can be read; the message is dropped"
+    assert rejected in result.stdout
 
 
 def test_what_scripts_see(mask: Path, messages: Path) -> None:
@@ -100,8 +103,9 @@ def test_what_scripts_see(mask: Path, messages: Path) -> None:
         {"kind": "state", "key": 'is:"Magdalena"', "value": "1", "lifetime_ms": 0},
     ]
     assert first["fuel"] > 100
-    assert [(one["message"], one["verdict"]) for one in others] == [(3, "drop"), (4, "replace"), (5, "pass")]
-    assert others[0]["after"] is None
+    assert [(one["message"], one["verdict"]) for one in others] == [(3, "fail"), (4, "replace"), (5, "pass")]
+    assert (others[0]["after"], others[0]["effects"]) == (None, [])
+    assert others[0]["reason"] == "the payload is no object that can be read"
     assert others[1]["after"]["payload"] == '{"driver":"d-1"}'
 
 
@@ -272,6 +276,32 @@ def test_mistakes_in_entries_name_their_line(tmp_path: Path) -> None:
     )
     rules.write_text("just text")
     assert "is not a mapping of keys" in plugin("test", rules, "--topic", "a").stderr
+
+
+def test_entries_that_do_not_start_name_the_line_that_is_to_blame(tmp_path: Path) -> None:
+    """A key that is missing, a module that is, one that takes not its configuration: all of them are told at once."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "- name: hide\n  topics: [a]\n  module: rules\n  config:\n    steps:\n    - {action: remove, path: a}\n"
+        "    - action: hash\n      path: b\n      key_file: gone.key\n"
+        "- name: gone\n  topics: [a]\n  module: gone.wasm\n"
+        f"- name: picky\n  topics: [a]\n  module: {built('c', 'filter')}\n  config: {{at_least: high}}\n"
+    )
+    key = f"{rules}:9: plugins.ingress[0].config.steps[1].key_file: {tmp_path}/gone.key: No such file or directory"
+    gone = f"{rules}:12: plugins.ingress[1].module: {tmp_path}/gone.wasm: No such file or directory"
+    result = plugin("test", rules, "--topic", "a")
+    assert result.exit_code == 1
+    *known, picky = result.stderr.splitlines()
+    assert known == [key, gone]
+    assert picky.startswith(f"{rules}:16: plugins.ingress[2].config: {built('c', 'filter')}: ")
+    for command in ("bench", "check"):
+        result = plugin(command, rules)
+        assert (result.exit_code, result.stderr) == (1, f"{key}\n")
+        assert plugin(command, rules, "--entry", "gone").stderr == f"{gone}\n"
+    assert plugin("inspect", rules, "--entry", "gone").stderr == f"{gone}\n"
+    (tmp_path / "node.yaml").write_text(f"plugins:\n  egress:\n{textwrap.indent(rules.read_text(), '  ')}")
+    result = plugin("test", tmp_path / "node.yaml", "--topic", "a")
+    assert result.stderr.startswith(f"{tmp_path}/node.yaml:11: plugins.egress[0].config.steps[1].key_file: ")
 
 
 def test_bench() -> None:

@@ -77,8 +77,7 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
     effect(&result, GEOMQ_LOG, 3, "warning", said("w"));
     effect(&result, GEOMQ_LOG, 3, "error", said("e"));
     effect(&result, GEOMQ_ALERT, 3, "alert/topic", said("a"));
-    geomq_reject(&result, 4);
-    effect(&result, GEOMQ_LOG, 4, "warning", said("why"));
+    geomq_reject_because(&result, 4, GEOMQ_WORDS("why"));
     GeomqText none, key, value;
     if (geomq_state_find(&result, GEOMQ_WORDS("none"), &none)) __builtin_trap();
     if (!geomq_state_find(&result, GEOMQ_WORDS("key"), &key)) __builtin_trap();

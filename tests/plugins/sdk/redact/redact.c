@@ -33,12 +33,12 @@ static bool redact(GeomqText *payload) {
 
 GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, uint32_t length) {
     (void)length;
-    GeomqBuilder result = geomq_begin(request->count, 0);
+    GeomqBuilder result = geomq_begin(request->count, request->count);
     for (uint32_t i = 0; i < request->count; i++) {
         GeomqText payload = geomq_text_of(request, geomq_entry(request, i)->payload);
         const uint8_t *whole = payload.start;
         if (!redact(&payload)) {
-            geomq_drop(&result, i);
+            geomq_reject_because(&result, i, GEOMQ_WORDS("the payload is no object that can be read"));
         } else if (payload.start != whole) {
             GeomqChange *change = geomq_replace(&result, i);
             change->what = GEOMQ_CHANGED_PAYLOAD;

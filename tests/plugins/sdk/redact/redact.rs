@@ -30,7 +30,7 @@ impl Plugin for Redact {
             match redacted(message.payload) {
                 Ok(Some(payload)) => outcome.set_payload(index, &payload),
                 Ok(None) => {}
-                Err(_) => outcome.drop(index),
+                Err(_) => outcome.reject(index, "the payload is no object that can be read"),
             }
         }
     }

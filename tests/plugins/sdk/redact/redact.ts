@@ -23,7 +23,7 @@ class Redact extends Plugin {
         payload = before.concat(STARS).concat(behind);
         changed = true;
       } else if (found != json.Found.ABSENT) {
-        outcome.drop(index);
+        outcome.reject(index, "the payload is no object that can be read");
         return;
       }
     }

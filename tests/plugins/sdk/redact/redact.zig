@@ -16,7 +16,7 @@ const Redact = struct {
             const payload = batch.message(index).payload;
             const masked = redacted(payload, outcome.arena) catch |mistake| {
                 if (mistake == error.OutOfMemory) return mistake;
-                outcome.drop(index);
+                try outcome.reject(index, "the payload is no object that can be read");
                 continue;
             };
             if (masked.ptr != payload.ptr) try outcome.setPayload(index, masked);

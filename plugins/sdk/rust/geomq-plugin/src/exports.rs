@@ -3,8 +3,17 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::{Batch, Outcome, Plugin};
+
+/// What hosts take that do not tell.
+static MOST_EMITS: AtomicU32 = AtomicU32::new(1000);
+
+/// How many messages a tick may add, or one message of a batch: the entry's `limits.emits`.
+pub fn most_emits() -> u32 {
+    MOST_EMITS.load(Relaxed)
+}
 
 struct Parts<P> {
     plugin: Option<P>,
@@ -47,6 +56,11 @@ impl<P: Plugin> Running<P> {
             parts.input.resize(words, 0);
         }
         parts.input.as_mut_ptr() as *mut u8
+    }
+
+    /// The host takes so many messages of a tick.
+    pub fn told_emits(most: u32) {
+        MOST_EMITS.store(most, Relaxed)
     }
 
     /// Begin; the error's text, null where there is none.

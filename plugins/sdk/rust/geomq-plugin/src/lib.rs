@@ -34,7 +34,7 @@ pub mod json;
 mod outcome;
 
 pub use batch::{Batch, Message, Stage};
-pub use exports::Running;
+pub use exports::{most_emits, Running};
 pub use outcome::{Level, Outcome};
 
 use alloc::string::String;
@@ -61,6 +61,11 @@ macro_rules! export {
         #[no_mangle]
         pub extern "C" fn geomq_abi() -> i32 {
             1
+        }
+
+        #[no_mangle]
+        pub extern "C" fn geomq_emits(most: u32) {
+            $crate::Running::<$plugin>::told_emits(most)
         }
 
         #[no_mangle]

@@ -1,0 +1,16 @@
+/* What is written with other signs than ASCII's and means the same: digits, letters and signs of full width, the digits
+ * of other scripts, the spaces and dashes of typography; what has no width is left out. */
+#ifndef RULES_FOLD_H
+#define RULES_FOLD_H
+
+#include "span.h"
+
+typedef struct {
+    Span text;
+    const uint32_t *origins; /* where each byte, and the end, was in the text before; NULL: nothing has been folded */
+} Folded;
+
+/* Takes five times the text from the arena, and nothing where there is nothing to fold. */
+Folded fold(Span text);
+
+#endif
