@@ -164,6 +164,10 @@ class LocalNode(Protocol):
     def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
         """Deliver what a lane brought to local sessions only, in order; retained ones are stored if newer."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether clients who are here have as much to take as they can: what the durable lanes bring should wait."""
+
     def marks(self) -> dict[str, tuple[int, int]]:
         """(Epoch, sequence) up to which earlier processes have heard other nodes' durable lanes, by sender."""
 

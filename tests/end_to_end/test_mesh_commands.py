@@ -31,10 +31,10 @@ def two(tmp_path: Path) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     far.stop()
 
 
-def geomq_mesh(node: NodeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+def geomq_mesh(node: NodeProcess, *arguments: str, seconds: float = 3) -> subprocess.CompletedProcess[str]:
     config = str(node.folder / "node.yaml")
     return subprocess.run(
-        [sys.executable, "-m", "broker", "mesh", *arguments, "--config", config, "--timeout", "3"],
+        [sys.executable, "-m", "broker", "mesh", *arguments, "--config", config, "--timeout", f"{seconds}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -115,7 +115,7 @@ def test_nobody_to_ask(tmp_path: Path) -> None:
     node = NodeProcess(tmp_path, "none", "nobody", mesh={"listen": [f"tcp/127.0.0.1:{free_port()}"]})
     (node.folder / "node.yaml").write_text(json.dumps(node.config))
     for command in ("status", "ledger"):
-        result = geomq_mesh(node, command)
+        result = geomq_mesh(node, command, seconds=0.5)
         assert result.returncode == 1
         assert result.stderr.startswith("geomq: no node answers at tcp/127.0.0.1:")
         assert result.stderr.endswith(": connection refused\n")

@@ -28,6 +28,8 @@ class Relay:
         """Every byte that was forwarded, both ways, in the order of forwarding."""
         self.connections = 0
         """How many connections were forwarded so far."""
+        self.refused = 0
+        """How many were refused."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="relay", daemon=True)
         self._server: asyncio.Server | None = None
@@ -75,6 +77,7 @@ class Relay:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
+            self.refused += 1
             writer.transport.abort()
             return
         task = asyncio.current_task()

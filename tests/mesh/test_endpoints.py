@@ -33,6 +33,7 @@ def test_places_of_endpoints(endpoint: str, place: Place | None) -> None:
     assert parse(endpoint) == place
 
 
+@pytest.mark.usefixtures("looking_often")
 async def test_endpoint_that_nobody_listens_on(nodes: Meadow, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     port = free_port()
@@ -50,6 +51,7 @@ def tls_of(authority: Authority, trusted: Authority, name: str) -> MeshTls:
     return MeshTls(pair.certificate, pair.key, trusted.certificate)
 
 
+@pytest.mark.usefixtures("looking_often")
 async def test_foreign_certificates_are_refused_and_told(
     nodes: Meadow, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

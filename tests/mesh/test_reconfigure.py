@@ -17,6 +17,7 @@ async def reconfigure(member: Member, **changes: object) -> None:
     await member.mesh.reconfigure(member.settings)
 
 
+@pytest.mark.usefixtures("looking_often")
 async def test_bounds_of_the_outbox_hold_at_once(nodes: Meadow, caplog: pytest.LogCaptureFixture) -> None:
     a = await nodes.node("a")
     b = await nodes.node("b", a, filters=["t"])
