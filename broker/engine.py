@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from broker.admission import Admission
 from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
+from broker.crowd import Crowd
 from broker.flow import Turns
 from broker.joint import Joint
 from broker.limit_log import LimitLog
@@ -87,6 +88,7 @@ class Engine:
         """Whether the node has more to do than it can; new clients are asked to come later."""
         self.roster = Roster(self, now)
         self.runs = Runs(self)
+        self.crowd = Crowd()
         self._interest: dict[str, set[str]] = {}
         self._last_stamp = 0
 
@@ -402,6 +404,7 @@ class Engine:
         """Deliver what other nodes sent to local sessions only, in order."""
         wall = now + self.wall_offset
         single = 0
+        queued = self.stats.queued_messages
         route_of = self.subscriptions.route
         for message in batch:
             if isinstance(message, Run):
@@ -415,7 +418,17 @@ class Engine:
                 self.stats.publish_unwanted += 1
             self.deliver(message, route, wall)
         self.stats.publish_from_mesh += single
+        if self.stats.queued_messages > queued:
+            self.crowd.note(self._reached({message.topic for message in batch}), now)
         self.flush()
+
+    def _reached(self, topics: Iterable[str]) -> Iterator[Session]:
+        for topic in topics:
+            route = self.subscriptions.route(topic)
+            for receiver in route.receivers:
+                yield receiver.session
+            for group in route.groups:
+                yield from group.members
 
     def retained_from_mesh(self, batch: Sequence[Message], now: float) -> None:
         """Store retained messages of other nodes, where they are newer than what is known."""

@@ -54,6 +54,11 @@ class EngineFace:
         """Deliver to local sessions."""
         self._engine.deliver_from_mesh(batch, self._time())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether what can wait should."""
+        return self._engine.crowd.is_waited_for(self._time())
+
     def marks(self) -> dict[str, tuple[int, int]]:
         """How far earlier processes have heard other nodes."""
         return self._marks

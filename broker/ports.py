@@ -45,10 +45,15 @@ class Processed(NamedTuple):
     """The places of messages on which rules are still working; their entries say nothing."""
     failed: Mapping[int, Failure] | None = None
     """The places of messages that were dropped because a rule failed on them, if there are any."""
+    more: bool = False
+    """Whether they have emitted so much that the rest follows, without messages, in further calls of :data:`Later`."""
 
 
 Later = Callable[[Sequence[Message], Processed, float], None]
-"""Called with messages of a batch on which rules went on working, what became of them, and the wall clock."""
+"""Called with messages of a batch on which rules went on working, what became of them, and the wall clock.
+
+Where there is :attr:`Processed.more` it is called again and again until there is not, with emitted messages alone.
+"""
 
 
 RunResult = list[bytes | None] | Processed
@@ -56,7 +61,7 @@ RunResult = list[bytes | None] | Processed
 Processed where the rules have done more than that."""
 
 LaterRun = Callable[[RunResult, float], None]
-"""Called with what has become of messages, and the wall clock."""
+"""Called with what has become of messages, and the wall clock; again where there is :attr:`Processed.more`."""
 
 
 class Pipeline(Protocol):
@@ -158,6 +163,10 @@ class LocalNode(Protocol):
 
     def deliver_from_mesh(self, batch: Sequence[Message | Run]) -> None:
         """Deliver what a lane brought to local sessions only, in order; retained ones are stored if newer."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether clients who are here have as much to take as they can: what the durable lanes bring should wait."""
 
     def marks(self) -> dict[str, tuple[int, int]]:
         """(Epoch, sequence) up to which earlier processes have heard other nodes' durable lanes, by sender."""

@@ -112,7 +112,8 @@ class Ruling:
         if isinstance(found, list) and not (route.ruled or route.simple):
             found = Processed(source.messages(found), [])
         self._publish_result(found, source, route, wall - self._engine.wall_offset)
-        on_safe()
+        if not (isinstance(found, Processed) and found.more):
+            on_safe()
         self._engine.flush()
 
     def _publish_result(self, found: RunResult, source: _Source, route: Route, now: float) -> None:
@@ -174,7 +175,7 @@ class Ruling:
         ]
         part = self._store(self._routed(kept + processed.emitted), now, safe)
         batch += part
-        self._part_is_done(part, len(messages), safe, now)
+        self._part_is_done(part, len(messages), processed.more, safe, now)
 
     def _store(self, batch: Batch, now: float, safe: Joint) -> Batch:
         """Keep what the store rules name. The batch, which is not held up by that, and what they emitted."""
@@ -188,10 +189,13 @@ class Ruling:
 
     def _stored(self, safe: Joint, messages: Sequence[Message], processed: Processed, wall: float) -> None:
         part = self._routed(processed.emitted)
-        self._part_is_done(part, len(messages), safe, wall - self._engine.wall_offset)
+        self._part_is_done(part, len(messages), processed.more, safe, wall - self._engine.wall_offset)
 
-    def _part_is_done(self, part: Batch, count: int, safe: Joint, now: float) -> None:
+    def _part_is_done(self, part: Batch, messages: int, more: bool, safe: Joint, now: float) -> None:
         engine = self._engine
+        # Who waits for the messages waits for all that was emitted, too.
+        safe.expect(more)
+        count = messages or 1
         if not engine.distribute(part, now, partial(safe.arrived, count)):
             safe.arrived(count)
         engine.flush()

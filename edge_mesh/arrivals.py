@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,6 +13,12 @@ from edge_mesh.keys import Keys
 from edge_mesh.lanes import ReceivingLane, Stand
 
 logger = logging.getLogger("geomq.mesh")
+
+_MANY = 1000
+"""Messages that are delivered before more are taken off."""
+_LOOK_SECONDS = 0.02
+_HELD_BYTES = 32 << 20
+"""What is held for crowded clients; what is beyond is dropped, and asked for again."""
 
 
 class Received(NamedTuple):
@@ -41,6 +48,8 @@ class Arrivals:
         self._live: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._arrived: list[Message | Run] = []
+        self._held: deque[tuple[str, bytes]] = deque()
+        self._held_bytes = 0
 
     def take(self, item: tuple[str, bytes], kind: int) -> None:
         """An envelope of this kind that came under a key whose last chunk is its sender."""
@@ -52,16 +61,13 @@ class Arrivals:
             header = envelope.decode_header(payload)
             if header.kind != kind or header.sender != sender:
                 raise envelope.EnvelopeError(f"kind {header.kind} of {header.sender!r} is on the wrong lane")
-            self._sizes[sender] = self._sizes.get(sender, 0) + len(payload)
             if kind == envelope.DURABLE:
-                lane = self._lane(sender)
-                self._unsettled[lane] = None
-                messages = lane.take(payload, header)
-                for message in messages:
-                    if message.retain and not self._observe(message):
-                        message.retain = False
-                self._arrived += messages
+                if self._held or self._stand.local.crowded:
+                    self._hold(item)
+                else:
+                    self._take_durable(sender, payload, header)
             else:
+                self._sizes[sender] = self._sizes.get(sender, 0) + len(payload)
                 now, _ = self._stand.times()
                 found = envelope.decode_live(payload, header, now)
                 self._live[sender] = self._live.get(sender, 0) + sum(
@@ -70,6 +76,38 @@ class Arrivals:
                 self._arrived += found
         except envelope.EnvelopeError as error:
             logger.error("an envelope of node %s cannot be read: %s", sender, error)
+
+    def _take_durable(self, sender: str, payload: bytes, header: envelope.Header) -> None:
+        self._sizes[sender] = self._sizes.get(sender, 0) + len(payload)
+        lane = self._lane(sender)
+        self._unsettled[lane] = None
+        messages = lane.take(payload, header)
+        for message in messages:
+            if message.retain and not self._observe(message):
+                message.retain = False
+        self._arrived += messages
+        if len(self._arrived) >= _MANY:
+            self.deliver()
+
+    def _hold(self, item: tuple[str, bytes]) -> None:
+        """Clients have enough to take: keep an envelope, which its sender's window bounds, until they have less."""
+        if not self._held:
+            self._stand.later(_LOOK_SECONDS, self._go_on)
+        if self._held_bytes < _HELD_BYTES:
+            self._held.append(item)
+            self._held_bytes += len(item[1])
+
+    def _go_on(self) -> None:
+        while self._held and not self._stand.local.crowded:
+            key, payload = self._held.popleft()
+            self._held_bytes -= len(payload)
+            try:
+                self._take_durable(Keys.last_chunk(key), payload, envelope.decode_header(payload))
+            except envelope.EnvelopeError as error:
+                logger.error("an envelope of node %s cannot be read: %s", Keys.last_chunk(key), error)
+            self.deliver()
+        if self._held:
+            self._stand.later(_LOOK_SECONDS, self._go_on)
 
     def deliver(self) -> None:
         """End of a burst: local sessions first, then the marks and acknowledgements."""

@@ -91,7 +91,8 @@ class Boundary:
             for message, result in zip(messages, processed.messages, strict=True)
             if result is not None and not message.is_withdrawn
         ]
-        arrived = partial(safe.arrived, len(messages))
+        safe.expect(processed.more)
+        arrived = partial(safe.arrived, len(messages) or 1)
         if not send(self._addressed(left + processed.emitted), arrived):
             arrived()
 

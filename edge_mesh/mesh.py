@@ -154,12 +154,15 @@ class ZenohMesh:
         self._declare()
         self._spawn(self._tick_forever())
 
-    async def meets(self, longest: float) -> bool:
-        """Wait until another node has told its retained messages, for so many seconds at most; whether one has."""
-        if self._settings.connect or self._settings.scouting:
+    async def meets(self, seconds: float) -> None:
+        """Wait so long for another node, and where one is there ten times as long for its retained messages."""
+        if not (self._settings.connect or self._settings.scouting):
+            return
+        for longest in (seconds, 9 * seconds):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._retained.has_met.wait(), longest)
-        return self._retained.has_met.is_set()
+            if self._retained.has_met.is_set() or not any(peer.alive for peer in self._peers.values()):
+                return
 
     async def _open_outbox(self) -> None:
         settings = self._settings

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from plugins.host.entry import STAGE_NAMES, DeadLetter, Entry, Failed
 
 logger = logging.getLogger("geomq.plugins")
 
-_MAX_WAITING = 10_000
-"""Letters that wait for the disk; beyond that they are dropped and counted."""
+_MAX_WAITING = 16 << 20
+"""Bytes of letters that wait for the disk; beyond that they are dropped and counted."""
 _CLOSE_SECONDS = 5.0
 
 
@@ -29,12 +29,17 @@ class DeadLetters:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._items: queue.Queue[tuple[DeadLetter, list[bytes]] | None] = queue.Queue(_MAX_WAITING)
+        self._items: queue.SimpleQueue[tuple[DeadLetter, list[bytes]] | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._told = ""
 
     def put(self, entry: Entry, failed: Sequence[Failed], now: float) -> list[Message]:
-        """Keep what failed as the entry says; the messages for its topic. ``now`` is wall-clock seconds."""
+        """Keep what failed as the entry says; the messages for its topic. ``now`` is wall-clock seconds.
+
+        May be called from any thread.
+        """
         place = entry.dead_letter
         if place is None or not failed:
             return []
@@ -54,13 +59,22 @@ class DeadLetters:
             self._thread.join(_CLOSE_SECONDS)
 
     def _write_soon(self, place: DeadLetter, letters: list[bytes]) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="geomq-dead-letters", daemon=True)
-            self._thread.start()
-        try:
-            self._items.put_nowait((place, letters))
-        except queue.Full:
-            self.dropped += len(letters)
+        size = sum(map(len, letters))
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="geomq-dead-letters", daemon=True)
+                self._thread.start()
+            if self._waiting and self._waiting + size > _MAX_WAITING:
+                self._drop(len(letters), "more wait for the disk than there is memory for")
+                return
+            self._waiting += size
+        self._items.put((place, letters))
+
+    def _drop(self, count: int, why: str) -> None:
+        self.dropped += count
+        if self._told != why:
+            self._told = why
+            logger.error("dead letters cannot be written, and are lost: %s", why)
 
     # -- the thread --------------------------------------------------------------------------------------
 
@@ -69,13 +83,24 @@ class DeadLetters:
             place, letters = item
             assert place.file is not None
             try:
-                _append(place.file, b"".join(letter + b"\n" for letter in letters), place.max_bytes)
+                for part in _parts(letters, place.max_bytes):
+                    _append(place.file, part, place.max_bytes)
                 self._told = ""
             except OSError as error:
-                self.dropped += len(letters)
-                if self._told != str(error):
-                    self._told = str(error)
-                    logger.error("dead letters cannot be written: %s", error)
+                self._drop(len(letters), str(error))
+            with self._lock:
+                self._waiting -= sum(map(len, letters))
+
+
+def _parts(letters: Sequence[bytes], most: int) -> Iterator[bytes]:
+    """Lines in pieces that a file of this size has room for; one that is larger by itself is a piece of its own."""
+    part = bytearray()
+    for letter in letters:
+        if part and len(part) + len(letter) >= most:
+            yield bytes(part)
+            part.clear()
+        part += letter + b"\n"
+    yield bytes(part)
 
 
 def _append(path: Path, data: bytes, max_bytes: int) -> None:

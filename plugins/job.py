@@ -11,6 +11,9 @@ from plugins.convert import changed, to_fields
 from plugins.host.entry import Failed, Outcome
 from plugins.host.frame import Fields, Whole
 
+AT_ONCE = 64
+"""Messages that a job has emitted, or that have got through slow rules, until others have their turn."""
+
 
 class Job:
     """Messages that go through the rules of a stage together; ``at`` is how many of these they have behind them.
@@ -19,7 +22,19 @@ class Job:
     they do not get through at once.
     """
 
-    __slots__ = ("at", "failed", "messages", "named", "originals", "renamed", "size", "stage", "then")
+    __slots__ = (
+        "at",
+        "counted",
+        "failed",
+        "follows",
+        "is_told",
+        "messages",
+        "named",
+        "originals",
+        "renamed",
+        "stage",
+        "then",
+    )
 
     def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
         self.stage = stage
@@ -32,8 +47,12 @@ class Job:
         """Whether a rule that gives other topics was among them: others may be on the way to the same topic."""
         self.then = then
         self.at = 0
-        self.size = 0
-        """Bytes of payload."""
+        self.counted = (0, 0)
+        """As how many messages, and bytes, it counts among those that wait."""
+        self.is_told = False
+        """Whether ``then`` knows already what has become of the messages, if not of all that was emitted."""
+        self.follows = False
+        """Whether another part of the same job has nothing but what was emitted."""
 
     def fields(self, places: Sequence[int]) -> list[Fields]:
         """The messages in these places as a rule sees them."""
@@ -92,6 +111,45 @@ class Job:
         emitted = [one for one in self.messages[count:] if one is not None]
         return Processed(self.messages[:count], emitted, failed=self.failed)
 
+    def tell(self, now: float) -> bool:
+        """Tell ``then`` what has become of the messages, and a part of what was emitted, with each call a further one;
+        whether there is more of it.
+        """
+        count = len(self.originals)
+        end = count + AT_ONCE
+        originals, messages, failed = self.originals, self.messages[:count], self.failed
+        emitted = [one for one in self.messages[count:end] if one is not None]
+        self.originals, self.messages, self.failed = (), self.messages[end:], None
+        self.is_told = True
+        left = bool(self.messages)
+        self.then(originals, Processed(messages, emitted, failed=failed, more=left or self.follows), now)
+        return left
+
+    def parts(self, places: list[int], size: int) -> list[tuple[Job, list[int]]]:
+        """Jobs that go on in this one's place, one behind the other, with so many of these places each.
+
+        The messages between them belong to the part before.
+        """
+        if len(places) <= size:
+            return [(self, places)]
+        starts = [0, *places[size::size]]
+        ends = [*places[size::size], len(self.messages)]
+        found = []
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            chosen = places[number * size : (number + 1) * size]
+            found.append((self._part(start, end), [place - start for place in chosen]))
+        return found
+
+    def _part(self, start: int, end: int) -> Job:
+        part = Job(self.stage, self.originals[start:end], self.then)
+        part.messages = self.messages[start:end]
+        part.named = {place - start for place in self.named if start <= place < end}
+        if self.failed:
+            part.failed = {place - start: one for place, one in self.failed.items() if start <= place < end}
+        part.renamed, part.at = self.renamed, self.at
+        part.follows = self.follows or len(self.originals) <= end < len(self.messages)
+        return part
+
 
 class Packets(NamedTuple):
     """Packets of one topic that go through a rule together; ``then`` is told what has become of them."""
@@ -112,9 +170,14 @@ class Packets(NamedTuple):
         messages = [
             Message(self.topic, one.payload, publisher=self.publisher, user=self.user) for one in fields
         ]
-        job = Job(stage, messages, lambda _, processed, now: self.then(processed, now))
-        job.size = self.size
-        return job
+        left = len(messages)
+
+        def then(originals: Sequence[Message], processed: Processed, now: float) -> None:
+            nonlocal left
+            left -= len(originals)
+            self.then(processed._replace(more=processed.more or left > 0), now)
+
+        return Job(stage, messages, then)
 
 
 def nothing(count: int) -> Outcome:

@@ -15,13 +15,18 @@ from typing import NamedTuple, Protocol
 from plugins.host.entry import Outcome
 from plugins.host.frame import Fields, Whole
 from plugins.host.pipeline import Rule, WholeResult
-from plugins.job import Job, Packets, nothing
+from plugins.job import AT_ONCE, Job, Packets, nothing
 
 logger = logging.getLogger("geomq.plugins")
 
 _THREADS = max(2, os.cpu_count() or 1)
 _TOGETHER = 1024
-"""Messages that are handed to a module in one call, at most, when they had to wait."""
+"""Messages that a rule works on in one turn of a thread, at most, when they had to wait."""
+_TURN = 0.05
+"""Seconds that such a turn should last: the other rules that need a thread come next."""
+
+_CHEAPER = 8
+"""How many messages cost as much as one, as long as they stay in their packets."""
 
 
 class Workers:
@@ -47,6 +52,10 @@ class Workers:
         if not self._stopped:
             finish()
 
+    def later(self, seconds: float, finish: Callable[[], None]) -> None:
+        """Call something on the event loop, in its next turn or after a time."""
+        self.loop.call_later(seconds, self._finish, finish)
+
     async def stop(self) -> None:
         """Wait for the threads; what they have done does not count any more, nor does what waits for them."""
         self._stopped = True
@@ -60,17 +69,27 @@ class Piece(NamedTuple):
     places: list[int]
 
 
+class Done(NamedTuple):
+    """What has become of packets, where a rule did nothing but to their payloads."""
+
+    packets: Packets
+    payloads: list[bytes | None]
+
+
 class Master(Protocol):
     """Whoever has the rules: :class:`plugins.stages.Stages`. Called on the event loop."""
 
     def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
         """See to the effects of a result: the job is the last of those that were worked on together; None: a tick."""
 
-    def go_on(self, job: Job) -> None:
-        """A job has got through a rule that took long."""
+    def go_on(self, job: Job) -> bool:
+        """A job has got through a rule that took long; whether this has to be called again, for it says much."""
 
-    def packets_done(self, post: Post, packets: Packets, result: WholeResult) -> None:
+    def packets_done(self, packets: Packets, payloads: list[bytes | None]) -> None:
         """A rule that took long is through with packets."""
+
+    def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
+        """The messages of packets as a rule that took long has left them: they have to :meth:`go_on`."""
 
     def idles(self) -> None:
         """A rule has nothing to do any more."""
@@ -86,6 +105,8 @@ class Post:
         self._queue: deque[Piece | Packets | None] = deque()
         """None is a tick."""
         self._busy = False
+        self.telling = 0
+        """What it said in ticks and is still on its way through the rules behind: until then there are no more."""
 
     @property
     def idle(self) -> bool:
@@ -126,9 +147,14 @@ class Post:
         self._queue.append(packets)
         self._start()
 
+    @property
+    def turn(self) -> int:
+        """How many messages one turn of a thread should be about."""
+        return min(_TOGETHER, self.rule.pace.fitting(_TURN))
+
     def tick(self, now: float) -> None:
         """Tell the module the time, soon."""
-        if not self.rule.ticks:
+        if self.telling or not self.rule.ticks:
             return
         if self._workers is None:
             self._master.apply(self, None, self.rule.tick(now))
@@ -150,10 +176,10 @@ class Post:
             self._workers.start(lambda: self._work_on_packets(several))
             return
         pieces = [first]
-        count = len(first.places)
+        count, most = len(first.places), self.turn
         while self._queue and isinstance(more := self._queue[0], Piece):
             count += len(more.places)
-            if count > _TOGETHER:
+            if count > most:
                 break
             pieces.append(more)
             self._queue.popleft()
@@ -162,8 +188,8 @@ class Post:
     def _several(self, first: Packets) -> list[Packets]:
         """Packets for one visit to a thread."""
         found = [first]
-        count = first.whole.number
-        while count < _TOGETHER and self._queue and isinstance(more := self._queue[0], Packets):
+        count, most = first.whole.number, self.turn
+        while count < most and self._queue and isinstance(more := self._queue[0], Packets):
             count += more.whole.number
             found.append(more)
             self._queue.popleft()
@@ -210,8 +236,12 @@ class Post:
     # -- on the event loop again -------------------------------------------------------------------------
 
     def _finish_tick(self, outcome: Outcome) -> None:
-        self._master.apply(self, None, outcome)
-        self._free()
+        said, unsaid = outcome.emitted[:AT_ONCE], outcome.emitted[AT_ONCE:]
+        self._master.apply(self, None, outcome._replace(emitted=said))
+        if unsaid:
+            self._soon(lambda: self._finish_tick(Outcome([], unsaid, [], [])))
+        else:
+            self._rest()
 
     def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
         start = 0
@@ -224,15 +254,49 @@ class Post:
                 job.note(self.rule.entry.name, places, failed, start)
             start = end
         self._master.apply(self, pieces[-1].job, outcome)
-        # Still busy: whoever comes meanwhile waits behind those that go on now.
-        for job, _ in pieces:
-            self._master.go_on(job)
-        self._free()
+        self._pass_on(deque(job for job, _ in pieces))
 
     def _finish_packets(self, several: list[Packets], results: list[WholeResult]) -> None:
-        for packets, result in zip(several, results, strict=True):
-            self._master.packets_done(self, packets, result)
-        self._free()
+        self._pass_on(
+            deque(
+                Done(packets, result)
+                if isinstance(result, list)
+                else self._master.unpacked(self, packets, *result)
+                for packets, result in zip(several, results, strict=True)
+            )
+        )
+
+    def _pass_on(self, done: deque[Job | Done]) -> None:
+        """Have messages go on. What is much takes several turns of the event loop: others have theirs in between.
+
+        Still busy: whoever comes meanwhile waits behind those that go on now.
+        """
+        left = AT_ONCE
+        while done and left > 0:
+            first = done[0]
+            if isinstance(first, Done):
+                self._master.packets_done(*first)
+                left -= first.packets.whole.number // _CHEAPER
+            else:
+                left -= len(first.originals) or AT_ONCE
+                if self._master.go_on(first):
+                    break
+            done.popleft()
+        if done:
+            self._soon(lambda: self._pass_on(done))
+        else:
+            self._rest()
+
+    def _soon(self, call: Callable[[], None], seconds: float = 0.0) -> None:
+        assert self._workers is not None
+        self._workers.later(seconds, call)
+
+    def _rest(self) -> None:
+        seconds = self.rule.take_rest()
+        if seconds:
+            self._soon(self._free, seconds)
+        else:
+            self._free()
 
     def _free(self) -> None:
         self._busy = False

@@ -18,7 +18,7 @@ from plugins.dead_letters import DeadLetters
 from plugins.host.cache import CompiledCache
 from plugins.host.entry import Entry, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
-from plugins.host.pipeline import Rule, WholeResult
+from plugins.host.pipeline import Rule
 from plugins.host.state import State
 from plugins.job import Job, Packets
 from plugins.post import Post, Workers
@@ -114,7 +114,8 @@ class Stages:
         """
         if self._held is not None:
             self._held.append(Job(stage, batch, then))
-            return self._waits(self._held[-1])
+            self._count(self._held[-1])
+            return _later(self._held[-1])
         return self._run(stage, batch, now, then)
 
     def at_once(self, topic: str) -> int:
@@ -131,7 +132,7 @@ class Stages:
         result = post.rule.run_whole(packets.whole, now)
         if result is None or isinstance(result, list):
             return result
-        job = self._unpacked(post, packets, result)
+        job = self._unpacked(post, packets, *result)
         self._walk(job, now, at_once=True)
         return job.processed()
 
@@ -140,9 +141,14 @@ class Stages:
     ) -> None:
         """See the port."""
         post, packets = self._packets(run, topic, publisher, user, then)
-        self._messages_waiting += packets.whole.number
-        self._bytes_waiting += packets.size
-        post.put_packets(packets)
+        if packets.whole.number <= post.turn:
+            self._messages_waiting += packets.whole.number
+            self._bytes_waiting += packets.size
+            post.put_packets(packets)
+        else:
+            job = packets.job(Stage.INGRESS, packets.whole.fields())
+            job.at = self._posts[Stage.INGRESS].index(post) + 1
+            self._put(post, job, list(range(packets.whole.number)))
 
     def _packets(
         self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
@@ -153,18 +159,19 @@ class Stages:
         )
         return post, Packets(whole, topic, publisher, user, then)
 
-    def packets_done(self, post: Post, packets: Packets, result: WholeResult) -> None:
+    def packets_done(self, packets: Packets, payloads: list[bytes | None]) -> None:
         """A rule that took long is through with packets."""
-        if isinstance(result, list):
-            self._messages_waiting -= packets.whole.number
-            self._bytes_waiting -= packets.size
-            packets.then(result, time.time())
-        else:
-            self.go_on(self._unpacked(post, packets, result))
+        self._messages_waiting -= packets.whole.number
+        self._bytes_waiting -= packets.size
+        packets.then(payloads, time.time())
 
-    def _unpacked(self, post: Post, packets: Packets, result: tuple[list[Fields], Outcome]) -> Job:
-        """The messages of packets as a rule has left them, for those behind it."""
-        fields, outcome = result
+    def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
+        """The messages of packets as a rule that took long has left them, for those behind it."""
+        job = self._unpacked(post, packets, fields, outcome)
+        job.counted = packets.whole.number, packets.size
+        return job
+
+    def _unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
         job = packets.job(Stage.INGRESS, fields)
         job.at = self._posts[Stage.INGRESS].index(post) + 1
         post.settle(job, range(len(fields)), fields, outcome)
@@ -263,18 +270,26 @@ class Stages:
     def _begin(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         """Send messages on their way; those of one topic begin in order, and none overtakes another."""
         job = Job(stage, batch, then)
-        return job.processed() if self._walk(job, now) else self._waits(job)
+        return job.processed() if self._walk(job, now) else _later(job)
 
-    def _waits(self, job: Job) -> Processed:
-        count = len(job.originals)
-        job.size = sum(len(message.payload) for message in job.originals)
-        self._messages_waiting += count
-        self._bytes_waiting += job.size
-        return Processed(job.messages[:count], [], frozenset(range(count)))
+    def _put(self, post: Post, job: Job, places: list[int]) -> None:
+        self._count_no_more(job)
+        for part, chosen in job.parts(places, post.turn):
+            self._count(part)
+            post.put(part, chosen)
 
-    def _waits_no_more(self, job: Job) -> None:
-        self._messages_waiting -= len(job.originals)
-        self._bytes_waiting -= job.size
+    def _count(self, job: Job) -> None:
+        """What waits, with what rules have emitted: where it is too much publishers wait."""
+        size = sum(len(message.payload) for message in job.messages if message is not None)
+        job.counted = len(job.messages), size
+        self._messages_waiting += len(job.messages)
+        self._bytes_waiting += size
+
+    def _count_no_more(self, job: Job) -> None:
+        messages, size = job.counted
+        self._messages_waiting -= messages
+        self._bytes_waiting -= size
+        job.counted = 0, 0
 
     def _walk(self, job: Job, now: float, at_once: bool = False) -> bool:
         """Have a job go on as far as it gets at once, or to the end; whether it is through."""
@@ -284,7 +299,7 @@ class Stages:
             if places and (at_once or post.is_quick(len(places))):
                 post.run(job, places, now)
             elif places or ((job.renamed or job.has_more) and not post.idle):
-                post.put(job, places)
+                self._put(post, job, places)
                 return False
             job.renamed = job.renamed or (bool(places) and post.rule.renames)
         if job.stage is Stage.STORE:
@@ -301,13 +316,15 @@ class Stages:
             and post in (known.get(message.topic) or self._posts_for(stage, message.topic))
         ]
 
-    def go_on(self, job: Job) -> None:
-        """A job has got through a rule that took long."""
+    def go_on(self, job: Job) -> bool:
+        """A job has got through a rule that took long; whether it has to come again, for its rules emitted much."""
         now = time.time()
-        job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
-        if self._walk(job, now):
-            self._waits_no_more(job)
-            job.then(job.originals, job.processed(), now)
+        if not job.is_told:
+            job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
+            if not self._walk(job, now):
+                return False
+            self._count_no_more(job)
+        return job.tell(now)
 
     def idles(self) -> None:
         """A rule has nothing to do any more."""
@@ -333,7 +350,11 @@ class Stages:
         """Send what a rule says without a message's occasion through the rules behind it, and on."""
         stage, now = Stage(post.rule.entry.stage), time.time()
 
+        post.telling += 1
+
         def leave(_: Sequence[Message], processed: Processed, __: float) -> None:
+            if not processed.more:
+                post.telling -= 1
             if processed.emitted and self.surroundings is not None:
                 self.surroundings.emitted(stage, processed.emitted)
 
@@ -376,7 +397,7 @@ class Stages:
         while held:
             # Whoever comes while one of them is passed on still has to wait behind the others.
             job = held.pop(0)
-            self._waits_no_more(job)
+            self._count_no_more(job)
             now = time.time()
             processed = self._run(job.stage, job.originals, now, job.then)
             done = [place for place in range(len(job.originals)) if place not in processed.later]
@@ -416,3 +437,9 @@ class Stages:
 
 def _nobody(result: RunResult, now: float) -> None:
     """What is done at once is not told later."""
+
+
+def _later(job: Job) -> Processed:
+    """All messages of a job are still being worked on."""
+    count = len(job.originals)
+    return Processed(job.messages[:count], [], frozenset(range(count)))

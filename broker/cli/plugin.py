@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -156,7 +157,7 @@ def bench(
     """
     from plugins.host.loading import Plan
     from plugins.host.reasons import PluginError
-    from plugins.tools.measure import TELEMETRY, measure
+    from plugins.tools.measure import TELEMETRY, MeasureError, measure
 
     found, rules = one_of(file, config, entry)
     messages = [to_fields(message) for message in messages_of(topic, payload, payload_file, recorded)]
@@ -164,14 +165,24 @@ def bench(
         Plan(found, None).make(lambda key: None).close()
     except PluginError as error:
         rules.refuse(found, error)
-    rows = list(measure(found, messages or TELEMETRY, seconds))
+    # Why it fails is told at the end, once.
+    logging.getLogger("geomq.plugins").addFilter(_is_no_failure)
+    try:
+        rows = list(measure(found, messages or TELEMETRY, seconds))
+    except MeasureError as error:
+        fail(f"rule {found.name} {error}")
+    finally:
+        logging.getLogger("geomq.plugins").removeFilter(_is_no_failure)
     if as_json:
         print(json.dumps([row._asdict() for row in rows], indent=2))
     else:
         _print_rows(rows)
-    failed = next((row for row in rows if row.failed), None)
-    if failed:
-        fail(f"rule {found.name} failed for {failed.failed} messages: {failed.reason}")
+    if rows[-1].rejected:
+        print(f"rule {found.name} rejects {rows[-1].rejected} of a batch of {rows[-1].size}", file=sys.stderr)
+
+
+def _is_no_failure(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def _print_rows(rows: list[Measured]) -> None:

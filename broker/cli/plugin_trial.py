@@ -70,6 +70,8 @@ def try_rules(
     if topic is not None:
         messages = [messages[0]._replace(qos=qos, retain=retain)]
     messages = [m._replace(client=m.client or client, user=m.user or user) for m in messages]
+    if file == "rules" and config is None:
+        fail("--config is missing: without steps the built-in module lets everything pass")
     rules = rules_of(file, config, stage, entry)
     trials = _trials(rules._replace(node=node or rules.node, region=region or rules.region))
     verdicts: Counter[str] = Counter()

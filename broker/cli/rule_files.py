@@ -64,7 +64,8 @@ class Rules(NamedTuple):
     def mistake(self, entry: Entry, error: PluginError) -> str:
         """Why an entry does not start, with its file's line if it has one."""
         if self.reading is None or self.reading.config is None:
-            return f"geomq: {error}"
+            is_named = error.key[-1:] == ("key_file",)
+            return f"geomq: {error if is_named else in_words(error, entry)}"
         stage = _STAGE_NAMES[entry.stage]
         names = [rule.name for rule in getattr(self.reading.config.plugins, stage)]
         key = ("plugins", stage, names.index(entry.name), *error.key)
@@ -83,17 +84,19 @@ def rules_of(file: str, config: str | None, stage: str | None, entry: str | None
     """
     if stage is not None and stage not in STAGES:
         fail(f"--stage {stage!r}: allowed: {', '.join(STAGES)}")
-    if file == "rules" or file.endswith(".wasm"):
+    if file == "rules" or file.endswith(".wasm") or _is_module(Path(file)):
         return Rules([_module(file, config, stage or "ingress")])
     if file.endswith(".wat"):
         fail(f"{file}: `geomq plugin assemble` makes a module of it first")
     if config is not None:
         fail("--config is for a module; entries have their own")
     found = _configured(Path(file), stage)
+    known = f"; it has {', '.join(one.name for one in found.entries)}" if found.entries else ""
     if entry is not None:
         found = found._replace(entries=[one for one in found.entries if one.name == entry])
     if not found.entries:
-        fail(f"{file} has no {'such ' if entry else ''}entry" + (f" for {stage}" if stage else ""))
+        named = f" {entry!r}" if entry else ""
+        fail(f"{file} has no entry{named}" + (f" for {stage}" if stage else "") + known)
     return found
 
 
@@ -106,6 +109,15 @@ def one_of(file: str, config: str | None, entry: str | None) -> tuple[Entry, Rul
     return found[0], rules
 
 
+def _is_module(file: Path) -> bool:
+    """Whether it is one, whatever its name says."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4) == b"\0asm"
+    except OSError:
+        return False
+
+
 def _module(file: str, config: str | None, stage: str) -> Entry:
     from plugins.host.entry import Entry
 
@@ -116,14 +128,26 @@ def _module(file: str, config: str | None, stage: str) -> Entry:
 def _module_config(config: str | None) -> dict[str, Any]:
     if config is None:
         return {}
-    is_text = config.lstrip().startswith("{")
+    is_text = config.lstrip().startswith(("{", "["))
+    what = "" if is_text else f"{config}: "
     try:
         found = json.loads(config) if is_text else yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        fail(f"--config: {error}")
+    except OSError as error:
+        fail(f"--config: {what}{error.strerror or error}")
+    except UnicodeDecodeError:
+        fail(f"--config: {what}it is not UTF-8")
+    except (ValueError, yaml.YAMLError) as error:
+        fail(f"--config: {what}it is not {'JSON' if is_text else 'JSON or YAML'}: {_in_one_line(error)}")
     if not isinstance(found, dict):
-        fail("--config: an object is expected")
+        fail(f"--config: {what}an object is expected")
     return found
+
+
+def _in_one_line(error: Exception) -> str:
+    """What is wrong with a text, and where."""
+    mark = getattr(error, "problem_mark", None)
+    where = f", line {mark.line + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or error}{where}"
 
 
 def _configured(file: Path, stage: str | None) -> Rules:
@@ -168,11 +192,16 @@ def messages_of(
 def _recorded(file: Path) -> list[Recorded]:
     try:
         with file.open(encoding="utf-8") as lines:
-            return list(from_lines(lines, str(file)))
+            found = list(from_lines(lines, str(file)))
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
-    except (RecordingError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        fail(f"{file}: it is not UTF-8")
+    except RecordingError as error:
         fail(str(error))
+    if not found:
+        fail(f"{file} has no messages")
+    return found
 
 
 def to_fields(message: Recorded) -> Fields:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import rules
 from broker.config.base import Mistakes
-from broker.config.model import NodeConfig
+from broker.config.model import NodeConfig, PluginsSection
 
 PREFIX = "GEOMQ_"
 _NOT_KEYS = ("GEOMQ_CONFIG",)
@@ -78,15 +78,27 @@ def read(path: Path | None, environment: Mapping[str, str]) -> Reading:
 
 
 def read_rules(path: Path, stage: str) -> Reading:
-    """The rules of a file: a node's whole configuration, or entries (one, or a list) as they stand under
-    `plugins.STAGE`. ConfigError tells every mistake; where there is none the reading has a configuration."""
+    """The rules of a file: a node's whole configuration, its section `plugins`, or entries (one, or a list) as they
+    stand under `plugins.STAGE`.
+
+    ConfigError tells every mistake; where there is none the reading has a configuration.
+    """
     name = str(path)
     document, places = _parse(_text(path), name)
-    if isinstance(document, dict) and "topics" in document:
-        document, places = [document], {(0, *key): place for key, place in places.items()}
-    if isinstance(document, list):
-        document = {"plugins": {stage: document}}
-        places = {("plugins", stage, *key): place for key, place in places.items()}
+    above: KeyPath = ()
+    if isinstance(document, dict) and not document.keys().isdisjoint(("name", "topics", "module")):
+        document, above = {"plugins": {stage: [document]}}, ("plugins", stage, 0)
+    elif isinstance(document, list):
+        document, above = {"plugins": {stage: document}}, ("plugins", stage)
+    elif isinstance(document, dict) and document and document.keys() <= PluginsSection.model_fields.keys():
+        document, above = {"plugins": document}, ("plugins",)
+    elif isinstance(document, dict) and "steps" in document:
+        text = "stands in the `config` of an entry; on its own: `geomq plugin test rules --config FILE`"
+        raise ConfigError([Problem(places["steps",], "steps", text)])
+    elif not isinstance(document, dict):
+        raise ConfigError([Problem(f"{name}:1", "", "holds no rules, nor a node's configuration")])
+    first = next(iter(places.values()), name)
+    places = {above: first} | {(*above, *key): place for key, place in places.items()}
     reading = _validated(document, places, name, path.resolve().parent)
     _whole(reading)
     return reading
@@ -95,9 +107,10 @@ def read_rules(path: Path, stage: str) -> Reading:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError([Problem(str(path), "", f"cannot be read: {reason}")]) from None
+    except OSError as error:
+        raise ConfigError([Problem(str(path), "", f"cannot be read: {error.strerror or error}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), "", "cannot be read: it is not UTF-8")]) from None
 
 
 def load_text(

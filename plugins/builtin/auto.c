@@ -1,5 +1,6 @@
 #include "auto.h"
 
+#include "paths.h"
 #include "properties.h"
 
 static Span content_type(Span properties) {
@@ -44,6 +45,9 @@ Node *auto_read(Span payload, Span properties) {
     if (mentions(type, SPAN("json"))) return tree_read(FORMAT_JSON, payload);
     if (mentions(type, SPAN("cbor"))) return tree_read(FORMAT_CBOR, payload);
     if (mentions(type, SPAN("msgpack"))) return tree_read(FORMAT_MSGPACK, payload);
-    if (type.length >= 5 && mentions((Span){type.at, 5}, SPAN("text/"))) return tree_read(FORMAT_TEXT, payload);
+    if (type.length >= 5 && mentions((Span){type.at, 5}, SPAN("text/"))) {
+        /* What paths are to hide would not be found in what its publisher calls a text. */
+        return paths_lead_inside() ? NULL : tree_read(FORMAT_TEXT, payload);
+    }
     return read_by_first_byte(payload);
 }

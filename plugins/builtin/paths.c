@@ -35,9 +35,11 @@ static const uint8_t *level_end(const uint8_t *at, const uint8_t *end) {
     return at;
 }
 
-static bool whole_only;
+static bool whole_only, inside;
 
 void paths_whole_only(bool so) { whole_only = so; }
+
+bool paths_lead_inside(void) { return inside; }
 
 /* Whether a level is as JSONPath writes it: the name would be one that nothing has, and a mask hide nothing. */
 static bool is_jsonpath(Span raw, bool first) {
@@ -59,6 +61,7 @@ Path path_read(const Where *where, const Node *found) {
         refuse(where, found, "leads nowhere in a text, whose only path is $");
         return path;
     }
+    inside = true;
     Segment *segments = geomq_take(MAX_SEGMENTS * sizeof(Segment));
     path.segments = segments;
     for (const uint8_t *at = found->text.at, *end = span_end(found->text);; at++) {

@@ -32,6 +32,9 @@ typedef struct {
 /* Whether payloads are texts: another path than `$` is a mistake then, for it would lead nowhere, silently. */
 void paths_whole_only(bool so);
 
+/* Whether any path that was read leads into payloads. */
+bool paths_lead_inside(void);
+
 /* Read a path from a member, or an element of a list. */
 Path path_read(const Where *where, const Node *found);
 

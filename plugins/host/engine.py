@@ -27,8 +27,8 @@ from plugins.host.reasons import (
     ModuleRefused,
     Overdue,
     Trap,
+    cause,
     explain,
-    first_line,
 )
 
 try:
@@ -47,6 +47,7 @@ EPOCH_SECONDS = 0.02
 _REMEMBERED = 32
 """Compiled modules that are at hand, whether or not there are instances of them."""
 INIT_FUEL = 200_000_000
+_MAGIC = b"\0asm"
 _MOST_TOLD = 0x7FFFFFFF
 _INIT_TICKS = math.ceil(1.0 / EPOCH_SECONDS)
 
@@ -87,10 +88,14 @@ class _Runtime:
             # It is of another machine, or settings, where this fails.
             with contextlib.suppress(wasmtime.WasmtimeError):
                 return wasmtime.Module.deserialize(self.engine, saved)
+        if not code.startswith(_MAGIC):
+            # The engine would take it for the text format, and complain in its terms.
+            what = "it does not begin as one" if code else "it is empty"
+            raise ModuleRefused(f"not a wasm module: {what}")
         try:
             program = wasmtime.Module(self.engine, code)
         except wasmtime.WasmtimeError as error:
-            raise ModuleRefused(f"not a wasm module: {first_line(error)}") from None
+            raise ModuleRefused(f"not a wasm module: {cause(error)}") from None
         if cache is not None:
             cache.save(name, bytes(program.serialize()))
         return program

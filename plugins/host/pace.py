@@ -6,11 +6,12 @@ _FIXED = 20e-6
 """Seconds of a call that do not depend on how many messages it has."""
 _QUICK = 0.001
 """Seconds that a batch may hold the event loop."""
-_LONG = 10 * _QUICK
+_LONG = 2 * _QUICK
+"""Seconds that are too long for one that was taken for quick."""
+_SELDOM = 10.0
+"""Seconds in which that may happen once: garbage may have been collected in it."""
 _FORGET = 0.05
 """The share by which a quicker batch lowers the estimate; a slower one raises it at once."""
-_PER_FUEL, _PER_MESSAGE, _PER_BATCH = 4e-9, 10e-6, 200e-6
-"""Seconds that nothing takes longer than, unless the thread had to wait for others."""
 _FIRST = 64
 """Messages of the first batch."""
 _FIRST_BAN, _LONGEST_BAN = 5.0, 600.0
@@ -23,14 +24,14 @@ class Pace:
     for a while, each time for twice as long: what it costs may depend on what a message says.
     """
 
-    __slots__ = ("_ban", "_banned_until", "_long", "per_message")
+    __slots__ = ("_ban", "_banned_until", "_held_at", "per_message")
 
     def __init__(self) -> None:
         self.per_message = 0.0
         """Seconds; 0.0 before the first batch."""
         self._ban = _FIRST_BAN
         self._banned_until = 0.0
-        self._long = 0.0
+        self._held_at = -_SELDOM
 
     def at_once(self, clock: float) -> int:
         """How many messages will hardly take longer than a millisecond."""
@@ -48,24 +49,20 @@ class Pace:
             return _FIRST
         return max(1, int((seconds - _FIXED) / self.per_message))
 
-    def ran(self, count: int, seconds: float, fuel: int, clock: float) -> None:
-        """A batch of so many messages, begun then, took so long on the wall, and so much fuel."""
-        # The fuel tells what was the thread's own time, but for what modules do to whole blocks of memory.
-        own = min(seconds, fuel * _PER_FUEL + count * _PER_MESSAGE + _PER_BATCH)
-        self._long *= 0.98
+    def ran(self, count: int, seconds: float, clock: float) -> None:
+        """A batch of so many messages, begun then, took so long of the thread's own time, without what it waited."""
         if seconds > _LONG and self.is_quick(count, clock):
-            self._long += 1.0
-            if self._long > 1.5:
-                self._long = 0.0
-                self.failed(clock)
-        found = max((own - _FIXED) / count, 1e-7)
+            if clock - self._held_at < _SELDOM:
+                self.distrust(clock)
+            self._held_at = clock
+        found = max((seconds - _FIXED) / count, 1e-7)
         if found >= self.per_message:
             self.per_message = found
         else:
             self.per_message += (found - self.per_message) * _FORGET
 
-    def failed(self, clock: float) -> None:
-        """It did not do what it should."""
+    def distrust(self, clock: float) -> None:
+        """It did not do what it should, or much more than others."""
         if clock >= self._banned_until:
             if clock - self._banned_until > _LONGEST_BAN:
                 self._ban = _FIRST_BAN

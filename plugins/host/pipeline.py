@@ -17,6 +17,7 @@ from plugins.host.loading import Plan
 from plugins.host.pace import Pace
 from plugins.host.reasons import Overdue, PluginError, Reason, on_one_line
 from plugins.host.state import State
+from plugins.host.voice import Voice
 
 logger = logging.getLogger("geomq.plugins")
 
@@ -25,6 +26,10 @@ _SEARCH_SECONDS = 0.2
 _LITTLE_FUEL = 200_000
 """What takes a small part of a millisecond on any machine."""
 _MAX_METRICS = 1000
+_USUAL_EFFECTS, _USUAL_BESIDE = 4, 64
+"""Of a message, and of a call beside these."""
+_REST = 20e-6
+"""Seconds for which a rule is left alone for each effect beyond: they take a small part of the interpreter's time."""
 _REJECTED = "its module rejects them"
 """For others; the module's own words may be those of a message."""
 _LEVELS = {
@@ -59,6 +64,8 @@ class Rule:
         self.renames = False
         """Whether the module has ever given a message another topic."""
         self.pace = Pace()
+        self._voice = Voice()
+        self._owed = 0.0
         self._cache = cache
         self._plan: Plan | None = None
         self._instance: Instance | None = None
@@ -89,24 +96,22 @@ class Rule:
         outcome = Outcome([None] * len(batch), [], [], [])
         clock = time.monotonic()
         if self._breaker.allows(clock) and self._ready(clock):
+            began = time.thread_time()
             self.counts["runs"] += 1
             self._search_until = clock + _SEARCH_SECONDS
-            fuel = self.counts["fuel"]
             for where in self._portions(len(batch)):
                 if self._breaker.allows(time.monotonic()):
                     self._attempt(batch, where, outcome, now)
                 else:
                     self._give_up(batch, where, outcome, self._standing)
-            took = time.monotonic() - clock
-            self.counts["microseconds"] += round(took * 1e6)
-            self.pace.ran(len(batch), took, self.counts["fuel"] - fuel, clock)
+            self._took(len(batch), began, clock)
         else:
             self._give_up(batch, range(len(batch)), outcome, self._standing)
         return outcome
 
     def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
         """:meth:`run` in one call of the module; None where that cannot be done. Never raises."""
-        clock = time.monotonic()
+        clock, began = time.monotonic(), time.thread_time()
         instance = self._instance
         count = whole.number
         if instance is None or self._breaker.opened or count > self._fitting:
@@ -124,14 +129,11 @@ class Rule:
             self._failed(_reason(error))
             return None
         self._breaker.succeeded()
-        fuel = instance.fuel_used()
         counts = self.counts
         counts["messages"] += count
         counts["runs"] += 1
-        counts["fuel"] += fuel
-        took = time.monotonic() - clock
-        counts["microseconds"] += round(took * 1e6)
-        self.pace.ran(count, took, fuel, clock)
+        counts["fuel"] += instance.fuel_used()
+        self._took(count, began, clock)
         if isinstance(answer, frame.Payloads):
             self._count(answer.verdicts)
             return answer.payloads
@@ -139,6 +141,15 @@ class Rule:
         outcome = Outcome([None] * count, [], [], [])
         self._apply(fields, 0, result, outcome)
         return fields, outcome
+
+    def _took(self, count: int, began: float, clock: float) -> None:
+        self.counts["microseconds"] += round((time.monotonic() - clock) * 1e6)
+        self.pace.ran(count, time.thread_time() - began, clock)
+
+    def take_rest(self) -> float:
+        """Seconds for which the rule should get nothing to do, because its results had many effects; told once."""
+        owed, self._owed = self._owed, 0.0
+        return owed
 
     def _read_whole(
         self, found: bytes | None, whole: Whole
@@ -286,7 +297,7 @@ class Rule:
         """A call failed: the instance cannot be used again."""
         self.counts["traps"] += 1
         self._discard()
-        self.pace.failed(time.monotonic())
+        self.pace.distrust(time.monotonic())
         self._complain(reason)
 
     def _say_it_works(self) -> None:
@@ -405,8 +416,18 @@ class Rule:
             reasons, effects = frame.rejections(result)
             self._reject(part, start, reasons, outcome)
         self._count(verdicts)
-        for effect in effects:
-            self._do(effect, outcome)
+        if effects:
+            self._weigh(len(effects), len(part))
+            for effect in effects:
+                self._do(effect, outcome)
+
+    def _weigh(self, effects: int, messages: int) -> None:
+        """What is done for one rule holds the interpreter, on which all others depend."""
+        unusual = effects - _USUAL_EFFECTS * messages - _USUAL_BESIDE
+        if unusual > 0:
+            self._owed += unusual * _REST
+            if messages:
+                self.pace.distrust(time.monotonic())
 
     def _count(self, verdicts: bytes) -> None:
         self.counts["passed"] += verdicts.count(frame.PASS)
@@ -438,13 +459,19 @@ class Rule:
             self._speak(effect)
 
     def _speak(self, effect: frame.Effect) -> None:
+        is_alert = effect.kind == frame.ALERT
+        self.counts["alerts"] += is_alert
+        level = logging.WARNING if is_alert else _LEVELS.get(effect.first, logging.INFO)
+        if not logger.isEnabledFor(level) or not self._voice.may_speak(time.monotonic()):
+            return
+        name = self.entry.name
+        if unheard := self._voice.take_unheard():
+            logger.warning("rule %s: %d lines were left out, for it says too much", name, unheard)
         text = on_one_line(effect.second.decode("utf-8", "replace")[:1000])
-        if effect.kind == frame.ALERT:
-            self.counts["alerts"] += 1
-            name = on_one_line(effect.first.decode())
-            logger.warning("rule %s: alert %s: %s", self.entry.name, name, text)
+        if is_alert:
+            logger.warning("rule %s: alert %s: %s", name, on_one_line(effect.first.decode()), text)
         else:
-            logger.log(_LEVELS.get(effect.first, logging.INFO), "rule %s: %s", self.entry.name, text)
+            logger.log(level, "rule %s: %s", name, text)
 
 
 def _reason(error: PluginError | frame.FrameError, where: str = "") -> Reason:

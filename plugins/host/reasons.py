@@ -62,6 +62,12 @@ def explain(error: Exception) -> str:
     return first_line(error)
 
 
+def cause(error: Exception) -> str:
+    """What is at the bottom of an error, where it tells of others above that."""
+    text = str(error).strip()
+    return text.splitlines()[-1].strip() if "Caused by:" in text else first_line(error)
+
+
 def first_line(error: Exception) -> str:
     """What an error says, without the module's call stack behind it."""
     return str(error).strip().splitlines()[0]

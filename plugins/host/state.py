@@ -26,6 +26,9 @@ class State:
     def __init__(self, max_keys: int = 10_000, max_bytes: int = 4 << 20) -> None:
         self._values: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._changed: dict[bytes, None] = {}
+        self._saved: set[bytes] = set()
+        """What was collected, or restored: keys that have never been on disk are forgotten without a trace."""
+        self._saved_before: set[bytes] = set()
         self._lock = threading.Lock()
         self._max_keys = max_keys
         self._max_bytes = max_bytes
@@ -61,6 +64,7 @@ class State:
         with self._lock:
             for key, value, until in values:
                 self._put(key, value, until)
+                self._saved.add(key)
             self._make_room()
 
     def collect(self, now: float) -> list[StateChange]:
@@ -69,12 +73,19 @@ class State:
             for key in [key for key, (_, until) in self._values.items() if until and until <= now]:
                 self._forget(key)
             changed, self._changed = self._changed, {}
+            self._saved_before = self._saved.intersection(changed)
+            self._saved.difference_update(changed)
+            self._saved.update(key for key in changed if key in self._values)
             return [StateChange(key, *self._values.get(key, (None, 0.0))) for key in changed]
 
     def give_back(self, changes: Iterable[StateChange]) -> None:
-        """They could not be written: collect them again."""
+        """What was collected last could not be written: collect it again."""
         with self._lock:
-            self._changed = dict.fromkeys(change.key for change in changes) | self._changed
+            keys = [change.key for change in changes]
+            self._saved.difference_update(keys)
+            self._saved |= self._saved_before
+            again = dict.fromkeys(key for key in keys if key in self._values or key in self._saved)
+            self._changed = again | self._changed
 
     def _put(self, key: bytes, value: bytes, until: float) -> None:
         self._drop(key)
@@ -87,7 +98,11 @@ class State:
 
     def _forget(self, key: bytes) -> None:
         self._drop(key)
-        self._changed[key] = None
+        if key in self._saved:
+            self._changed[key] = None
+        else:
+            # Without a disk nobody would ever collect it.
+            self._changed.pop(key, None)
 
     def _drop(self, key: bytes) -> None:
         found = self._values.pop(key, None)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from plugins.host.entry import Entry
+from plugins.host.entry import Entry, Failed, Outcome
 from plugins.host.frame import Fields
 from plugins.host.pipeline import Rule
 
@@ -39,13 +39,19 @@ class Measured(NamedTuple):
     """For each message."""
     share: float
     """Of the fuel that a batch of this size may take."""
-    failed: int
-    """Messages that the rule could not work on."""
-    reason: str
+    rejected: int
+    """Of the messages of a batch."""
+
+
+class MeasureError(Exception):
+    """A rule fails: how fast it does that is of no use."""
 
 
 def measure(entry: Entry, messages: Sequence[Fields], seconds: float) -> Iterator[Measured]:
-    """Measure batches of each size for so many seconds; ``messages`` are handed over again and again."""
+    """Measure batches of each size for so many seconds; ``messages`` are handed over again and again.
+
+    MeasureError where a call fails.
+    """
     for size in SIZES:
         rule = Rule(entry)
         try:
@@ -56,13 +62,13 @@ def measure(entry: Entry, messages: Sequence[Fields], seconds: float) -> Iterato
 
 def _measured(rule: Rule, batch: list[Fields], seconds: float) -> Measured:
     now = time.time()
-    rule.run(batch, now)
+    rejected = len(_check(rule, rule.run(batch, now)))
     before = dict(rule.counts)
     batches, took = 0, 0.0
     started = time.perf_counter()
     while took < seconds:
         # A clock that goes on, as a node's: windows close, lifetimes end.
-        rule.run(batch, now + took)
+        _check(rule, rule.run(batch, now + took))
         batches += 1
         took = time.perf_counter() - started
     count = batches * len(batch)
@@ -75,6 +81,15 @@ def _measured(rule: Rule, batch: list[Fields], seconds: float) -> Measured:
         took / count * 1e6,
         fuel,
         fuel / allowed,
-        rule.counts["failed"] - before["failed"],
-        rule.last_error,
+        rejected,
     )
+
+
+def _check(rule: Rule, outcome: Outcome) -> list[Failed]:
+    """The messages that the module rejects; MeasureError where it failed on them."""
+    if outcome.failed and rule.last_error:
+        count = len(outcome.messages)
+        raise MeasureError(
+            f"fails for {len(outcome.failed)} of a batch of {count}: {outcome.failed[0].reason.text}"
+        )
+    return outcome.failed

@@ -13,6 +13,8 @@ from tests.end_to_end.nodes import Client, NodeProcess, wait_for
 from tests.mesh.relay import Relay
 
 MESSAGES = 10_000
+QUEUE = 4000
+"""Bound of a client's queue at the subscribing node: what comes faster than the client takes it has to wait."""
 
 
 class Pair:
@@ -24,7 +26,11 @@ class Pair:
         self.relay = Relay(self.near.mesh_port)
         self.relay.start()
         self.far = NodeProcess(
-            folder, "far", namespace, mesh={"connect": [f"tcp/127.0.0.1:{self.relay.port}"]}
+            folder,
+            "far",
+            namespace,
+            mesh={"connect": [f"tcp/127.0.0.1:{self.relay.port}"]},
+            mqtt={"sys_interval": "1s", "queue_max_messages": QUEUE},
         )
         self.near.start()
         self.far.start()

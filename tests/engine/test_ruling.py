@@ -91,6 +91,21 @@ def test_one_chunk_with_both(broker: Broker, slow: SlowPipeline) -> None:
     ]
 
 
+def test_acknowledgement_waits_for_all_that_was_emitted(broker: Broker, slow: SlowPipeline) -> None:
+    """Rules that emit much say it in parts; only then can the node not lose what came of the message."""
+    device, hears = broker.client("device"), broker.client("hears")
+    hears.subscribe(("#", 0))
+    device.send(publish("slow/a", b"1", 1, 1))
+    (batch, then) = slow.waiting.pop()
+    then(batch, Processed(list(batch), [Message("extra", b"a")], more=True), WALL)
+    then((), Processed([], [Message("extra", b"b")], more=True), WALL)
+    assert payloads(hears) == [b"1", b"a", b"b"]
+    assert device.take() == []
+    then((), Processed([], [Message("extra", b"c")]), WALL)
+    assert payloads(hears) == [b"c"]
+    assert [answer.packet_id for answer in device.take_kind(wire.PUBACK)] == [1]
+
+
 def test_what_is_dropped_later_is_acknowledged(broker: Broker, slow: SlowPipeline) -> None:
     device, hears = broker.client("device"), broker.client("hears")
     hears.subscribe(("#", 0))

@@ -38,6 +38,7 @@ class FakeNode:
         self.interest: dict[str, set[str]] = {}
         self.delivered: list[Message] = []
         self.retained: dict[str, Message] = {}
+        self.crowded = False
         self.kept_marks: dict[str, tuple[int, int]] = {}
 
     def remote_interest(self, node: str, added: Iterable[str], removed: Iterable[str]) -> None:

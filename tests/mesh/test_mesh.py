@@ -440,3 +440,19 @@ async def test_egress_rules_see_each_message_of_a_run(nodes: Meadow) -> None:
     await until(lambda: a.publish("warm", b"") or b.node.delivered, "the route is there")
     a.publish_run(Run("s/x", b"123", 1, "device"))
     await until(lambda: [p for p in b.node.payloads() if p] == [b"11", b"33"])
+
+
+async def test_what_is_durable_waits_for_clients_that_are_crowded(nodes: Meadow) -> None:
+    a = await nodes.node("a", window_bytes=50_000)
+    b = await nodes.node("b", a, filters=["#"])
+    await joined(a, b)
+    b.node.crowded = True
+    for number in range(2000):
+        a.publish("t", b"%050d" % number, 1)
+    await until(lambda: a.publish("live", b"") or b.node.delivered, "what may be lost does not wait")
+    await until(lambda: a.peer("b").backlog == 2000, "all are in the outbox")
+    assert {message.topic for message in b.node.delivered} == {"live"}
+    b.node.crowded = False
+    await until(lambda: len([p for p in b.node.payloads() if p]) == 2000)
+    assert [int(p) for p in b.node.payloads() if p] == list(range(2000))
+    await until(lambda: a.peer("b").backlog == 0)

@@ -144,6 +144,8 @@ class Life:
 
     # -- as a node ---------------------------------------------------------------------------------------------
 
+    crowded = False
+
     def marks(self) -> dict[str, tuple[int, int]]:
         return dict(self.store.marks)
 

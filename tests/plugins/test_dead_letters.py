@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,6 +160,37 @@ def test_file_is_bounded(tmp_path: Path) -> None:
     assert 0 < older.stat().st_size <= 10_000
     kept = [str(letter["payload"])[:4] for letter in read(older) + read(path)]
     assert kept == [f"{number:04}" for number in range(200 - len(kept), 200)]
+
+
+def test_file_is_bounded_where_many_fail_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "dead.jsonl"
+    entry = Entry("r", INGRESS, None, ("#",), dead_letter=DeadLetter("", path, 10_000))
+    letters = DeadLetters()
+    failed = [Failed(number, Fields(b"t", b"%04d" % number + bytes(100)), WHY) for number in range(200)]
+    letters.put(entry, failed, 0.0)
+    letters.close()
+    assert path.stat().st_size <= 10_000
+    assert path.with_name("dead.jsonl.1").stat().st_size <= 10_000
+    assert str(read(path)[-1]["payload"]).startswith("0199")
+
+
+def test_what_waits_for_a_disk_that_stands_still_is_bounded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "dead.jsonl"
+    os.mkfifo(path)  # that nobody reads: who opens it waits
+    entry = Entry("r", INGRESS, None, ("#",), dead_letter=DeadLetter("", path, 100 << 20))
+    letters = DeadLetters()
+    for _ in range(40):
+        letters.put(entry, [Failed(0, Fields(b"t", b"x" * (1 << 20)), WHY)], 0.0)
+    assert 24 <= letters.dropped <= 26
+    assert caplog.text.count("more wait for the disk than there is memory for") == 1
+    found: list[int] = []
+    reader = threading.Thread(target=lambda: found.append(len(path.read_bytes())))
+    reader.start()
+    letters.close()
+    reader.join(20)
+    assert found[0] > 1 << 20
 
 
 def test_file_that_cannot_be_written_is_told_and_counted(

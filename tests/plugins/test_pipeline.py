@@ -325,11 +325,12 @@ def test_state_collects_what_changed() -> None:
     assert changes == [StateChange(b"a", b"1", 0.0), StateChange(b"b", b"2", 1.0)]
     assert state.collect(0.5) == []
     state.give_back(changes)
+    assert state.collect(0.5) == changes
     state.put(b"c", b"3", 0, 0.5)
     assert state.collect(1.0) == [
+        StateChange(b"c", b"3", 0.0),
         StateChange(b"a", None, 0.0),
         StateChange(b"b", None, 0.0),
-        StateChange(b"c", b"3", 0.0),
     ]
 
 

@@ -346,7 +346,8 @@ def test_text(make: Shop) -> None:
         (cbor2.dumps(cbor2.CBORTag(55799, {"a": 1})), "", cbor2.dumps(cbor2.CBORTag(55799, {"a": "***"}))),
         (b"\x80", "", None),
         (b"plain", "", None),
-        (b"plain", "text/plain; charset=utf-8", b"plain"),
+        (b"plain", "text/plain; charset=utf-8", None),
+        (b'{"a":1}', "text/plain", None),
         (b"\x80", "application/vnd.msgpack", b"\x80"),
         (b'{"a":1}', "Application/JSON", b'{"a":"***"}'),
         (b'{"a":1}', "application/cbor", None),
@@ -362,3 +363,14 @@ def test_auto(make: Shop, payload: bytes, content_type: str, after: bytes | None
     )
     (found,) = rules.run(Fields(b"t", payload, properties))
     assert (None if found is None else found.payload) == after
+
+
+def test_a_text_is_read_by_its_content_type_where_no_path_leads_inside(make: Shop) -> None:
+    steps = [
+        {"path": "$", "action": "truncate", "length": 3},
+        {"action": "keep", "when": {"path": "$", "exists": True}},
+    ]
+    rules = make(*steps, format="auto")
+    (found,) = rules.run(Fields(b"t", b"plain", write_bare({CONTENT_TYPE: "text/plain"})))
+    assert found is not None
+    assert found.payload == b"pla"

@@ -222,7 +222,7 @@ async def test_runs_wait_while_the_rules_change(tmp_path: Path, benches: list[Be
     bench.publish_run("t", numbers[:20])
     renewal = asyncio.create_task(bench.stages.renew([replace(before, topics=("t",), config={"n": 1})]))
     async with asyncio.timeout(10):
-        while bench.stages.at_once("t") != -1:
+        while bench.stages.at_once("t") != -1 and not renewal.done():
             await asyncio.sleep(0)
     bench.publish_run("t", numbers[20:])
     await renewal

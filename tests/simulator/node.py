@@ -33,6 +33,7 @@ class Node:
 
     def __init__(self, settings: MeshSettings, folder: Path) -> None:
         self.settings = settings
+        self.crowded = False
         self.name = settings.node
         self.outbox = folder / "outbox.db"
         self.written = 0.0
@@ -198,6 +199,10 @@ class Life:
                     f"{self.name} hears {message.payload.split(b':')[0].decode()} of {message.origin}"
                 )
                 self.world.model.arrived(self, message)
+
+    @property
+    def crowded(self) -> bool:
+        return self.node.crowded
 
     def marks(self) -> dict[str, tuple[int, int]]:
         return dict(self.store.marks)

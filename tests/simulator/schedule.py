@@ -29,6 +29,7 @@ _CHANCES = {
     "heal": 1,
     "clock": 1,
     "bound": 0.3,
+    "crowd": 1,
 }
 
 
@@ -106,6 +107,8 @@ async def _act(world: World) -> None:
         case "clock":
             # Together less than the hour beyond which retained messages are refused.
             world.set_clock(name, chance.choice([-1700.0, 0.0, 1700.0]))
+        case "crowd":
+            world.set_crowded(name, chance.random() < 0.5)
         case "bound":
             world.set_bound(name, chance.choice([1, 3, world.most_filters]))
 
@@ -117,6 +120,7 @@ async def _recover(world: World) -> None:
     world.heal()
     for name in sorted(world.nodes):
         world.start(name)
+        world.set_crowded(name, False)
     await _quiet(world)
     world.fabric.loss = 0.0
     # Nobody takes anybody for deaf any more.

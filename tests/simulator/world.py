@@ -182,6 +182,10 @@ class World:
             self.say(f"{name} may tell {most} filters")
             life.reconfigure(max_filters=most)
 
+    def set_crowded(self, name: str, crowded: bool) -> None:
+        self.say(f"{name}'s clients {'have' if crowded else 'no longer have'} more than they can take")
+        self.nodes[name].crowded = crowded
+
     def set_clock(self, name: str, to: float) -> None:
         self.say(f"{name}'s clock is wrong by {to}")
         self.nodes[name].shift = to

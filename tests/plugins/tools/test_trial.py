@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from broker.cli import app
 from plugins.host.engine import Instance
-from plugins.host.entry import INGRESS, Entry
+from plugins.host.entry import BUILTIN, INGRESS, Entry
 from plugins.host.frame import Fields, Place, decode_result, encode_request
 from plugins.host.limits import Limits
 from plugins.tools.effects import as_json, in_words
@@ -23,6 +23,7 @@ from tests.plugins import modules
 from tests.plugins.sdk.toolchains import built
 
 RUN = CliRunner()
+BINARY = BUILTIN / "rules.wasm"
 
 
 def plugin(*arguments: object) -> Result:
@@ -237,7 +238,8 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert "the message passes unchanged" in plugin("test", rules, "--file", lines).stdout
     result = plugin("bench", module, "--topic", "a", "--payload", "!", "--seconds", "0.01")
     assert result.exit_code == 1
-    assert "messages: trapped" in result.stderr
+    assert result.stderr == "geomq: rule traps fails for 1 of a batch of 1: trapped\n"
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,12 @@ def test_failures_are_told(tmp_path: Path) -> None:
         (["x.wat", "--topic", "a"], "`geomq plugin assemble`"),
         (["x.yaml", "--topic", "a"], "x.yaml: cannot be read: No such file"),
         (["x.yaml", "--topic", "a", "--config", "{}"], "--config is for a module"),
-        (["x.wasm", "--topic", "a", "--config", "{"], "--config: "),
+        (["x.wasm", "--topic", "a", "--config", "{"], "--config: it is not JSON: Expecting"),
+        (["x.wasm", "--topic", "a", "--config", "[1]"], "--config: an object is expected"),
+        (["x.wasm", "--topic", "a", "--config", "y"], "--config: y: No such file or directory"),
+        (["rules", "--topic", "a"], "--config is missing: without steps the built-in module"),
+        (["x.wasm", "--file", "/dev/null"], "/dev/null has no messages"),
+        (["x.wasm", "--file", str(BINARY)], f"{BINARY}: it is not UTF-8"),
         (["x.wasm", "--topic", "a", "--stage", "exit"], "--stage 'exit': allowed: ingress, egress, store"),
         (["x.wasm", "--topic", "a", "--file", "y"], "--file has its own topics"),
         (["x.wasm", "--file", "/nowhere/y"], "/nowhere/y: No such file"),
@@ -275,7 +282,53 @@ def test_mistakes_in_entries_name_their_line(tmp_path: Path) -> None:
         in plugin("test", rules, "--topic", "a", "--stage", "egress").stderr
     )
     rules.write_text("just text")
-    assert "is not a mapping of keys" in plugin("test", rules, "--topic", "a").stderr
+    assert (
+        f"{rules}:1: holds no rules, nor a node's configuration"
+        in plugin("test", rules, "--topic", "a").stderr
+    )
+    rules.write_text("name: a\nmodule: rules\nconfig: {steps: []}\n")
+    result = plugin("test", rules, "--topic", "a")
+    assert result.stderr == f"{rules}:1: plugins.ingress[0].topics: is required\n"
+    rules.write_text("steps: [{action: redact, path: a}]\n")
+    assert (
+        f"{rules}:1: steps: stands in the `config` of an entry"
+        in plugin("test", rules, "--topic", "a").stderr
+    )
+    assert plugin("test", "rules", "--config", rules, "--topic", "a", "--payload", "{}").exit_code == 0
+    rules.write_bytes(b"\xff")
+    assert plugin("test", rules, "--topic", "a").stderr == f"{rules}: cannot be read: it is not UTF-8\n"
+    rules.write_text("a: [\n")
+    told = plugin("test", "rules", "--config", rules, "--topic", "a").stderr
+    assert told.startswith(f"geomq: --config: {rules}: it is not JSON or YAML: ")
+    assert told.endswith(", line 2\n")
+
+
+def test_the_section_of_a_configuration_is_rules_too(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    text = "  - name: NAME\n    topics: [a]\n    module: rules\n    config: {steps: [{action: redact, path: a}]}\n"
+    rules.write_text(f"ingress:\n{text.replace('NAME', 'first')}egress:\n{text.replace('NAME', 'second')}")
+    found = tried(rules, "--topic", "a", "--payload", '{"a":1}')
+    assert [(one["stage"], one["entry"]) for one in found] == [("ingress", "first"), ("egress", "second")]
+    told = plugin("test", rules, "--topic", "a", "--entry", "third").stderr
+    assert told == f"geomq: {rules} has no entry 'third'; it has first, second\n"
+    rules.write_text(rules.read_text().replace("redact", "redct"))
+    told = plugin("test", rules, "--topic", "a").stderr
+    assert f"{rules}:5: plugins.ingress[0].config.steps[0].action: 'redct': did you mean 'redact'?" in told
+
+
+def test_module_of_any_name_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "module"
+    path.write_bytes(built("c", "filter").read_bytes())
+    assert plugin("inspect", path).exit_code == 0
+    for content, words in (
+        (b"", "not a wasm module: it is empty"),
+        (b"(module)", "not a wasm module: it does not begin as one"),
+        (path.read_bytes()[:500], "not a wasm module: unexpected end-of-file"),
+    ):
+        cut = tmp_path / "cut.wasm"
+        cut.write_bytes(content)
+        for command in ("inspect", "bench"):
+            assert plugin(command, cut).stderr.startswith(f"geomq: {cut}: {words}")
 
 
 def test_entries_that_do_not_start_name_the_line_that_is_to_blame(tmp_path: Path) -> None:
@@ -304,6 +357,20 @@ def test_entries_that_do_not_start_name_the_line_that_is_to_blame(tmp_path: Path
     assert result.stderr.startswith(f"{tmp_path}/node.yaml:11: plugins.egress[0].config.steps[1].key_file: ")
 
 
+def test_bench_tells_how_many_messages_a_module_rejects(tmp_path: Path) -> None:
+    lines = tmp_path / "sample.jsonl"
+    lines.write_text('{"topic": "a", "payload": "{}"}\n{"topic": "a", "payload": "no JSON"}\n')
+    options = ["--config", '{"member": "driver", "prefix": "d-"}', "--file", lines, "--seconds", "0.01"]
+    result = plugin("bench", built("c", "mask"), *options)
+    assert result.exit_code == 0
+    assert re.fullmatch(r"rule c-mask-\w+ rejects 256 of a batch of 512\n", result.stderr)
+    assert [
+        row["rejected"] for row in json.loads(plugin("bench", built("c", "mask"), *options, "--json").stdout)
+    ] == [
+        *(0, 32, 256),
+    ]
+
+
 def test_bench() -> None:
     config = '{"member": "speed", "at_least": 5}'
     rows = json.loads(
@@ -311,7 +378,7 @@ def test_bench() -> None:
     )
     assert [row["size"] for row in rows] == [1, 64, 512]
     assert all(row["per_second"] > 100 and row["fuel"] > 100 and 0 < row["share"] < 1 for row in rows)
-    assert not any(row["failed"] for row in rows)
+    assert not any(row["rejected"] for row in rows)
     table = plugin("bench", built("c", "filter"), "--config", config, "--seconds", "0.01")
     assert table.exit_code == 0
     assert "us a message" in table.stdout
