@@ -232,7 +232,10 @@ class Post:
         self._busy = True
         first = self._queue.popleft()
         if first is None:
-            self._workers.start(self._tick)
+            if self.telling:
+                self._free()
+            else:
+                self._workers.start(self._tick)
             return
         if isinstance(first, Packets):
             several = self._several(first)
