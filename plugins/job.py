@@ -28,10 +28,11 @@ class Job:
         "failed",
         "follows",
         "is_told",
+        "keys",
         "messages",
         "named",
         "originals",
-        "renamed",
+        "sources",
         "stage",
         "then",
     )
@@ -43,8 +44,10 @@ class Job:
         self.failed: dict[int, Failure] | None = None
         self.named: set[int] = set()
         """The places of those that any rule of the store stage was for."""
-        self.renamed = False
-        """Whether a rule that gives other topics was among them: others may be on the way to the same topic."""
+        self.sources: set[object] = set()
+        """The rules that have given messages of it another topic, or emitted some."""
+        self.keys: frozenset[object] = frozenset()
+        """What keeps others behind it, while it waits: see :meth:`order`."""
         self.then = then
         self.at = 0
         self.counted = (0, 0)
@@ -77,6 +80,12 @@ class Job:
         if self.stage is Stage.STORE:
             self.named.update(places)
         return renamed
+
+    def order(self) -> frozenset[object]:
+        """Jobs that have one of these in common stay in order: topics that messages had at first, and rules from which
+        the topics come that they have now.
+        """
+        return frozenset({message.topic for message in self.originals} | self.sources)
 
     def note(self, rule: str, places: Sequence[int], failed: Mapping[int, Failed], start: int = 0) -> None:
         """Remember on which messages a rule failed; these places begin at ``start`` of its batch.
@@ -146,7 +155,7 @@ class Job:
         part.named = {place - start for place in self.named if start <= place < end}
         if self.failed:
             part.failed = {place - start: one for place, one in self.failed.items() if start <= place < end}
-        part.renamed, part.at = self.renamed, self.at
+        part.sources, part.at = set(self.sources), self.at
         part.follows = self.follows or len(self.originals) <= end < len(self.messages)
         return part
 
@@ -165,10 +174,11 @@ class Packets(NamedTuple):
         """Bytes."""
         return len(self.whole.packets)
 
-    def job(self, stage: Stage, fields: Sequence[Fields]) -> Job:
-        """Their messages, for rules that have more to do with them."""
+    def job(self, stage: Stage, payloads: Sequence[bytes | None]) -> Job:
+        """Their messages, for rules that have more to do with them; with these payloads, None where one is dropped."""
         messages = [
-            Message(self.topic, one.payload, publisher=self.publisher, user=self.user) for one in fields
+            Message(self.topic, payload or b"", publisher=self.publisher, user=self.user)
+            for payload in payloads
         ]
         left = len(messages)
 
@@ -177,7 +187,13 @@ class Packets(NamedTuple):
             left -= len(originals)
             self.then(processed._replace(more=processed.more or left > 0), now)
 
-        return Job(stage, messages, then)
+        job = Job(stage, messages, then)
+        if None in payloads:
+            job.messages = [
+                message if payload is not None else None
+                for message, payload in zip(messages, payloads, strict=True)
+            ]
+        return job
 
 
 def nothing(count: int) -> Outcome:

@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
-from plugins.host.entry import Outcome
+from broker.message import Message
+from plugins.convert import new_message
+from plugins.host.entry import Failed, Outcome
 from plugins.host.frame import Fields, Whole
 from plugins.host.pipeline import Rule, WholeResult
 from plugins.job import AT_ONCE, Job, Packets, nothing
@@ -69,6 +71,14 @@ class Piece(NamedTuple):
     places: list[int]
 
 
+class Said(NamedTuple):
+    """What a rule says beside what becomes of messages."""
+
+    emitted: list[Message]
+    stored: list[Message]
+    letters: list[Message]
+
+
 class Done(NamedTuple):
     """What has become of packets, where a rule did nothing but to their payloads."""
 
@@ -76,19 +86,31 @@ class Done(NamedTuple):
     payloads: list[bytes | None]
 
 
+class Unpacked(NamedTuple):
+    """What has become of packets, message by message."""
+
+    packets: Packets
+    fields: list[Fields]
+    outcome: Outcome
+    said: Said
+
+
 class Master(Protocol):
     """Whoever has the rules: :class:`plugins.stages.Stages`. Called on the event loop."""
 
-    def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
-        """See to the effects of a result: the job is the last of those that were worked on together; None: a tick."""
+    def letters(self, post: Post, failed: Sequence[Failed]) -> list[Message]:
+        """What to tell of messages that a rule failed on. May be called on any thread."""
+
+    def apply(self, post: Post, job: Job | None, said: Said) -> None:
+        """See to what a rule said: the job is the last of those that were worked on together; None: a tick."""
 
     def go_on(self, job: Job) -> bool:
         """A job has got through a rule that took long; whether this has to be called again, for it says much."""
 
-    def packets_done(self, packets: Packets, payloads: list[bytes | None]) -> None:
-        """A rule that took long is through with packets."""
+    def packets_done(self, post: Post, done: Done) -> Job | None:
+        """A rule that took long is through with packets; what they :meth:`go_on` as where others have to come first."""
 
-    def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
+    def unpacked(self, post: Post, found: Unpacked) -> Job:
         """The messages of packets as a rule that took long has left them: they have to :meth:`go_on`."""
 
     def idles(self) -> None:
@@ -105,6 +127,8 @@ class Post:
         self._queue: deque[Piece | Packets | None] = deque()
         """None is a tick."""
         self._busy = False
+        self._order: Counter[object] = Counter()
+        """Of those that it is working on, and who wait."""
         self.telling = 0
         """What it said in ticks and is still on its way through the rules behind: until then there are no more."""
 
@@ -129,23 +153,62 @@ class Post:
         fields = job.fields(places)
         self.settle(job, places, fields, self.rule.run(fields, now))
 
-    def settle(self, job: Job, places: Sequence[int], before: Sequence[Fields], outcome: Outcome) -> None:
+    def settle(
+        self,
+        job: Job,
+        places: Sequence[int],
+        before: Sequence[Fields],
+        outcome: Outcome,
+        said: Said | None = None,
+    ) -> None:
         """Have the messages in these places be as the rule left them, and see to what else it wants."""
         if job.take(places, before, outcome.messages):
-            self.rule.renames = True
+            job.sources.add(self)
         if outcome.failed:
             job.note(self.rule.entry.name, places, {one.place: one for one in outcome.failed})
-        self._master.apply(self, job, outcome)
+        self._apply(job, said or self._said(outcome))
+
+    def _said(self, outcome: Outcome) -> Said:
+        """May be called on any thread: where it is much the event loop need not wait for it."""
+        return Said(
+            [new_message(fields) for fields in outcome.emitted],
+            [new_message(fields) for fields in outcome.stored],
+            self._master.letters(self, outcome.failed) if outcome.failed else [],
+        )
+
+    def _apply(self, job: Job | None, said: Said) -> None:
+        if job is not None and said.emitted:
+            job.sources.add(self)
+        if any(said):
+            self._master.apply(self, job, said)
+
+    def keeps(self, job: Job) -> bool:
+        """Whether a job that is no concern of the rule has to wait here for its turn all the same."""
+        return not self.idle and not self._order.keys().isdisjoint(job.order())
+
+    def keeps_topic(self, topic: str) -> bool:
+        """Whether messages of a topic that are no concern of the rule have to wait here for their turn."""
+        return topic in self._order
 
     def put(self, job: Job, places: list[int]) -> None:
         """Work on messages later, behind whatever waits."""
+        job.keys = job.order()
+        self._order.update(job.keys)
         self._queue.append(Piece(job, places))
         self._start()
 
     def put_packets(self, packets: Packets) -> None:
         """Work on packets later, behind whatever waits."""
+        self._order.update((packets.topic,))
         self._queue.append(packets)
         self._start()
+
+    def _forget(self, keys: Iterable[object]) -> None:
+        order = self._order
+        for key in keys:
+            order[key] -= 1
+            if not order[key]:
+                del order[key]
 
     @property
     def turn(self) -> int:
@@ -157,7 +220,7 @@ class Post:
         if self.telling or not self.rule.ticks:
             return
         if self._workers is None:
-            self._master.apply(self, None, self.rule.tick(now))
+            self._apply(None, self._said(self.rule.tick(now)))
         elif None not in self._queue:
             self._queue.append(None)
             self._start()
@@ -169,7 +232,10 @@ class Post:
         self._busy = True
         first = self._queue.popleft()
         if first is None:
-            self._workers.start(self._tick)
+            if self.telling:
+                self._free()
+            else:
+                self._workers.start(self._tick)
             return
         if isinstance(first, Packets):
             several = self._several(first)
@@ -203,7 +269,8 @@ class Post:
         except Exception:
             logger.exception("rule %s", self.rule.entry.name)
             outcome = nothing(0)
-        return lambda: self._finish_tick(outcome)
+        said = self._said(outcome)
+        return lambda: self._finish_tick(said)
 
     def _work(self, pieces: list[Piece]) -> Callable[[], None]:
         fields = [job.fields(places) for job, places in pieces]
@@ -215,11 +282,18 @@ class Post:
             # The rule promises not to raise; if it does nothing must get through.
             logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, len(together))
             outcome = nothing(len(together))
-        return lambda: self._finish(pieces, fields, outcome)
+        said = self._said(outcome)
+        return lambda: self._finish(pieces, fields, outcome, said)
 
     def _work_on_packets(self, several: list[Packets]) -> Callable[[], None]:
-        results = [self._result(packets.whole) for packets in several]
-        return lambda: self._finish_packets(several, results)
+        found: list[Done | Unpacked] = []
+        for packets in several:
+            result = self._result(packets.whole)
+            if isinstance(result, list):
+                found.append(Done(packets, result))
+            else:
+                found.append(Unpacked(packets, *result, self._said(result[1])))
+        return lambda: self._finish_packets(found)
 
     def _result(self, whole: Whole) -> WholeResult:
         try:
@@ -235,35 +309,32 @@ class Post:
 
     # -- on the event loop again -------------------------------------------------------------------------
 
-    def _finish_tick(self, outcome: Outcome) -> None:
-        said, unsaid = outcome.emitted[:AT_ONCE], outcome.emitted[AT_ONCE:]
-        self._master.apply(self, None, outcome._replace(emitted=said))
-        if unsaid:
-            self._soon(lambda: self._finish_tick(Outcome([], unsaid, [], [])))
+    def _finish_tick(self, said: Said) -> None:
+        now, later = said.emitted[:AT_ONCE], said.emitted[AT_ONCE:]
+        self._apply(None, said._replace(emitted=now))
+        if later:
+            self._soon(lambda: self._finish_tick(Said(later, [], [])))
         else:
             self._rest()
 
-    def _finish(self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome) -> None:
+    def _finish(
+        self, pieces: list[Piece], fields: Sequence[Sequence[Fields]], outcome: Outcome, said: Said
+    ) -> None:
         start = 0
         failed = {one.place: one for one in outcome.failed}
         for (job, places), before in zip(pieces, fields, strict=True):
             end = start + len(places)
             if job.take(places, before, outcome.messages[start:end]):
-                self.rule.renames = True
+                job.sources.add(self)
             if failed:
                 job.note(self.rule.entry.name, places, failed, start)
             start = end
-        self._master.apply(self, pieces[-1].job, outcome)
+        self._apply(pieces[-1].job, said)
         self._pass_on(deque(job for job, _ in pieces))
 
-    def _finish_packets(self, several: list[Packets], results: list[WholeResult]) -> None:
+    def _finish_packets(self, found: list[Done | Unpacked]) -> None:
         self._pass_on(
-            deque(
-                Done(packets, result)
-                if isinstance(result, list)
-                else self._master.unpacked(self, packets, *result)
-                for packets, result in zip(several, results, strict=True)
-            )
+            deque(one if isinstance(one, Done) else self._master.unpacked(self, one) for one in found)
         )
 
     def _pass_on(self, done: deque[Job | Done]) -> None:
@@ -275,12 +346,18 @@ class Post:
         while done and left > 0:
             first = done[0]
             if isinstance(first, Done):
-                self._master.packets_done(*first)
+                job = self._master.packets_done(self, first)
+                if job is not None:
+                    done[0] = job
+                    continue
                 left -= first.packets.whole.number // _CHEAPER
+                self._forget((first.packets.topic,))
             else:
                 left -= len(first.originals) or AT_ONCE
+                keys = first.keys
                 if self._master.go_on(first):
                     break
+                self._forget(keys)
             done.popleft()
         if done:
             self._soon(lambda: self._pass_on(done))

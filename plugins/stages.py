@@ -6,22 +6,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from broker.message import Message
 from broker.ports import Failure, Later, LaterRun, Processed, RunResult, Stage
 from broker.protocol.packets import PublishRun
 from broker.protocol.topics import matches
-from plugins.convert import new_message
 from plugins.dead_letters import DeadLetters
 from plugins.host.cache import CompiledCache
-from plugins.host.entry import Entry, Outcome
+from plugins.host.entry import Entry, Failed, Outcome
 from plugins.host.frame import NOWHERE, Fields, Place, Whole
 from plugins.host.pipeline import Rule
 from plugins.host.state import State
 from plugins.job import Job, Packets
-from plugins.post import Post, Workers
+from plugins.post import Done, Post, Said, Unpacked, Workers
 from plugins.renewal import Renewal, Wanted
 
 logger = logging.getLogger("geomq.plugins")
@@ -119,22 +118,33 @@ class Stages:
         return self._run(stage, batch, now, then)
 
     def at_once(self, topic: str) -> int:
-        """See the port. A message may come to have the topic of any rule."""
-        if self._held is not None or len(self._posts_for(Stage.INGRESS, topic)) != 1:
+        """See the port."""
+        posts = self._posts_for(Stage.INGRESS, topic)
+        if self._held is not None or len(posts) != 1 or self._has_to_wait(topic, posts[0]):
             return -1
-        return min(post.at_once for post in self._posts[Stage.INGRESS])
+        return posts[0].at_once
+
+    def _has_to_wait(self, topic: str, post: Post) -> bool:
+        """Whether there are messages of a topic that wait for a rule behind the only one for it."""
+        return any(other.keeps_topic(topic) for other in self._posts[Stage.INGRESS] if other is not post)
 
     def run_ingress(
         self, run: PublishRun, topic: str, publisher: str, user: str, now: float
     ) -> RunResult | None:
         """See the port."""
-        post, packets = self._packets(run, topic, publisher, user, _nobody)
+        post, packets = self._packets(run, topic, publisher, user, self._hand_on)
         result = post.rule.run_whole(packets.whole, now)
         if result is None or isinstance(result, list):
             return result
         job = self._unpacked(post, packets, *result)
-        self._walk(job, now, at_once=True)
-        return job.processed()
+        return job.processed() if self._walk(job, now) else Processed([], [])
+
+    def _hand_on(self, result: RunResult, now: float) -> None:
+        """Messages of a run have got through rules that took long, behind a quick one that has given them to these."""
+        assert isinstance(result, Processed)
+        messages = [message for message in result.messages if message is not None]
+        if self.surroundings is not None:
+            self.surroundings.emitted(Stage.INGRESS, messages + result.emitted)
 
     def run_ingress_later(
         self, run: PublishRun, topic: str, publisher: str, user: str, then: LaterRun
@@ -146,8 +156,7 @@ class Stages:
             self._bytes_waiting += packets.size
             post.put_packets(packets)
         else:
-            job = packets.job(Stage.INGRESS, packets.whole.fields())
-            job.at = self._posts[Stage.INGRESS].index(post) + 1
+            job = self._job(post, packets, packets.whole.payloads())
             self._put(post, job, list(range(packets.whole.number)))
 
     def _packets(
@@ -159,32 +168,48 @@ class Stages:
         )
         return post, Packets(whole, topic, publisher, user, then)
 
-    def packets_done(self, packets: Packets, payloads: list[bytes | None]) -> None:
+    def packets_done(self, post: Post, done: Done) -> Job | None:
         """A rule that took long is through with packets."""
+        packets, payloads = done
+        if self._has_to_wait(packets.topic, post):
+            return self._counted(packets, self._job(post, packets, payloads or packets.whole.payloads()))
         self._messages_waiting -= packets.whole.number
         self._bytes_waiting -= packets.size
         packets.then(payloads, time.time())
+        return None
 
-    def unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
+    def unpacked(self, post: Post, found: Unpacked) -> Job:
         """The messages of packets as a rule that took long has left them, for those behind it."""
-        job = self._unpacked(post, packets, fields, outcome)
-        job.counted = packets.whole.number, packets.size
+        return self._counted(found.packets, self._unpacked(post, *found))
+
+    def _unpacked(
+        self,
+        post: Post,
+        packets: Packets,
+        fields: list[Fields],
+        outcome: Outcome,
+        said: Said | None = None,
+    ) -> Job:
+        job = self._job(post, packets, [one.payload for one in fields])
+        post.settle(job, range(len(fields)), fields, outcome, said)
         return job
 
-    def _unpacked(self, post: Post, packets: Packets, fields: Sequence[Fields], outcome: Outcome) -> Job:
-        job = packets.job(Stage.INGRESS, fields)
+    def _job(self, post: Post, packets: Packets, payloads: Sequence[bytes | None]) -> Job:
+        job = packets.job(Stage.INGRESS, payloads)
         job.at = self._posts[Stage.INGRESS].index(post) + 1
-        post.settle(job, range(len(fields)), fields, outcome)
-        job.renamed = post.rule.renames
+        return job
+
+    def _counted(self, packets: Packets, job: Job) -> Job:
+        """The job in the place of packets that have waited."""
+        job.counted = packets.whole.number, packets.size
+        job.keys = frozenset((packets.topic,))
         return job
 
     def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
         count = len(batch)
         # All rules, for a message may come to have the topic of any: nothing then has to wait half-way.
-        if all(post.is_quick(count) for post in self._posts[stage]):
-            job = Job(stage, batch, then)
-            self._walk(job, now, at_once=True)
-            return job.processed()
+        if count == 1 or all(post.is_quick(count) for post in self._posts[stage]):
+            return self._begin(stage, batch, now, then)
         groups: dict[tuple[Post, ...], list[int]] = {}
         for place, message in enumerate(batch):
             groups.setdefault(self._posts_for(stage, message.topic), []).append(place)
@@ -291,20 +316,33 @@ class Stages:
         self._bytes_waiting -= size
         job.counted = 0, 0
 
-    def _walk(self, job: Job, now: float, at_once: bool = False) -> bool:
+    def _walk(self, job: Job, now: float) -> bool:
         """Have a job go on as far as it gets at once, or to the end; whether it is through."""
+        concerned = self._concerned(job)
         for post in self._posts[job.stage][job.at :]:
-            places = self._places(job, post)
             job.at += 1
-            if places and (at_once or post.is_quick(len(places))):
-                post.run(job, places, now)
-            elif places or ((job.renamed or job.has_more) and not post.idle):
+            if post not in concerned:
+                if post.keeps(job):
+                    self._put(post, job, [])
+                    return False
+                continue
+            places = self._places(job, post)
+            if not post.is_quick(len(places)):
                 self._put(post, job, places)
                 return False
-            job.renamed = job.renamed or (bool(places) and post.rule.renames)
+            post.run(job, places, now)
+            # Messages may have other topics now, and there may be more.
+            concerned = self._concerned(job)
         if job.stage is Stage.STORE:
             self._keep(job.kept(), now)
         return True
+
+    def _concerned(self, job: Job) -> Collection[Post]:
+        """The posts that have something to do with a job as it is now."""
+        topics = {message.topic for message in job.messages if message is not None}
+        if len(topics) == 1:
+            return self._posts_for(job.stage, topics.pop())
+        return {post for topic in topics for post in self._posts_for(job.stage, topic)}
 
     def _places(self, job: Job, post: Post) -> list[int]:
         """Where a job has messages that a rule is for."""
@@ -320,7 +358,6 @@ class Stages:
         """A job has got through a rule that took long; whether it has to come again, for its rules emitted much."""
         now = time.time()
         if not job.is_told:
-            job.renamed = job.renamed or self._posts[job.stage][job.at - 1].rule.renames
             if not self._walk(job, now):
                 return False
             self._count_no_more(job)
@@ -331,25 +368,23 @@ class Stages:
         if self._all_idle is not None and not self._all_idle.done() and self._is_idle():
             self._all_idle.set_result(None)
 
-    def apply(self, post: Post, job: Job | None, outcome: Outcome) -> None:
-        """See to what a result says beside what becomes of messages."""
-        if not (outcome.emitted or outcome.stored or outcome.failed):
-            return
-        emitted = [new_message(fields) for fields in outcome.emitted]
-        if outcome.stored:
-            self._keep([new_message(fields) for fields in outcome.stored], time.time())
-        letters = self._letters.put(post.rule.entry, outcome.failed, time.time())
-        if letters and self.surroundings is not None:
-            self.surroundings.dead(letters)
+    def letters(self, post: Post, failed: Sequence[Failed]) -> list[Message]:
+        """What to tell of messages that a rule failed on. May be called on any thread."""
+        return self._letters.put(post.rule.entry, failed, time.time())
+
+    def apply(self, post: Post, job: Job | None, said: Said) -> None:
+        """See to what a rule says beside what becomes of messages."""
+        self._keep(said.stored, time.time())
+        if said.letters and self.surroundings is not None:
+            self.surroundings.dead(said.letters)
         if job is not None:
-            job.messages += emitted
-        elif emitted:
-            self._emit(post, emitted)
+            job.messages += said.emitted
+        elif said.emitted:
+            self._emit(post, said.emitted)
 
     def _emit(self, post: Post, emitted: list[Message]) -> None:
         """Send what a rule says without a message's occasion through the rules behind it, and on."""
         stage, now = Stage(post.rule.entry.stage), time.time()
-
         post.telling += 1
 
         def leave(_: Sequence[Message], processed: Processed, __: float) -> None:
@@ -360,6 +395,7 @@ class Stages:
 
         job = Job(stage, (), leave)
         job.messages += emitted
+        job.sources.add(post)
         job.at = self._posts[stage].index(post) + 1
         if self._walk(job, now):
             leave((), job.processed(), now)
@@ -433,10 +469,6 @@ class Stages:
                 if any(matches(topic_filter, topic) for topic_filter in post.rule.entry.topics)
             )
         return chosen
-
-
-def _nobody(result: RunResult, now: float) -> None:
-    """What is done at once is not told later."""
 
 
 def _later(job: Job) -> Processed:

@@ -61,8 +61,6 @@ class Rule:
         self.state = State() if state is None else state
         self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
         self.place = NOWHERE
-        self.renames = False
-        """Whether the module has ever given a message another topic."""
         self.pace = Pace()
         self._voice = Voice()
         self._owed = 0.0
@@ -231,7 +229,6 @@ class Rule:
         self.pace = Pace()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
-        self.renames = False
         self._told = self.last_error = ""
 
     def stay(self, error: PluginError) -> None:

@@ -45,6 +45,7 @@ class Bench:
 
     def __init__(self, *entries: Entry) -> None:
         self.stages = Stages(entries, workers=Workers(asyncio.get_running_loop()))
+        self.stages.surroundings = self
         self.came: dict[str, list[bytes]] = defaultdict(list)
         self.failed: list[tuple[bytes, Failure]] = []
         """On which payloads rules failed."""
@@ -111,6 +112,17 @@ class Bench:
             assert number not in processed.later
             self.failed.append((messages[number].payload, failure))
 
+    def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+        """As the engine hears it; so it hears messages of runs that were quick, and waited for another rule."""
+        for message in messages:
+            self._take(message)
+
+    def dead(self, messages: Sequence[Message]) -> None:
+        """Nobody wants to know."""
+
+    def rules_changed(self) -> None:
+        """There is nothing that depends on it."""
+
     def _take(self, message: Message | None) -> None:
         if message is not None:
             self.came[message.topic].append(message.payload)
@@ -119,3 +131,4 @@ class Bench:
         async with asyncio.timeout(30):
             while self.later:
                 await asyncio.sleep(0.002)
+        await self.stages.drain(30)

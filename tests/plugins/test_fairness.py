@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import time
 from collections.abc import Sequence
@@ -24,7 +25,17 @@ from plugins.host.pipeline import Rule
 from plugins.host.voice import Voice
 from plugins.job import AT_ONCE, Job
 from tests.plugins import modules
-from tests.plugins.bench import LIMITS, SLOW, Bench
+from tests.plugins.bench import LIMITS, SLOW, SOMETIMES_SLOW, Bench
+from tests.plugins.test_later import RENAMES
+
+SAYS, SAYS_HEADER = modules.saying(1, frame.EMIT, b"s", b"")
+EMITS_ON_BANG = f"""
+  (if (i32.ne (i32.const 33) (i32.load8_u (i32.add (local.get $at)
+      (i32.load offset=8 (i32.add (local.get $at) (i32.load offset=24 (local.get $at)))))))
+    (then (return (i64.const 0))))
+  {SAYS}
+"""
+"""Emits something if the first message of a batch begins with an exclamation mark."""
 
 
 def entry(folder: Path, name: str, module: bytes, limits: Limits = LIMITS) -> Entry:
@@ -248,14 +259,14 @@ def test_parts_of_a_job_are_the_job(size: int) -> None:
     job.messages[4] = None
     job.failed = {4: Failure("rule", "why")}
     job.named = {0, 5, 9, 12}
-    job.at, job.renamed = 3, True
+    job.at, job.sources = 3, {7}
     places = [1, 2, 3, 5, 6, 8, 9, 10, 12, 13, 14]
     parts = job.parts(places, size)
     chosen = [[part.messages[place] for place in found] for part, found in parts]
     assert [message for found in chosen for message in found] == [job.messages[place] for place in places]
     assert all(len(found) == size for found in chosen[:-1])
     assert sum(len(part.kept()) for part, _ in parts) == 4
-    assert {(part.at, part.renamed, part.stage) for part, _ in parts} == {(3, True, Stage.STORE)}
+    assert {(part.at, *part.sources, part.stage) for part, _ in parts} == {(3, 7, Stage.STORE)}
     for part, _ in parts:
         assert not part.tell(1.0)
     assert [message for originals, _, _, _ in told for message in originals] == batch
@@ -293,3 +304,146 @@ def test_voice() -> None:
     assert voice.take_unheard() == 3
     assert voice.take_unheard() == 0
     assert [voice.may_speak(1e6) for _ in range(101)] == [True] * 100 + [False]
+
+
+ROOMY = modules.HEADER.replace('"memory") 2', '"memory") 32').replace(
+    "(i32.const 4096)", "(i32.const 0x100000)"
+)
+"""For batches of any size."""
+
+
+def wat(folder: Path, name: str, process: str, *topics: str) -> Entry:
+    path = folder / f"{name}.wasm"
+    path.write_bytes(modules.module(process, SAYS_HEADER if process is EMITS_ON_BANG else ROOMY))
+    return Entry(name, INGRESS, str(path), topics, limits=LIMITS)
+
+
+async def busy(bench: Bench, topic: str) -> None:
+    """Have the slow rule of a topic at work for long."""
+    bench.publish(Message(topic, b"so that it is known how slow it is"))
+    await bench.all_through()
+    bench.publish(*(Message(topic, b"%d" % number) for number in range(1000)))
+    await asyncio.sleep(0.01)
+
+
+async def test_topics_that_rules_give_and_what_they_emit_wait_for_no_strangers(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    """A rule behind them has a queue, of other topics."""
+    bench = Bench(
+        wat(tmp_path, "names", RENAMES, "raw"),
+        entry(tmp_path, "says", saying(3, frame.EMIT, b"said")),
+        wat(tmp_path, "slow", SLOW, "slow/#"),
+    )
+    benches.append(bench)
+    for _ in range(3):
+        bench.publish(Message("raw", b"x"), Message("says/1", b""))
+        await bench.all_through()
+    await busy(bench, "slow/1")
+    bench.publish(Message("raw", b"y"), Message("says/1", b"z"))
+    assert bench.came["y"] == [b"y"]
+    assert bench.came["says/1"][-1] == b"z"
+    assert len(bench.came["said"]) == 12
+    assert len(bench.came["slow/1"]) < 900
+
+
+async def test_runs_of_a_quick_rule_need_no_thread_while_another_one_is_busy(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(
+        wat(tmp_path, "names", RENAMES, "raw"),
+        entry(tmp_path, "fine", modules.module(modules.PASSES)),
+        wat(tmp_path, "slow", SLOW, "slow/#", "s"),
+    )
+    benches.append(bench)
+    for _ in range(3):
+        bench.publish(*[Message("fine/1", b"")] * 200, *[Message("raw", b"x")] * 200)
+        await bench.all_through()
+    await busy(bench, "slow/1")
+    assert bench.stages.at_once("fine/1") > 16
+    bench.publish_run("fine/1", [b"%d" % number for number in range(10)])
+    assert bench.came["fine/1"][-10:] == [b"%d" % number for number in range(10)]
+    heard: list[bytes] = []
+
+    class Around:
+        def emitted(self, stage: Stage, messages: Sequence[Message]) -> None:
+            assert stage is Stage.INGRESS
+            heard.extend(message.payload for message in messages)
+
+    bench.stages.surroundings = Around()
+    bench.publish_run("raw", [b"s1", b"n2", b"s3"])
+    assert not bench.came["n"] or heard == [], "they have to wait for the rule of what two of them are now"
+    await bench.stages.drain()
+    assert heard == [b"s1", b"n2", b"s3"]
+    assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
+
+
+async def test_nothing_overtakes_what_waits_for_a_slow_rule_because_of_what_was_emitted(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    """A rule emits for one message, and not for the next one of the same topic."""
+    bench = Bench(wat(tmp_path, "bang", EMITS_ON_BANG, "raw"), wat(tmp_path, "slow", SLOW, "s"))
+    benches.append(bench)
+    for _ in range(2):
+        bench.publish(Message("raw", b"1"), Message("s", b"1"))
+        await bench.all_through()
+    await busy(bench, "s")
+    bench.came.clear()
+    for number in range(5):
+        bench.publish(Message("raw", b"!%d" % number))
+        bench.publish(Message("raw", b"%d" % number))
+    await bench.all_through()
+    assert bench.came["raw"] == [b"!0", b"0", b"!1", b"1", b"!2", b"2", b"!3", b"3", b"!4", b"4"]
+    assert bench.came["s"].count(b"") == 5
+
+
+class Ordered(Bench):
+    """Remembers in which order payloads come out."""
+
+    def __init__(self, *entries: Entry) -> None:
+        super().__init__(*entries)
+        self.order: list[bytes] = []
+
+    def _take_result(self, topic: str, payloads: Sequence[bytes], result: RunResult) -> None:
+        if not isinstance(result, Processed):
+            self.order += [payload for payload in result or payloads if payload is not None]
+        super()._take_result(topic, payloads, result)
+
+    def _take(self, message: Message | None) -> None:
+        if message is not None and message.payload:
+            self.order.append(message.payload)
+        super()._take(message)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_messages_of_one_topic_come_out_in_order_whatever_they_become(
+    tmp_path: Path, benches: list[Bench], seed: int
+) -> None:
+    """In runs and one by one; some get a topic with a slow rule, some emit a message for it, others are of it."""
+    bench = Ordered(
+        wat(tmp_path, "bang", EMITS_ON_BANG, "a", "b"),
+        wat(tmp_path, "names", RENAMES, "b", "c"),
+        wat(tmp_path, "slow", SLOW, "s"),
+        wat(tmp_path, "sometimes", SOMETIMES_SLOW, "n"),
+    )
+    benches.append(bench)
+    chance = random.Random(seed)
+    sent: dict[str, list[bytes]] = {topic: [] for topic in "abcs"}
+    for number in range(150):
+        topic = chance.choice("abcs")
+        count = chance.choice([1, 1, 3, 70])
+        payloads = [
+            b"%c%s%04d%02d" % (chance.choice(b"!sn"), topic.encode(), number, part) for part in range(count)
+        ]
+        sent[topic] += payloads
+        if chance.random() < 0.5:
+            bench.publish_run(topic, payloads)
+        else:
+            bench.publish(*(Message(topic, payload) for payload in payloads))
+        if chance.random() < 0.3:
+            await asyncio.sleep(0.002 * chance.random())
+    await bench.all_through()
+    for topic, payloads in sent.items():
+        assert [payload for payload in bench.order if payload[1:2] == topic.encode()] == payloads
+    assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
+    assert not any(post._order for post in bench.stages._posts[Stage.INGRESS])
