@@ -26,7 +26,9 @@ _TOGETHER = 1024
 """Messages that a rule works on in one turn of a thread, at most, when they had to wait."""
 _TURN = 0.05
 """Seconds that such a turn should last: the other rules that need a thread come next."""
-
+_SWITCH_INTERVAL = 0.0001
+"""Seconds after which such a thread must let go of the interpreter when the event loop wants it: with less of it others
+are served sooner, and switching costs more, so that it is so only while such a thread works."""
 _CHEAPER = 8
 """How many messages cost as much as one, as long as they stay in their packets."""
 
@@ -41,14 +43,26 @@ class Workers:
         self.loop = loop
         self.pool = ThreadPoolExecutor(_THREADS, "geomq-rule")
         self._stopped = False
+        self._working = 0
+        self._interval = sys.getswitchinterval()
 
     def start(self, work: Callable[[], Callable[[], None]]) -> None:
         """Do something on a thread; what it returns is called on the event loop."""
+        if not self._working:
+            self._interval = sys.getswitchinterval()
+            sys.setswitchinterval(min(self._interval, _SWITCH_INTERVAL))
+        self._working += 1
         self.pool.submit(self._run, work)
 
     def _run(self, work: Callable[[], Callable[[], None]]) -> None:
         finish = work()
-        self.loop.call_soon_threadsafe(self._finish, finish)
+        self.loop.call_soon_threadsafe(self._done, finish)
+
+    def _done(self, finish: Callable[[], None]) -> None:
+        self._working -= 1
+        if not self._working:
+            sys.setswitchinterval(self._interval)
+        self._finish(finish)
 
     def _finish(self, finish: Callable[[], None]) -> None:
         if not self._stopped:
@@ -61,6 +75,7 @@ class Workers:
     async def stop(self) -> None:
         """Wait for the threads; what they have done does not count any more, nor does what waits for them."""
         self._stopped = True
+        sys.setswitchinterval(self._interval)
         await asyncio.to_thread(self.pool.shutdown, cancel_futures=True)
 
 
@@ -170,11 +185,16 @@ class Post:
 
     def _said(self, outcome: Outcome) -> Said:
         """May be called on any thread: where it is much the event loop need not wait for it."""
-        return Said(
-            [new_message(fields) for fields in outcome.emitted],
-            [new_message(fields) for fields in outcome.stored],
-            self._master.letters(self, outcome.failed) if outcome.failed else [],
-        )
+        try:
+            return Said(
+                [new_message(fields) for fields in outcome.emitted],
+                [new_message(fields) for fields in outcome.stored],
+                self._master.letters(self, outcome.failed) if outcome.failed else [],
+            )
+        except Exception:
+            # What is said besides must not keep the messages.
+            logger.exception("rule %s: what it said is lost", self.rule.entry.name)
+            return Said([], [], [])
 
     def _apply(self, job: Job | None, said: Said) -> None:
         if job is not None and said.emitted:

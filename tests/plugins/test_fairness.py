@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -447,3 +448,15 @@ async def test_messages_of_one_topic_come_out_in_order_whatever_they_become(
         assert [payload for payload in bench.order if payload[1:2] == topic.encode()] == payloads
     assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0
     assert not any(post._order for post in bench.stages._posts[Stage.INGRESS])
+
+
+async def test_the_event_loop_gets_the_interpreter_sooner_while_rules_work_on_threads(
+    tmp_path: Path, benches: list[Bench]
+) -> None:
+    usual = sys.getswitchinterval()
+    bench = Bench(wat(tmp_path, "slow", SLOW, "slow/#"), wat(tmp_path, "slower", SLOW, "slower"))
+    benches.append(bench)
+    bench.publish(*(Message(topic, b"") for topic in ("slow/1", "slower") for _ in range(100)))
+    assert sys.getswitchinterval() == pytest.approx(0.0001)
+    await bench.all_through()
+    assert sys.getswitchinterval() == pytest.approx(usual)
