@@ -181,11 +181,7 @@ async def test_long_runs_take_turns_too(tmp_path: Path, benches: list[Bench]) ->
     benches.append(bench)
     bench.publish(Message("slow/1", b"so that it is known how slow it is"))
     await bench.all_through()
-    packets = [
-        b"".join(encode.publish("slow/1", b"%04d" % number, 0, False, 4, b"")) for number in range(1000)
-    ]
-    size = len(packets[0])
-    run = PublishRun(b"slow/1", b"".join(packets), 1000, size, size - 4)
+    run = run_of("slow/1", [b"%04d" % number for number in range(1000)], 4)
     came: list[bytes] = []
     more: list[bool] = []
 
