@@ -15,18 +15,9 @@ _spoken: dict[str, set[int]] = defaultdict(set)
 _partly: set[str] = set()
 """Tests of which not every parameter set ran."""
 
-_LONG = ("tests/faults/test_faults.py",)
-"""Files that take long, the longest first: two workers that begin with them end at about the same time."""
-
 
 def _name(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):
-        order = {name: number for number, name in enumerate(_LONG)}
-        items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,8 @@ _PATIENCE = 5.0
 _ON_A_TOPIC = 4
 _REFUSED = 0x80
 """Reason codes from here on say that nothing was done."""
+_SUBSCRIBING = 65535
+"""The packet identifier that publishers keep for SUBSCRIBE."""
 
 
 class Device:
@@ -144,8 +146,10 @@ class Publisher(Device):
         return True
 
     def begin(self, session_present: bool) -> None:
-        """Everything that is owed, in order, then more."""
-        self._kept = True
+        """Everything that is owed, in order, then more. CONNACK promises no session yet, SUBACK does."""
+        self._kept = session_present
+        if not session_present:
+            self.send(wire.subscribe(_SUBSCRIBING, [(f"none/{self.client_id}", 1)], self.version))
         self.online.set()
         for packet_id, (topic, number, taken) in list(self._owed.items()):
             if taken and session_present:
@@ -162,9 +166,9 @@ class Publisher(Device):
             topic = random.choice(self.topics)
             number = self.numbers[topic]
             self.numbers[topic] = number + 1
-            self._packet_id = self._packet_id % 65535 + 1
+            self._packet_id = self._packet_id % (_SUBSCRIBING - 1) + 1
             while self._packet_id in self._owed:
-                self._packet_id = self._packet_id % 65535 + 1
+                self._packet_id = self._packet_id % (_SUBSCRIBING - 1) + 1
             self._owed[self._packet_id] = (topic, number, False)
             self._publish(self._packet_id, topic, number, False)
 
@@ -180,6 +184,8 @@ class Publisher(Device):
 
     def hear(self, answer: Answer) -> None:
         """An acknowledgement."""
+        if answer.kind == wire.SUBACK:
+            self._kept = True
         topic, number, _ = self._owed.get(answer.packet_id, ("", 0, False))
         if not topic:
             return

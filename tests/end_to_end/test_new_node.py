@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from tests.end_to_end.nodes import Client, NodeProcess, free_port, wait_for
+from tests.end_to_end.nodes import Client, NodeProcess, wait_for
+from tests.ports import free_port
 
 KNOWN = 2000
 

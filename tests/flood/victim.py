@@ -19,7 +19,7 @@ LIMITS = {
     "max_connections_per_address": 2000,
     "max_half_open": 300,
     "retained_max_bytes": "4MiB",
-    "slow_consumer_timeout": "3s",
+    "slow_consumer_timeout": "2s",
     "ban_after": 0,
 }
 

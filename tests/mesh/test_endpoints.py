@@ -70,6 +70,7 @@ async def test_foreign_certificates_are_refused_and_told(
     assert b.sees("a")
 
 
+@pytest.mark.usefixtures("looking_often")
 async def test_endpoint_of_another_transport_is_told(
     nodes: Meadow, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
