@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 
 from plugins.host import engine
-from plugins.host.engine import Instance, wat2wasm
+from plugins.host.engine import Instance, Program, wat2wasm
 from plugins.host.frame import Fields, encode_request
 from plugins.host.limits import Limits
 from plugins.host.loading import read_module
@@ -90,6 +95,49 @@ def test_limits_hold_for_what_a_module_does_when_it_is_told() -> None:
         instance(modules.PASSES, header=loops)
     with pytest.raises(ModuleRefused, match="geomq_emits does not have the type"):
         instance(modules.PASSES, header=modules.HEADER + '(func (export "geomq_emits"))')
+
+
+def runs() -> None:
+    found = instance(modules.LOOPS, Limits(fuel_base=10**15, deadline_ms=300))
+    with pytest.raises(Trap, match="ran past its deadline"):
+        found.process(FRAME, 1)
+    found.close()
+
+
+def starts() -> None:
+    with pytest.raises(ModuleRefused, match="cannot be instantiated"):
+        instance(modules.PASSES, header=modules.STARTS_LOOPING)
+
+
+def compiles() -> None:
+    body = "(i32.add (i32.mul (local.get 0) (i32.const 3)) (i32.load (local.get 0)))"
+    for _ in range(4):
+        body = f"(if (result i32) {body} (then {body}) (else {body}))"
+    functions = "".join(f"(func (param i32) (result i32) {body})" for _ in range(400))
+    Program(wat2wasm(f"(module (memory 1) {functions})"))
+
+
+@pytest.mark.parametrize("work", [runs, starts, compiles])
+def test_other_threads_go_on_meanwhile(work: Callable[[], None]) -> None:
+    """The interpreter is let go of while the engine is at work: the event loop is one of these others."""
+    took: list[float] = []
+
+    def measured() -> None:
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=measured)
+    thread.start()
+    steps = [time.perf_counter()]
+    while thread.is_alive():
+        time.sleep(0.001)
+        steps.append(time.perf_counter())
+    assert took[0] > 0.02
+    # A few long ones may be the machine's.
+    gaps = sorted(after - before for before, after in pairwise(steps))
+    assert gaps[-1] < took[0] / 2
+    assert len(gaps) > 10
 
 
 def test_large_frame_needs_room() -> None:

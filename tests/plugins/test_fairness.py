@@ -16,8 +16,6 @@ import pytest
 from broker.joint import Joint
 from broker.message import Message
 from broker.ports import Failure, Processed, RunResult, Stage
-from broker.protocol import encode
-from broker.protocol.packets import PublishRun
 from plugins.host import frame
 from plugins.host.engine import Limits
 from plugins.host.entry import INGRESS, Entry
@@ -26,7 +24,7 @@ from plugins.host.pipeline import Rule
 from plugins.host.voice import Voice
 from plugins.job import AT_ONCE, Job
 from tests.plugins import modules
-from tests.plugins.bench import LIMITS, SLOW, SOMETIMES_SLOW, Bench
+from tests.plugins.bench import LIMITS, SLOW, SOMETIMES_SLOW, Bench, run_of
 from tests.plugins.test_later import RENAMES
 
 SAYS, SAYS_HEADER = modules.saying(1, frame.EMIT, b"s", b"")
@@ -183,11 +181,7 @@ async def test_long_runs_take_turns_too(tmp_path: Path, benches: list[Bench]) ->
     benches.append(bench)
     bench.publish(Message("slow/1", b"so that it is known how slow it is"))
     await bench.all_through()
-    packets = [
-        b"".join(encode.publish("slow/1", b"%04d" % number, 0, False, 4, b"")) for number in range(1000)
-    ]
-    size = len(packets[0])
-    run = PublishRun(b"slow/1", b"".join(packets), 1000, size, size - 4)
+    run = run_of("slow/1", [b"%04d" % number for number in range(1000)], 4)
     came: list[bytes] = []
     more: list[bool] = []
 
@@ -361,9 +355,8 @@ async def test_runs_of_a_quick_rule_need_no_thread_while_another_one_is_busy(
         bench.publish(*[Message("fine/1", b"")] * 200, *[Message("raw", b"x")] * 200)
         await bench.all_through()
     await busy(bench, "slow/1")
-    assert bench.stages.at_once("fine/1") > 16
-    bench.publish_run("fine/1", [b"%d" % number for number in range(10)])
-    assert bench.came["fine/1"][-10:] == [b"%d" % number for number in range(10)]
+    assert bench.stages.at_once("fine/1") > 0
+    assert bench.stages.run_ingress(run_of("fine/1", [b"1", b"2"], 4), "fine/1", "", "", 1.0) == []
     heard: list[bytes] = []
 
     class Around:
@@ -372,8 +365,8 @@ async def test_runs_of_a_quick_rule_need_no_thread_while_another_one_is_busy(
             heard.extend(message.payload for message in messages)
 
     bench.stages.surroundings = Around()
-    bench.publish_run("raw", [b"s1", b"n2", b"s3"])
-    assert not bench.came["n"] or heard == [], "they have to wait for the rule of what two of them are now"
+    found = bench.stages.run_ingress(run_of("raw", [b"s1", b"n2", b"s3"], 4), "raw", "", "", 1.0)
+    assert found == Processed([], []), "they have to wait for the rule of what two of them are now"
     await bench.stages.drain()
     assert heard == [b"s1", b"n2", b"s3"]
     assert bench.stages._messages_waiting == bench.stages._bytes_waiting == 0

@@ -218,13 +218,13 @@ async def test_runs_wait_while_the_rules_change(tmp_path: Path, benches: list[Be
     before = entry(tmp_path, "slow", SLOW, "#")
     bench = Bench(before)
     benches.append(bench)
-    numbers = [b"%03d" % number for number in range(40)]
-    bench.publish_run("t", numbers[:20])
+    numbers = [b"%03d" % number for number in range(400)]
+    bench.publish_run("t", numbers[:380])
     renewal = asyncio.create_task(bench.stages.renew([replace(before, topics=("t",), config={"n": 1})]))
     async with asyncio.timeout(10):
         while bench.stages.at_once("t") != -1 and not renewal.done():
             await asyncio.sleep(0)
-    bench.publish_run("t", numbers[20:])
+    bench.publish_run("t", numbers[380:])
     await renewal
     await bench.all_through()
     assert bench.came["t"] == numbers
