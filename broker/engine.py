@@ -12,12 +12,13 @@ from broker.admission import Admission
 from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
+from broker.crossings import Crossings
 from broker.crowd import Crowd
 from broker.flow import Turns
 from broker.joint import Joint
 from broker.limit_log import LimitLog
 from broker.limits import Limits
-from broker.message import Message, Run
+from broker.message import Message, OnceMessage, Run
 from broker.outlet import Outlet
 from broker.ports import (
     Action,
@@ -70,6 +71,7 @@ class Engine:
         self.ruling = Ruling(self, pipeline) if pipeline is not None else None
         self.mesh: Mesh | None = None
         self.store: Store | None = None
+        self.crossings: Crossings | None = None
         self.wall_offset = wall - now
         self.stats = stats or Stats()
         self.dirty: list[Outlet] = []
@@ -116,6 +118,7 @@ class Engine:
         """:meth:`publish` behind the rules."""
         wall = now + self.wall_offset
         outbound: list[Outbound] = []
+        crossing: list[Outbound] = []
         meshed = self.mesh is not None
         keeps = False
         for message, route in batch:
@@ -123,22 +126,38 @@ class Engine:
                 self._retain(message, wall)
                 keeps = keeps or message.qos > 0
             self.deliver(message, route, wall)
-            if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
+            leaves = meshed and (route.nodes or (message.retain and message.topic[0] != "$"))
+            if type(message) is OnceMessage:
+                message.settle()
+                if leaves and (message.qos or message.retain) and self.crossings is not None:
+                    crossing.append(Outbound(message, route.nodes))
+                    continue
+            if leaves:
                 outbound.append(Outbound(message, route.nodes))
         store = self.store
         if store is not None:
             keeps = keeps or store.owes
             store.owes = False
             if keeps and on_safe is not None:
-                return self._publish_durably(store, outbound, on_safe)
+                return self._publish_durably(store, outbound, crossing, on_safe)
         if outbound and self.mesh is not None:
             self.stats.publish_to_mesh += len(outbound)
             return self.mesh.forward(outbound, on_safe)
         return False
 
-    def _publish_durably(self, store: Store, outbound: list[Outbound], on_safe: Callable[[], None]) -> bool:
+    def _publish_durably(
+        self,
+        store: Store,
+        outbound: list[Outbound],
+        crossing: list[Outbound],
+        on_safe: Callable[[], None],
+    ) -> bool:
         """What the node keeps is acknowledged when it is on disk, and safe for the other nodes, too."""
         safe = Joint(on_safe, 2)
+        if crossing and self.crossings is not None:
+            self.stats.publish_to_mesh += len(crossing)
+            safe.expect(1)
+            self.crossings.begin(crossing, safe.arrived)
         store.commit(safe.arrived)
         waits = False
         if outbound and self.mesh is not None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from broker.message import Message, Run
@@ -24,7 +23,7 @@ from edge_mesh.interest import LocalInterest, RemoteInterest
 from edge_mesh.interest_sync import InterestSync
 from edge_mesh.keys import Keys, check_name
 from edge_mesh.lanes import SendingLane, Stand
-from edge_mesh.link import CONTROL, Link, MeshError, Query
+from edge_mesh.link import Link, MeshError, Query
 from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import OutboxError
@@ -158,11 +157,7 @@ class ZenohMesh:
         """Wait so long for another node, and where one is there ten times as long for its retained messages."""
         if not (self._settings.connect or self._settings.scouting):
             return
-        for longest in (seconds, 9 * seconds):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retained.has_met.wait(), longest)
-            if self._retained.has_met.is_set() or not any(peer.alive for peer in self._peers.values()):
-                return
+        await self._retained.meets(seconds, lambda: any(peer.alive for peer in self._peers.values()))
 
     async def _open_outbox(self) -> None:
         settings = self._settings
@@ -309,6 +304,15 @@ class ZenohMesh:
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
         return self._clock.stamp(time.time())
+
+    @property
+    def crossed(self) -> Collection[int]:
+        """See the port."""
+        return self._outbox.crossed
+
+    def forget_crossed(self, numbers: Sequence[int]) -> None:
+        """See the port."""
+        self._outbox.forget_crossed(numbers)
 
     # -- what people ask --------------------------------------------------------------------------------
 
@@ -466,11 +470,7 @@ class ZenohMesh:
             if peer.alive:
                 peer.lane.acknowledge(frame)
         elif isinstance(frame, control.Ping):
-            self._link.put_soon(
-                self._keys.control(peer.name, self._name),
-                control.Pong(frame.sent_at, time.time(), self._settings.version).encode(),
-                CONTROL,
-            )
+            self._heartbeat.answer(peer, frame, self._settings.version)
             self._interest_sync.compare(peer, frame, peer.heard_at)
         else:
             peer.pong(*frame, self._times())

@@ -7,6 +7,7 @@ every node; deletions are messages without payload that are remembered for a whi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -59,6 +60,14 @@ class RetainedSync:
         """Set once another node has told its retained messages."""
         self._refused: set[str] = set()
         """Nodes whose clock is too far ahead, once that was told."""
+
+    async def meets(self, seconds: float, has_company: Callable[[], bool]) -> None:
+        """Wait until another node has told its retained messages: ten times as long where one is there."""
+        for longest in (seconds, 9 * seconds):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.has_met.wait(), longest)
+            if self.has_met.is_set() or not has_company():
+                return
 
     def observe(self, message: Message) -> bool:
         """Follow the clock of a retained message; False, with one line a node, where it is too far ahead."""
