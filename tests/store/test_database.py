@@ -204,7 +204,8 @@ def test_every_earlier_schema_is_brought_forward(tmp_path: Path, version: int) -
         connection.executescript(step)
     if version:
         row = ("t", b"payload", 1, b"", 0.0, "device", "", 7)
-        connection.execute("INSERT INTO retained VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        columns = "topic, payload, qos, properties, expires_at, publisher, origin, stamp"
+        connection.execute(f"INSERT INTO retained ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     connection.execute(f"PRAGMA user_version = {version}")
     connection.commit()
     connection.close()
