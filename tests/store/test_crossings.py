@@ -45,8 +45,11 @@ class Outbox:
 class StepMesh:
     """A :class:`broker.ports.Mesh` whose outbox is written by :meth:`commit`."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, kept: Callable[[], set[int]]) -> None:
         self._outbox = outbox
+        self._kept = kept
+        self._forgotten: set[int] = set()
+        self.stopped = False
         self._waiting: list[Callable[[], None]] = []
         self.crossed = frozenset(outbox.crossed)
         self.failing = False
@@ -64,6 +67,8 @@ class StepMesh:
         return self._stamp
 
     def forward(self, batch: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        if self.stopped:
+            return False
         outbox = self._outbox
         stored_first: list[Message] = []
         for message, nodes in batch:
@@ -84,6 +89,9 @@ class StepMesh:
         return True
 
     def forget_crossed(self, numbers: Sequence[int]) -> None:
+        assert not self._kept().intersection(numbers), "the store would hand them over again"
+        assert not self._forgotten.intersection(numbers)
+        self._forgotten.update(numbers)
         self._waiting.append(lambda: self._outbox.crossed.difference_update(numbers))
 
     def commit(self) -> bool:
@@ -120,6 +128,12 @@ class SlowRules:
             then(batch, Processed(list(made), []), WALL)
 
 
+def numbers(broker: DurableBroker) -> set[int]:
+    """Of what the store has on disk for other nodes."""
+    rows = broker.store.database._connection.execute("SELECT number FROM delivery WHERE session = 0")
+    return {number for (number,) in rows}
+
+
 class Life:
     """A node from its start to its end, and the publisher's connection to it."""
 
@@ -128,7 +142,7 @@ class Life:
     ) -> None:
         self.broker = broker
         self.rules = SlowRules(slow)
-        self.mesh = StepMesh(outbox)
+        self.mesh = StepMesh(outbox, lambda: numbers(broker))
         engine = broker.engine
         engine.have_rules(self.rules)
         engine.mesh = self.mesh
@@ -183,6 +197,7 @@ def test_crashes_lose_nothing_and_double_nothing_at_qos_2(
         elif what == "stop":
             # The mesh leaves first; the store writes what it has.
             life.crossings.stop()
+            life.mesh.stopped = True
             life.broker.settle()
         if what in ("stop", "crash"):
             life = Life(life.broker.crashed(), outbox, slow, publisher)
