@@ -3,12 +3,13 @@
 Two databases cannot be written in one transaction. So the store alone decides whether a message was taken: it keeps it,
 together with the publisher's packet identifier. Then the message is handed to the mesh, which writes its number beside
 it, and sends nothing before that is on disk. Only then the store lets go. What the store has and the mesh has not after
-a crash is handed over again. A publisher's messages at QoS 2 keep their order; others do not wait for them, as those of
-another QoS need not [MQTT-4.6.0-6].
+a crash is handed over again. What the publisher publishes meanwhile, to be kept as well, waits in line: its messages
+keep their order.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -21,6 +22,27 @@ _SLICE = 1000
 Nodes = Callable[[str], tuple[str, ...]]
 
 
+class _Group:
+    """Messages of one batch, in line for the mesh."""
+
+    __slots__ = ("batch", "deliveries", "is_kept", "on_safe", "over")
+
+    def __init__(
+        self,
+        batch: Sequence[Outbound],
+        deliveries: Sequence[Delivery],
+        over: Sequence[int],
+        on_safe: Callable[[], None],
+    ) -> None:
+        self.batch = batch
+        self.deliveries = deliveries
+        """What of it the store keeps until the mesh has it."""
+        self.over = over
+        """Numbers that the store has let go of on disk when this is there."""
+        self.on_safe = on_safe
+        self.is_kept = False
+
+
 class Crossings:
     """``last`` is the greatest number that the store has. All calls are made on the event loop."""
 
@@ -31,15 +53,21 @@ class Crossings:
         self._last = max(last, *mesh.crossed) if mesh.crossed else last
         self._over: list[int] = []
         """Numbers that the store was told to let go since the last commit was asked for."""
+        self._line: deque[_Group] = deque()
+        self.busy: Counter[str] = Counter()
+        """Publishers (client identifiers) with messages in line: what else they publish has to go behind them."""
         self._stopped = False
 
     def begin(self, batch: Sequence[Outbound], on_safe: Callable[[], None]) -> None:
-        """Keep messages, each a :class:`OnceMessage`, then hand them over; ``on_safe`` when the mesh has them."""
-        deliveries = [self._number(item) for item in batch]
+        """Keep each :class:`OnceMessage`, then hand all over, in order; ``on_safe`` when the mesh has them."""
+        deliveries = [self._number(item.message) for item in batch if isinstance(item.message, OnceMessage)]
         for delivery in deliveries:
             self._place.add(delivery, False)
         over, self._over = self._over, []
-        self._store.commit(partial(self._kept, batch, deliveries, over, on_safe))
+        self.busy.update(item.message.publisher for item in batch)
+        group = _Group(batch, deliveries, over, on_safe)
+        self._line.append(group)
+        self._store.commit(partial(self._kept, group))
 
     def resume(self, nodes: Nodes, done: Callable[[], None]) -> None:
         """Hand over what an earlier process began to, then call ``done``; ``nodes(topic)`` is whom it concerns."""
@@ -49,26 +77,31 @@ class Crossings:
         """The mesh is about to stop: what is under way stays with the store."""
         self._stopped = True
 
-    def _number(self, item: Outbound) -> Delivery:
-        message = item.message
-        assert isinstance(message, OnceMessage)
+    def _number(self, message: OnceMessage) -> Delivery:
         self._last = message.crossing = self._last + 1
         return message, message.qos, message.retain, b"", self._last
 
-    def _kept(
-        self,
-        batch: Sequence[Outbound],
-        deliveries: Sequence[Delivery],
-        over: Sequence[int],
-        on_safe: Callable[[], None],
-    ) -> None:
-        """The store has these on disk, and has let go of others there."""
-        if self._stopped:
-            return
-        if over:
-            self._mesh.forget_crossed(over)
-        crossed = partial(self._crossed, deliveries, on_safe)
-        left = [item for item in batch if not item.message.is_withdrawn]
+    def _kept(self, group: _Group) -> None:
+        """The store has what it should of a group."""
+        group.is_kept = True
+        while self._line and self._line[0].is_kept and not self._stopped:
+            first = self._line.popleft()
+            self._leaves_line(first)
+            self._hand_over(first)
+
+    def _leaves_line(self, group: _Group) -> None:
+        busy = self.busy
+        for item in group.batch:
+            publisher = item.message.publisher
+            busy[publisher] -= 1
+            if not busy[publisher]:
+                del busy[publisher]
+
+    def _hand_over(self, group: _Group) -> None:
+        if group.over:
+            self._mesh.forget_crossed(group.over)
+        crossed = partial(self._crossed, group.deliveries, group.on_safe)
+        left = [item for item in group.batch if not item.message.is_withdrawn]
         if not (left and self._mesh.forward(left, crossed)):
             crossed()
 
@@ -95,7 +128,7 @@ class Crossings:
         batch = [
             Outbound(once(message, None, 0, number), nodes(message.topic)) for message, *_, number in owed
         ]
-        self._kept(batch, owed, (), _nothing)
+        self._hand_over(_Group(batch, owed, (), _nothing))
         if stored.complete:
             done()
         else:

@@ -126,19 +126,16 @@ class Engine:
                 self._retain(message, wall)
                 keeps = keeps or message.qos > 0
             self.deliver(message, route, wall)
-            leaves = meshed and (route.nodes or (message.retain and message.topic[0] != "$"))
             if type(message) is OnceMessage:
                 message.settle()
-                if leaves and (message.qos or message.retain) and self.crossings is not None:
-                    crossing.append(Outbound(message, route.nodes))
-                    continue
-            if leaves:
-                outbound.append(Outbound(message, route.nodes))
+            if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
+                chosen = crossing if self._crosses(message) else outbound
+                chosen.append(Outbound(message, route.nodes))
         store = self.store
         if store is not None:
             keeps = keeps or store.owes
             store.owes = False
-            if keeps and on_safe is not None:
+            if crossing or (keeps and on_safe is not None):
                 return self._publish_durably(store, outbound, crossing, on_safe)
         if outbound and self.mesh is not None:
             self.stats.publish_to_mesh += len(outbound)
@@ -150,7 +147,7 @@ class Engine:
         store: Store,
         outbound: list[Outbound],
         crossing: list[Outbound],
-        on_safe: Callable[[], None],
+        on_safe: Callable[[], None] | None,
     ) -> bool:
         """What the node keeps is acknowledged when it is on disk, and safe for the other nodes, too."""
         safe = Joint(on_safe, 2)
@@ -166,6 +163,13 @@ class Engine:
         if not waits:
             safe.arrived()
         return True
+
+    def _crosses(self, message: Message) -> bool:
+        """Whether a message on its way to other nodes has to be in the store first, or behind one that has to."""
+        crossings = self.crossings
+        if crossings is None or not (message.qos or message.retain):
+            return False
+        return type(message) is OnceMessage or message.publisher in crossings.busy
 
     def publish_one(self, message: Message, now: float) -> None:
         """Publish a message of the node's own, or a will."""
