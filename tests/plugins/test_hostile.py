@@ -38,6 +38,7 @@ UNRULY = {
     "all the fuel": modules.module(modules.BURNS),
     "all the emits": modules.module(*modules.emitting(1000)),
     "log flood": modules.module(*modules.saying(10_000, frame.LOG, b"error", b"look at me")),
+    "all the output": modules.module(*modules.saying(1, frame.LOG, b"debug", bytes(4_190_000))),
     "metric flood": modules.module(*modules.saying(10_000, frame.METRIC, b"m", b"")),
 }
 """Modules that go on working, for they keep within their limits often enough, and take what they can get."""
