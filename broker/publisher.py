@@ -295,6 +295,8 @@ class Publisher(Outlet):
         """What has just come is worked on elsewhere; to be called when it is through."""
         group = AckGroup([])
         self._wait_with(group)
+        # What comes meanwhile comes in one piece then, which costs less.
+        self.valve.pause(Pause.ACKNOWLEDGEMENTS)
         return partial(self._release, group)
 
     def _wait_with(self, group: AckGroup) -> None:

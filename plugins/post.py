@@ -259,7 +259,11 @@ class Post:
             return
         if isinstance(first, Packets):
             several = self._several(first)
-            self._workers.start(lambda: self._work_on_packets(several))
+            if not self._queue and sum(one.whole.number for one in several) <= self.rule.at_once():
+                # So little that to wait for a thread would take longer; and the rule is idle again.
+                self._work_on_packets(several)()
+            else:
+                self._workers.start(lambda: self._work_on_packets(several))
             return
         pieces = [first]
         count, most = len(first.places), self.turn

@@ -68,7 +68,7 @@ class StatusReader(Device):
         self.status: dict[str, Any] = {}
 
     def begin(self, session_present: bool) -> None:
-        """Have it sent, now and at intervals."""
+        """Have it sent, now and each second."""
         self.send(wire.subscribe(1, [(STATUS_TOPIC, 0)], self.version))
 
     def hear(self, answer: Answer) -> None:

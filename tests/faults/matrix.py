@@ -144,7 +144,7 @@ async def stay_away_too_long(stage: Stage) -> None:
     await asyncio.sleep(2)
     stage.rest()
     await stage.see(lambda: pair.near_says("away for too long and is forgotten"), 60)
-    # The status comes at intervals: one from before would be taken for the node's return.
+    # The status comes once a second: one from before would be taken for the node's return.
     await stage.see(lambda: not stage.near_status.peer("far"))
     await pair.far.start()
     await stage.see(lambda: stage.near_status.peer("far").get("interests", 0) > 0)

@@ -48,7 +48,7 @@ class MeshNode(GeoMq):
         path = Path(command[-1])
         settings = yaml.safe_load(path.read_text())
         settings["listeners"] = [{"type": "tcp", "bind": f"0.0.0.0:{self.port}", "anonymous": True}]
-        settings["mqtt"]["sys_interval"] = "300ms"
+        settings["mqtt"]["sys_interval"] = "1s"
         path.write_text(yaml.safe_dump(settings | self.sections))
         return [*self.prefix, *command]
 
