@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,9 +40,10 @@ HEAD = [
     "",
     "A client that publishes to itself at QoS 1, some 250 times a second, while another one, a process of its own,",
     f"publishes {RATE} messages a second on a topic whose ingress rule is a hostile module (see",
-    "`tests/plugins/test_hostile.py`). The ratio is to the p99 with nothing beside it. The best of four rounds, for the rest",
-    "of the machine makes p99 worse at times, and never better; each with a node of its own that has all of the modules, so",
-    "that it begins before any of them is left alone for its failures. Memory: the most in any round.",
+    "`tests/plugins/test_hostile.py`). Node and clients come before all else on the machine, where that is allowed.",
+    "The ratio is to the p99 with nothing beside it. The best of four rounds, for the rest of the machine makes p99",
+    "worse at times, and never better; each with a node of its own that has all of the modules, so that it begins",
+    "before any of them is left alone for its failures. Memory: the most in any round.",
     "",
     f"| module | p50 | p99 | ratio | at most {MOST:g} x | resident memory after |",
     "| --- | --- | --- | --- | --- | --- |",
@@ -57,15 +61,28 @@ class Round(NamedTuple):
 def measure_hostile(folder: Path) -> list[str]:
     """The table."""
     found: dict[str, list[Round]] = defaultdict(list)
-    for number in range(ROUNDS):
-        node = _node(folder, f"hostile-{number}")
-        try:
-            for name in ROWS:
-                found[name].append(asyncio.run(_round(node, name)))
-        finally:
-            node.stop()
+    with _undisturbed():
+        for number in range(ROUNDS):
+            node = _node(folder, f"hostile-{number}")
+            try:
+                for name in ROWS:
+                    found[name].append(asyncio.run(_round(node, name)))
+            finally:
+                node.stop()
     rows = {name: _best(found[name]) for name in ROWS}
     return [*HEAD, *(_line(name, row, row.p99 / rows[ALONE].p99) for name, row in rows.items())]
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Run, and have processes run, before all else: a p99 is soon that of another process's turn."""
+    usual = os.sched_getscheduler(0)
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, usual, os.sched_param(0))
 
 
 def _best(rounds: list[Round]) -> Round:
