@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import deque
 
 _MOST = 200
@@ -18,12 +19,14 @@ def free_port() -> int:
 
     Neither a connection nor another run of tests beside this one is given it: a socket stays bound to it that does
     not listen. Servers may bind it nevertheless, as they set SO_REUSEADDR; until one does, connections are refused.
+    Systems other than Linux do not let them: there the port was free a moment ago, no more.
     """
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))
         port = int(sock.getsockname()[1])
-        _kept.append(sock.detach())
+        if sys.platform == "linux":
+            _kept.append(sock.detach())
     if len(_kept) > _MOST:
         os.close(_kept.popleft())
     return port

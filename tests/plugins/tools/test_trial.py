@@ -77,7 +77,7 @@ def test_what_people_see(mask: Path, messages: Path) -> None:
     ]
     assert not any("elsewhere" in line for line in text), "the entry is not for this topic"
     coloured = RUN.invoke(
-        app, ["plugin", "test", str(mask), "--file", str(messages)], env={"FORCE_COLOR": "1"}
+        app, ["plugin", "test", str(mask), "--file", str(messages)], env={"FORCE_COLOR": "1", "TERM": "xterm"}
     )
     assert '\x1b[31m     - driver: "Magdalena"\x1b[0m\n' in coloured.stdout
     rejected = "ingress mask: fail, the payload is no object that can be read; the message is dropped"
