@@ -26,11 +26,13 @@ _EFFECT = struct.Struct("<6IQ")
 
 _FEW = 16
 """Messages whose table is made anew each time."""
+LONGEST_KEY = 65_536
+"""Bytes of what a module remembers something by."""
+LONGEST_TEXT = 1000
+"""Characters of what it says."""
 _LONGEST_TOPIC = 65535
 _SHOWN = 60
 """Bytes of a topic in an error."""
-_LONGEST_REASON = 1000
-"""Characters."""
 
 _new_tuple = tuple.__new__
 
@@ -329,7 +331,7 @@ def rejections(result: Result) -> tuple[dict[int, str], list[Effect]]:
             others.append(effect)
         else:
             # What it said last, when it gave up.
-            reasons[effect.message] = effect.second.decode("utf-8", "replace")[:_LONGEST_REASON]
+            reasons[effect.message] = text(effect.second)
     return {index: reason or "rejected by the module" for index, reason in reasons.items()}, others
 
 
@@ -394,12 +396,20 @@ def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
         if first_end > end or second_end > end:
             raise FrameError("an offset is outside the frame")
         first = frame[first_at:first_end]
+        if kind == STATE_PUT and first_size > LONGEST_KEY:
+            raise FrameError(f"a key of {first_size} bytes, {LONGEST_KEY} are allowed")
         if kind in _WITH_TOPIC:
             _check_topic(first)
             if kind == EMIT and (number > 6 or number & 3 == 3):
                 raise FrameError("an emitted message with unknown flags")
         effects.append(_new_tuple(Effect, (kind, index, first, frame[second_at:second_end], number)))
     return effects
+
+
+def text(said: bytes, longest: int = LONGEST_TEXT) -> str:
+    """What a module says, as so many characters at most."""
+    # Each is four bytes at most: the others need not be looked at.
+    return said[: 4 * longest].decode("utf-8", "replace")[:longest]
 
 
 def _check_topic(topic: bytes) -> bytes:

@@ -26,10 +26,10 @@ _SEARCH_SECONDS = 0.2
 _LITTLE_FUEL = 200_000
 """What takes a small part of a millisecond on any machine."""
 _MAX_METRICS = 1000
-_USUAL_EFFECTS, _USUAL_BESIDE = 4, 64
-"""Of a message, and of a call beside these."""
+_USUAL, _USUAL_BESIDE = 16, 64
+"""What a module has the host do, effects and calls of state_get, for a message, and in a call beside these."""
 _REST = 20e-6
-"""Seconds for which a rule is left alone for each effect beyond: they take a small part of the interpreter's time."""
+"""Seconds for which it is left alone for each that is more: so they take a small part of the interpreter's time."""
 _REJECTED = "its module rejects them"
 """For others; the module's own words may be those of a message."""
 _LEVELS = {
@@ -64,6 +64,7 @@ class Rule:
         self.pace = Pace()
         self._voice = Voice()
         self._owed = 0.0
+        self._deeds = 0
         self._cache = cache
         self._plan: Plan | None = None
         self._instance: Instance | None = None
@@ -133,9 +134,11 @@ class Rule:
         counts["fuel"] += instance.fuel_used()
         self._took(count, began, clock)
         if isinstance(answer, frame.Payloads):
+            self._weigh(0, count)
             self._count(answer.verdicts)
             return answer.payloads
         fields, result = answer
+        self._weigh(len(result.effects), count)
         outcome = Outcome([None] * count, [], [], [])
         self._apply(fields, 0, result, outcome)
         return fields, outcome
@@ -145,7 +148,7 @@ class Rule:
         self.pace.ran(count, time.thread_time() - began, clock)
 
     def take_rest(self) -> float:
-        """Seconds for which the rule should get nothing to do, because its results had many effects; told once."""
+        """Seconds for which the rule should get nothing to do, because it had much done by the host; told once."""
         owed, self._owed = self._owed, 0.0
         return owed
 
@@ -197,6 +200,7 @@ class Rule:
             self._load(clock)
         else:
             self.counts["fuel"] += instance.fuel_used()
+            self._weigh(len(result.effects) if result is not None else 0, 0)
             if result is not None:
                 self._apply((), 0, result, outcome)
         self.counts["microseconds"] += round((time.monotonic() - clock) * 1e6)
@@ -226,6 +230,7 @@ class Rule:
         self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
         self._plan, self._instance = prepared if prepared is not None else (None, None)
         self._ticks = self._instance is not None and self._instance.ticks
+        self._deeds = -entry.limits.state_keys
         self.pace = Pace()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
@@ -277,12 +282,15 @@ class Rule:
             self._complain(_reason(error))
             return
         self._plan = plan
+        # At first it may ask for all that it remembers.
+        self._deeds = -self.entry.limits.state_keys
         self._ticks = self._instance.ticks
         if self._loading.opened:
             self._say_it_works()
         self._loading.succeeded()
 
     def _state_get(self, key: bytes) -> bytes | None:
+        self._deeds += 1
         return self.state.get(key, time.monotonic())
 
     def _discard(self) -> None:
@@ -341,6 +349,7 @@ class Rule:
         if self._breaker.opened:
             self._say_it_works()
         self._breaker.succeeded()
+        self._weigh(len(result.effects) if result is not None else 0, len(part))
         if result is None:
             outcome.messages[where.start : where.stop] = part
             self.counts["passed"] += len(part)
@@ -413,14 +422,13 @@ class Rule:
             reasons, effects = frame.rejections(result)
             self._reject(part, start, reasons, outcome)
         self._count(verdicts)
-        if effects:
-            self._weigh(len(effects), len(part))
-            for effect in effects:
-                self._do(effect, outcome)
+        for effect in effects:
+            self._do(effect, outcome)
 
     def _weigh(self, effects: int, messages: int) -> None:
         """What is done for one rule holds the interpreter, on which all others depend."""
-        unusual = effects - _USUAL_EFFECTS * messages - _USUAL_BESIDE
+        unusual = self._deeds + effects - _USUAL * messages - _USUAL_BESIDE
+        self._deeds = 0
         if unusual > 0:
             self._owed += unusual * _REST
             if messages:
@@ -449,7 +457,7 @@ class Rule:
         elif kind == frame.STATE_PUT:
             self.state.put(effect.first, effect.second, effect.number, time.monotonic())
         elif kind == frame.METRIC:
-            name = effect.first.decode("utf-8", "replace")[:100]
+            name = frame.text(effect.first, 100)
             if name in self.metrics or len(self.metrics) < _MAX_METRICS:
                 self.metrics[name] = self.metrics.get(name, 0.0) + frame.metric_value(effect.number)
         else:
@@ -464,7 +472,7 @@ class Rule:
         name = self.entry.name
         if unheard := self._voice.take_unheard():
             logger.warning("rule %s: %d lines were left out, for it says too much", name, unheard)
-        text = on_one_line(effect.second.decode("utf-8", "replace")[:1000])
+        text = on_one_line(frame.text(effect.second))
         if is_alert:
             logger.warning("rule %s: alert %s: %s", name, on_one_line(effect.first.decode()), text)
         else:

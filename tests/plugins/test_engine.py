@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from plugins.host import engine
+from plugins.host.copying import copied
 from plugins.host.engine import Instance, Program, wat2wasm
 from plugins.host.frame import Fields, encode_request
 from plugins.host.limits import Limits
@@ -95,6 +98,18 @@ def test_limits_hold_for_what_a_module_does_when_it_is_told() -> None:
         instance(modules.PASSES, header=loops)
     with pytest.raises(ModuleRefused, match="geomq_emits does not have the type"):
         instance(modules.PASSES, header=modules.HEADER + '(func (export "geomq_emits"))')
+
+
+@pytest.mark.parametrize("length", [0, 1, 65_535, 65_536, 3_000_000])
+def test_results_of_any_length_are_copied(length: int) -> None:
+    source = random.Random(length).randbytes(length)
+    room = ctypes.create_string_buffer(source, max(1, length))
+    found = copied(ctypes.addressof(room), length)
+    assert found == source
+    assert len(found) == length
+    ctypes.memset(room, 0, length)
+    assert found == source
+    assert hash(found) == hash(source)
 
 
 def runs() -> None:

@@ -141,12 +141,31 @@ async def test_who_has_effects_without_end_rests(tmp_path: Path, benches: list[B
 
 
 def test_who_says_much_does_not_say_it_on_the_event_loop(tmp_path: Path) -> None:
-    for count, is_quick in ((30, True), (300, False)):
+    for count, is_quick in ((50, True), (300, False)):
         rule = Rule(entry(tmp_path, f"rule{count}", saying(count, frame.METRIC, b"m", b"")))
         for _ in range(50):
             rule.run([Fields(b"t", b"")], 1.0)
         assert rule.is_quick(1) == is_quick
         rule.close()
+
+
+def test_who_asks_without_end_rests_too(tmp_path: Path) -> None:
+    """A thousand times for one message; but not for the first one, for which it may have to find out what it knows."""
+    asks = """
+      (local $i i32) (local.set $i (i32.const 1000))
+      (loop $again
+        (drop (call $get (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0)))
+        (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+      (i64.const 0)
+    """
+    offered = '(import "geomq" "state_get" (func $get (param i32 i32 i32 i32) (result i32)))'
+    rule = Rule(entry(tmp_path, "asks", modules.module(asks, offered + modules.HEADER)))
+    rests = []
+    for _ in range(3):
+        rule.run([Fields(b"t", b"")], 1.0)
+        rests.append(rule.take_rest())
+    assert rests == [0.0, pytest.approx(0.0184), pytest.approx(0.0184)]
+    rule.close()
 
 
 async def test_rules_that_take_long_take_turns(tmp_path: Path, benches: list[Bench]) -> None:

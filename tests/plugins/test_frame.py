@@ -188,6 +188,7 @@ BATCH = [Fields(b"a", b"1"), Fields(b"b", b"2")]
         ),
         (result(2, effects=(effect(1, (66, 1)),), tail=b"\xff"), r"not UTF-8: '\\\\xff'$"),
         (result(2, effects=(effect(4, (66, 1), index=2),), tail=b"x"), "message 2, which is not there"),
+        (result(2, effects=(effect(3, (66, 65_537)),), tail=bytes(65_537)), "a key of 65537 bytes"),
     ],
 )
 def test_broken_results_are_refused(data: bytes, words: str) -> None:
