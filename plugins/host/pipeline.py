@@ -26,8 +26,8 @@ _SEARCH_SECONDS = 0.2
 _LITTLE_FUEL = 200_000
 """What takes a small part of a millisecond on any machine."""
 _MAX_METRICS = 1000
-_USUAL, _USUAL_BESIDE = 16, 64
-"""What a module has the host do, effects and calls of state_get, for a message, and in a call beside these."""
+_USUAL_EACH, _USUAL_BESIDE = 16, 64
+"""What a module has the host do, effects and calls of state_get: for each message of a batch, and beside these."""
 _REST = 20e-6
 """Seconds for which it is left alone for each that is more: so they take a small part of the interpreter's time."""
 _REJECTED = "its module rejects them"
@@ -64,7 +64,7 @@ class Rule:
         self.pace = Pace()
         self._voice = Voice()
         self._owed = 0.0
-        self._deeds = 0
+        self._host_work = 0
         self._cache = cache
         self._plan: Plan | None = None
         self._instance: Instance | None = None
@@ -104,6 +104,7 @@ class Rule:
                 else:
                     self._give_up(batch, where, outcome, self._standing)
             self._took(len(batch), began, clock)
+            self._weigh(len(batch))
         else:
             self._give_up(batch, range(len(batch)), outcome, self._standing)
         return outcome
@@ -134,13 +135,13 @@ class Rule:
         counts["fuel"] += instance.fuel_used()
         self._took(count, began, clock)
         if isinstance(answer, frame.Payloads):
-            self._weigh(0, count)
             self._count(answer.verdicts)
+            self._weigh(count)
             return answer.payloads
         fields, result = answer
-        self._weigh(len(result.effects), count)
         outcome = Outcome([None] * count, [], [], [])
         self._apply(fields, 0, result, outcome)
+        self._weigh(count)
         return fields, outcome
 
     def _took(self, count: int, began: float, clock: float) -> None:
@@ -157,7 +158,7 @@ class Rule:
     ) -> frame.Payloads | tuple[list[Fields], frame.Result]:
         if found is None:
             return frame.Payloads(bytes(whole.number), [])
-        payloads = frame.decode_whole(found, whole)
+        payloads = frame.decode_whole(found, whole, self.entry.limits.output_bytes)
         if payloads is not None:
             return payloads
         fields = whole.fields()
@@ -200,9 +201,9 @@ class Rule:
             self._load(clock)
         else:
             self.counts["fuel"] += instance.fuel_used()
-            self._weigh(len(result.effects) if result is not None else 0, 0)
             if result is not None:
                 self._apply((), 0, result, outcome)
+        self._weigh(0)
         self.counts["microseconds"] += round((time.monotonic() - clock) * 1e6)
         return outcome
 
@@ -230,7 +231,6 @@ class Rule:
         self.state.bound(entry.limits.state_keys, entry.limits.state_bytes)
         self._plan, self._instance = prepared if prepared is not None else (None, None)
         self._ticks = self._instance is not None and self._instance.ticks
-        self._deeds = -entry.limits.state_keys
         self.pace = Pace()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
@@ -282,15 +282,13 @@ class Rule:
             self._complain(_reason(error))
             return
         self._plan = plan
-        # At first it may ask for all that it remembers.
-        self._deeds = -self.entry.limits.state_keys
         self._ticks = self._instance.ticks
         if self._loading.opened:
             self._say_it_works()
         self._loading.succeeded()
 
     def _state_get(self, key: bytes) -> bytes | None:
-        self._deeds += 1
+        self._host_work += 1
         return self.state.get(key, time.monotonic())
 
     def _discard(self) -> None:
@@ -349,7 +347,6 @@ class Rule:
         if self._breaker.opened:
             self._say_it_works()
         self._breaker.succeeded()
-        self._weigh(len(result.effects) if result is not None else 0, len(part))
         if result is None:
             outcome.messages[where.start : where.stop] = part
             self.counts["passed"] += len(part)
@@ -386,7 +383,8 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        return frame.decode_result(found, part, self.entry.limits.most_emits(len(part)))
+        limits = self.entry.limits
+        return frame.decode_result(found, part, limits.most_emits(len(part)), limits.output_bytes)
 
     def _split(
         self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason
@@ -422,13 +420,14 @@ class Rule:
             reasons, effects = frame.rejections(result)
             self._reject(part, start, reasons, outcome)
         self._count(verdicts)
+        self._host_work += len(effects)
         for effect in effects:
             self._do(effect, outcome)
 
-    def _weigh(self, effects: int, messages: int) -> None:
+    def _weigh(self, messages: int) -> None:
         """What is done for one rule holds the interpreter, on which all others depend."""
-        unusual = self._deeds + effects - _USUAL * messages - _USUAL_BESIDE
-        self._deeds = 0
+        unusual = self._host_work - _USUAL_EACH * messages - _USUAL_BESIDE
+        self._host_work = 0
         if unusual > 0:
             self._owed += unusual * _REST
             if messages:
