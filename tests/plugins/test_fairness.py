@@ -19,7 +19,7 @@ from broker.ports import Failure, Processed, RunResult, Stage
 from plugins.host import frame
 from plugins.host.engine import Limits
 from plugins.host.entry import INGRESS, Entry
-from plugins.host.frame import Fields
+from plugins.host.frame import Fields, Whole
 from plugins.host.pipeline import Rule
 from plugins.host.voice import Voice
 from plugins.job import AT_ONCE, Job
@@ -158,6 +158,16 @@ def test_who_asks_without_end_rests_too(tmp_path: Path) -> None:
         rests += [rule.take_rest(), rule.take_rest()]
     assert rests == [pytest.approx(0.0184), 0.0] * 2
     assert not rule.is_quick(1), "nor does it ask on the event loop"
+    rule.close()
+
+
+@pytest.mark.parametrize(
+    "module", [modules.asking(1000), modules.saying(1000, frame.METRIC, b"m", b"")], ids=["asks", "says"]
+)
+def test_messages_in_one_piece_have_the_rule_rest_too(tmp_path: Path, module: tuple[str, str]) -> None:
+    rule = Rule(entry(tmp_path, "rule", modules.module(*module)))
+    assert rule.run_whole(Whole(b"rule/t", b"ab", 2, 1, 0, b"", b""), 1.0) is not None
+    assert rule.take_rest() == pytest.approx((1000 - 2 * 16 - 64) * 20e-6)
     rule.close()
 
 
