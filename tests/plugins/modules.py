@@ -143,4 +143,5 @@ def saying(count: int, kind: int, first: bytes, second: bytes) -> tuple[str, str
         "(i32.const 4096)", f"(i32.const {pages << 16})"
     )
     process = f"(i32.store (i32.const 8196) (i32.load offset=4 (local.get $at))) (i64.const {8192 << 32 | len(frame)})"
-    return process, header + data(8192, bytes(frame))
+    # Memory is zero as it is.
+    return process, header + data(8192, frame.rstrip(b"\0"))
