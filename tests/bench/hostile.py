@@ -44,7 +44,7 @@ HEAD = [
     f"are those of a row's p99 to that of these two; at most {MOST:g} x is asked for. Node and clients share the",
     f"machine's cores; *{AGAIN}* is for how much a p99 differs by itself. {ROUNDS} rounds of {SECONDS:g} s, all times",
     "together; each round has a node of its own with all of the modules, for one that keeps failing is left alone,",
-    "soon and for long. Memory is the node's after the row, with what the rows above have left: the most of the rounds.",
+    "soon and for long. Memory is the node's after the row, with what the rows above have left; at its most.",
     "",
     f"| hostile module | p50 | p99 | to {IDLE} | to {NONE} | resident memory |",
     "| --- | --- | --- | --- | --- | --- |",
