@@ -9,6 +9,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from broker.app import Node
 from broker.config import NodeConfig
@@ -18,13 +20,20 @@ from broker.reload import Reloader
 logger = logging.getLogger("geomq")
 
 
-async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
-    """Run a node until SIGTERM or SIGINT, or until cancelled; on SIGHUP ``read`` its configuration again.
+async def run_node(config: NodeConfig, read: Callable[[], NodeConfig], file: Path | None) -> None:
+    """Run a node until SIGTERM or SIGINT, or until cancelled; on SIGHUP ``read`` its configuration again, a ``file``.
 
     StartError where it cannot start.
     """
     node = Node(config)
     reloader = Reloader(read, node.reconfigure)
+
+    async def reload() -> dict[str, Any]:
+        outcome = await reloader.outcome()
+        where = None if file is None else str(file.resolve())
+        return {"node": node.config.node.name, "file": where, **outcome.as_dict()}
+
+    node.answers["reload"] = reload
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,10 +89,10 @@ def _collect_rarely() -> None:
     gc.set_threshold(50_000, 50, 1000)
 
 
-def run(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
+def run(config: NodeConfig, read: Callable[[], NodeConfig], file: Path | None) -> None:
     """Run a node on its own event loop until it is told to stop. StartError where it cannot start."""
     import uvloop
 
     # Queues, history and outbox hold what devices said: no other user of the machine may read them.
     os.umask(0o077)
-    uvloop.run(run_node(config, read))
+    uvloop.run(run_node(config, read, file))

@@ -232,6 +232,12 @@ class Stages:
         """The figures of every rule, in the order of their running."""
         return [post.rule.figures() for posts in self._posts.values() for post in posts]
 
+    def unready(self) -> dict[str, str]:
+        """Why rules are not at work as the configuration has them, by their names."""
+        rules = [post.rule for posts in self._posts.values() for post in posts]
+        never = {rule.entry.name: rule.last_error for rule in rules if not rule.works}
+        return never | self._wanted.stayed
+
     def stand(self, place: Place) -> None:
         """The node is called so, or its region is."""
         self._place = place
@@ -410,8 +416,8 @@ class Stages:
         return all(post.idle for posts in self._posts.values() for post in posts)
 
     def _take_over(self, renewal: Renewal, before: list[Post]) -> None:
-        for post, entry, prepared in renewal.changes:
-            post.rule.adopt(entry, prepared)
+        for post, entry, prepared, why_none in renewal.changes:
+            post.rule.adopt(entry, prepared, why_none)
         for post in before:
             if post not in renewal.posts:
                 post.rule.close()

@@ -9,6 +9,9 @@ from typing import NoReturn
 
 from broker.config import ConfigError, NodeConfig, load
 
+SOMETHING_MISSING = 3
+"""The exit code where something of what was asked for is missing."""
+
 
 def fail(text: str) -> NoReturn:
     """End with a message; exit code 1."""

@@ -219,7 +219,7 @@ class Rule:
         plan = Plan(entry, self._cache)
         return plan, plan.make(self._state_get)
 
-    def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None) -> None:
+    def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None, why_none: str = "") -> None:
         """Go on as another entry, between two batches; with nothing prepared its module is tried again and again."""
         self._discard()
         self.entry = entry
@@ -229,7 +229,7 @@ class Rule:
         self.pace = Pace()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
-        self._told = self.last_error = ""
+        self._told, self.last_error = "", why_none
 
     def stay(self, error: PluginError) -> None:
         """What should have taken this one's place does not start: say so."""
