@@ -142,7 +142,7 @@ class Boundary:
             self._judge(messages, processed)
             settle(messages, processed, now)
 
-        settle(concerned, self._processed(concerned, now, settle_later), now)
+        settle(concerned, self._processed(concerned, now, settle_later, answer=True), now)
         await all_known
         return Told([results.get(id(message), message) for message in batch], failures)
 
@@ -154,10 +154,12 @@ class Boundary:
             if may_leave(message.topic)
         ]
 
-    def _processed(self, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def _processed(
+        self, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         assert self.pipeline is not None
         try:
-            processed = self.pipeline.run(Stage.EGRESS, batch, now, then)
+            processed = self.pipeline.run(Stage.EGRESS, batch, now, then, answer)
             if len(processed.messages) != len(batch):
                 raise ValueError(f"{len(processed.messages)} verdicts for {len(batch)} messages")
         except Exception:

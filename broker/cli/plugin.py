@@ -99,9 +99,10 @@ def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOpt
     console = _console()
     passed = failed = 0
     try:
-        for name, problem in conformance(*_code_and_config(found), found.limits):
+        for name, problem, note in conformance(*_code_and_config(found), found.limits):
             mark, style = ("failed", "bold red") if problem else ("passed", "green")
-            console.print(Text.assemble((mark, style), f"  {name}", f": {problem}" if problem else ""))
+            more = problem or note
+            console.print(Text.assemble((mark, style), f"  {name}", f": {more}" if more else ""))
             passed, failed = passed + (not problem), failed + bool(problem)
     except PluginError as error:
         rules.refuse(found, error)

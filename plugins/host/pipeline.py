@@ -25,6 +25,8 @@ _SEARCH_SECONDS = 0.2
 """For how long a failed batch is searched for the messages that make it fail: what is behind it waits meanwhile."""
 _LITTLE_FUEL = 200_000
 """What takes a small part of a millisecond on any machine."""
+_OF_ITS_TIME = (frame.EMIT, frame.STORE, frame.ALERT)
+"""Effects that belong to a message's publication."""
 _MAX_METRICS = 1000
 _USUAL_EFFECTS, _USUAL_BESIDE = 4, 64
 """Of a message, and of a call beside these."""
@@ -74,6 +76,7 @@ class Rule:
         self._minute = -1.0
         self._told_place = NOWHERE
         self._search_until = 0.0
+        self._answers = False
         self._told = ""
         self.last_error = ""
         self.metrics: dict[str, float] = {}
@@ -85,13 +88,18 @@ class Rule:
         """Give the module's memory back."""
         self._discard()
 
-    def run(self, batch: Sequence[Fields], now: float) -> Outcome:
-        """Work on a batch; ``now`` is wall-clock seconds. Never raises."""
+    def run(self, batch: Sequence[Fields], now: float, answer: bool = False) -> Outcome:
+        """Work on a batch; ``now`` is wall-clock seconds. Never raises.
+
+        ``answer``: the messages were published before, and are told to a node that asks for them. What the module wants
+        to be emitted, kept or alerted of because of them was so then.
+        """
         self.counts["messages"] += len(batch)
         if self.entry.module is None:
             self.counts["passed"] += len(batch)
             return Outcome(list(batch), [], [], [])
         outcome = Outcome([None] * len(batch), [], [], [])
+        self._answers = answer
         clock = time.monotonic()
         if self._breaker.allows(clock) and self._ready(clock):
             began = time.thread_time()
@@ -105,6 +113,7 @@ class Rule:
             self._took(len(batch), began, clock)
         else:
             self._give_up(batch, range(len(batch)), outcome, self._standing)
+        self._answers = False
         return outcome
 
     def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
@@ -355,7 +364,12 @@ class Rule:
             raise PluginError(self.last_error)
         self._batch_id += 1
         request = frame.encode_request(
-            part, int(now * 1e9), self._batch_id, self.entry.stage, self._place_at(now)
+            part,
+            int(now * 1e9),
+            self._batch_id,
+            self.entry.stage,
+            self._place_at(now),
+            frame.ANSWER if self._answers else 0,
         )
         try:
             found = instance.process(request, len(part))
@@ -416,7 +430,8 @@ class Rule:
         if effects:
             self._weigh(len(effects), len(part))
             for effect in effects:
-                self._do(effect, outcome)
+                if effect.message == frame.NO_MESSAGE or not self._answers or effect.kind not in _OF_ITS_TIME:
+                    self._do(effect, outcome)
 
     def _weigh(self, effects: int, messages: int) -> None:
         """What is done for one rule holds the interpreter, on which all others depend."""

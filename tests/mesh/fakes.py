@@ -110,7 +110,9 @@ class FakePipeline:
     def stages(self, topic: str) -> int:
         return Stage.EGRESS if matches(self.topic_filter, topic) else 0
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         assert stage is Stage.EGRESS
         self.seen.extend(batch)
         emitted = [extra for message in batch for extra in self.emits(message)]
@@ -124,7 +126,9 @@ class SlowPipeline(FakePipeline):
         super().__init__(topic_filter, rule)
         self.waiting: list[tuple[Sequence[Message], Later]] = []
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         self.waiting.append((batch, then))
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
 
