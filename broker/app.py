@@ -458,6 +458,7 @@ class Node:
                 "protocol": PROTOCOL_VERSION,
                 "outbox": self._mesh.outbox_status(),
                 "forgotten": self._mesh.forgotten(),
+                "retained_withheld": self._mesh.retained_withheld,
             }
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
             status["regions"] = [region.as_dict() for region in self._mesh.regions()]

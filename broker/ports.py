@@ -194,6 +194,9 @@ class LocalNode(Protocol):
     def retained_messages(self) -> Iterable[Message]:
         """Every retained message known here and every tombstone (an empty payload with its stamp)."""
 
+    def retained_of(self, topics: Iterable[str]) -> Iterable[Message]:
+        """Those of these topics."""
+
 
 LOCAL = "local"
 """The address of a client that comes through a Unix socket: it has none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -30,7 +29,7 @@ from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import OutboxError
 from edge_mesh.outbox_watch import OutboxWatch
 from edge_mesh.peers import Peer, PeerStatus
-from edge_mesh.retained_sync import RetainedSync
+from edge_mesh.retained_sync import ALL, WITHHELD, RetainedSync
 from edge_mesh.room import Room
 from edge_mesh.settings import MeshSettings
 from edge_mesh.status_query import answer_status
@@ -156,13 +155,8 @@ class ZenohMesh:
 
     async def meets(self, seconds: float) -> None:
         """Wait so long for another node, and where one is there ten times as long for its retained messages."""
-        if not (self._settings.connect or self._settings.scouting):
-            return
-        for longest in (seconds, 9 * seconds):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retained.has_met.wait(), longest)
-            if self._retained.has_met.is_set() or not any(peer.alive for peer in self._peers.values()):
-                return
+        if self._settings.connect or self._settings.scouting:
+            await self._retained.meets(seconds, lambda: any(peer.alive for peer in self._peers.values()))
 
     async def _open_outbox(self) -> None:
         settings = self._settings
@@ -199,17 +193,15 @@ class ZenohMesh:
         link.subscribe(keys.control(name, "*"), self._on_control)
         link.subscribe(keys.all_interest, self._on_interest)
         link.answer(keys.query(name, "interest"), self._unless_refused(self._interest_sync.answer))
-        link.answer(
-            keys.query(name, "retained"),
-            self._unless_refused(lambda query: self._spawn(self._retained.answer(query))),
-        )
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        link.answer(
-            keys.query(name, "history"),
-            self._unless_refused(lambda query: self._spawn(self._history.answer(query))),
-        )
+        for what, work in (
+            (ALL, self._retained.answer),
+            (WITHHELD, self._retained.answer_withheld),
+            ("history", self._history.answer),
+        ):
+            link.answer(keys.query(name, what), self._unless_refused(self._spawning(work)))
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
@@ -217,6 +209,9 @@ class ZenohMesh:
     def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
         # Whoever asks for the name means the node that has it.
         return lambda query: query.finish() if self.refused else answer(query)
+
+    def _spawning(self, work: Callable[[Query], Coroutine[Any, Any, None]]) -> Callable[[Query], None]:
+        return lambda query: self._spawn(work(query))
 
     async def stop(self) -> None:
         """Leave the mesh; what waits for other nodes stays in the outbox."""
@@ -337,6 +332,11 @@ class ZenohMesh:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
 
+    @property
+    def retained_withheld(self) -> int:
+        """Retained messages that nodes were not told, because egress rules fail on them."""
+        return self._retained.withheld
+
     def forgotten(self) -> dict[str, dict[str, object]]:
         """The accounts of nodes that were away for too long, by name."""
         outbox, peers = self._outbox, self._peers
@@ -383,9 +383,7 @@ class ZenohMesh:
         if peer is None:
             peer = self._add_peer(seen.node, seen.region, time.time(), RemoteInterest())
         logger.info("node %s of region %s is there", seen.node, seen.region)
-        peer.alive = True
-        peer.region = seen.region
-        peer.incarnation = seen.incarnation
+        peer.alive, peer.region, peer.incarnation = True, seen.region, seen.incarnation
         peer.since = peer.seen_at = time.time()
         peer.heard_at = time.monotonic()
         self._outbox.remember_peer(peer.name, peer.region)
