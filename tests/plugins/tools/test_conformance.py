@@ -235,6 +235,25 @@ def test_check_tells_each_check(module: Path) -> None:
     assert "failed  a batch of 1: trapped\n" in result.output
 
 
+def test_check_as_json(module: Path) -> None:
+    result = RUN.invoke(app, ["plugin", "check", str(module), "--json"])
+    report = json.loads(result.output)
+    assert result.exit_code == 0
+    assert (report["file"], report["failed"], report["passed"]) == (str(module), 0, len(report["checks"]))
+    assert {"name": "a batch of 512", "passed": True, "problem": "", "note": ""} in report["checks"]
+    module.write_bytes(modules.module(COUNTS_UNTIL_TWO, HEADER))
+    noted = json.loads(RUN.invoke(app, ["plugin", "check", str(module), "--json"]).output)["checks"]
+    assert [one["passed"] for one in noted if one["note"]] == [True]
+    module.write_bytes(modules.module(modules.TRAPS, HEADER))
+    result = RUN.invoke(app, ["plugin", "check", str(module), "--json"])
+    report = json.loads(result.output)
+    assert result.exit_code == 1
+    assert report["failed"] == len([one for one in report["checks"] if not one["passed"]]) > 0
+    assert "trapped" in [one["problem"] for one in report["checks"] if one["name"] == "a batch of 1"]
+    result = RUN.invoke(app, ["plugin", "check", str(module.with_name("none.wasm")), "--json"])
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
 def test_check_takes_an_entry_of_a_file(tmp_path: Path) -> None:
     module = built("c", "filter")
     rules = tmp_path / "rules.yaml"
