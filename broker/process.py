@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from broker.app import Node
-from broker.config import NodeConfig
+from broker.config import NodeConfig, dotted, doubts
 from broker.config.model import MeshSection
-from broker.reload import Reloader
+from broker.reload import Outcome, Reloader
 
 logger = logging.getLogger("geomq")
 
@@ -26,7 +26,14 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig], file: Pat
     StartError where it cannot start.
     """
     node = Node(config)
-    reloader = Reloader(read, node.reconfigure)
+
+    async def take(new: NodeConfig) -> Outcome:
+        outcome = await node.reconfigure(new)
+        if any(key.startswith("plugins.") for key in outcome.changed):
+            _tell_doubts(new)
+        return outcome
+
+    reloader = Reloader(read, take)
 
     async def reload() -> dict[str, Any]:
         outcome = await reloader.outcome()
@@ -45,6 +52,7 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig], file: Pat
     name, region = config.node.name, config.node.region
     for place in node.places:
         logger.info("node %s in region %s serves MQTT on %s", name, region, place)
+    _tell_doubts(config)
     if config.mesh.enabled:
         _tell_mesh(config.mesh)
     reloading = loop.create_task(reloader.run())
@@ -55,6 +63,11 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig], file: Pat
         reloading.cancel()
         await asyncio.gather(reloading, return_exceptions=True)
         await node.stop()
+
+
+def _tell_doubts(config: NodeConfig) -> None:
+    for key, text in doubts(config):
+        logger.warning("%s: %s", dotted(key), text.removeprefix("warning: "))
 
 
 def _tell_mesh(mesh: MeshSection) -> None:

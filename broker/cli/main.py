@@ -25,7 +25,7 @@ from broker.cli.asking import (
     ask_status,
     way_in,
 )
-from broker.cli.common import SOMETHING_MISSING, fail, load_config, named_file, read_config
+from broker.cli.common import SOMETHING_MISSING, fail, load_config, named_file, read_config, tell_doubts
 from broker.config import ConfigError, read
 from broker.config.schema import schema
 
@@ -120,6 +120,7 @@ def config_check(file: Path) -> None:
     if problems or settings is None:
         print(*problems, sep="\n", file=sys.stderr)
         raise SystemExit(1)
+    tell_doubts(reading)
     addresses = ", ".join(listener.bind for listener in settings.listeners)
     mesh = f"mesh {settings.mesh.namespace!r}" if settings.mesh.enabled else "no mesh"
     print(f"{file}: node {settings.node.name}, region {settings.node.region}, MQTT on {addresses}, {mesh}")

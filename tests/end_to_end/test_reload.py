@@ -270,6 +270,20 @@ def test_rule_that_does_not_start_is_told_each_time(node: NodeProcess) -> None:
     assert "rule mine is not at work as it should be: not a wasm module" in told.stderr
 
 
+def test_path_that_is_nearly_a_word_is_asked_about_in_the_log(node: NodeProcess) -> None:
+    steps = [{"action": "sample", "one_in": 2, "by": ["cleint"]}]
+    rule = {"name": "calm", "topics": ["t"], "module": "rules", "config": {"steps": steps}}
+    rewrite(node, lambda config: config.update(plugins={"ingress": [rule]}))
+    assert reload(node).returncode == 0
+    words = (
+        "plugins.ingress[0].config.steps[0].by[0]: 'cleint' is a path of the payload; did you mean 'client'?"
+    )
+    assert node.log.read_text().count(words) == 1
+    assert node.stop() == 0
+    node.start()
+    wait_for(lambda: node.log.read_text().count(words) == 2, "a start asks, too")
+
+
 def test_node_that_cannot_be_asked_is_told_by_signal(node: NodeProcess) -> None:
     os.kill(node.pid, signal.SIGSTOP)
     told = reload(node, "--timeout", "0.3")
