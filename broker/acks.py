@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from broker.message import Message
 from broker.subscriptions import Route
@@ -18,7 +18,7 @@ class AckGroup:
     ``repeats`` are the places of those for messages that came again: they were taken the first time.
     """
 
-    __slots__ = ("acks", "batch", "ready", "repeats")
+    __slots__ = ("acks", "batch", "ready", "repeats", "then")
 
     def __init__(
         self,
@@ -30,6 +30,15 @@ class AckGroup:
         self.batch = batch
         self.repeats = repeats
         self.ready = False
+        self.then: list[Callable[[], None]] = []
+        """Who else waits for what the group waits for."""
+
+    def is_safe(self) -> None:
+        """Nothing of what the group acknowledges can be lost any more."""
+        self.ready = True
+        then, self.then = self.then, []
+        for each in then:
+            each()
 
     def take_refusable(self) -> AckGroup:
         """Take out what can be refused."""

@@ -20,6 +20,7 @@ from broker.config import Listener as ListenerSettings
 from broker.config import NodeConfig
 from broker.config.base import join_address
 from broker.configured import ban_terms, listener_door, listener_files, listener_limits, node_limits
+from broker.crossings import Crossings
 from broker.datafolder import DataFolder, FolderError
 from broker.engine import Engine
 from broker.engine_face import EngineFace, RulesFace
@@ -283,9 +284,18 @@ class Node:
         except MeshError as error:
             raise StartError(str(error)) from None
         self._mesh = self.engine.mesh = mesh
+        if self._store is not None:
+            await self._resume_crossings(self._store, mesh)
         if not len(self.engine.retained):
             # Whoever subscribes before the first snapshot is there gets no retained message, and will not ask again.
             await mesh.meets(_MEETING)
+
+    async def _resume_crossings(self, store: StoreWriter, mesh: ZenohMesh) -> None:
+        """What an earlier process had taken and not handed to the mesh goes there before anything else does."""
+        crossings = self.engine.crossings = Crossings(store, mesh, store.last_crossing())
+        done = asyncio.Event()
+        crossings.resume(lambda topic: self.engine.subscriptions.route(topic).nodes, done.set)
+        await done.wait()
 
     async def _tick_forever(self, loop: asyncio.AbstractEventLoop) -> None:
         next_figures = 0.0
@@ -413,6 +423,8 @@ class Node:
             # What was published may still be on its way to the other nodes.
             await self._stages.drain(_DRAIN)
         if self._mesh is not None:
+            if self.engine.crossings is not None:
+                self.engine.crossings.stop()
             await self._mesh.stop()
         if self._stages is not None:
             await self._stages.stop()

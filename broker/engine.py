@@ -12,12 +12,13 @@ from broker.admission import Admission
 from broker.audit import Audit
 from broker.clock_jump import JUMP, owed, shift
 from broker.connection import Connection
+from broker.crossings import Crossings
 from broker.crowd import Crowd
 from broker.flow import Turns
 from broker.joint import Joint
 from broker.limit_log import LimitLog
 from broker.limits import Limits
-from broker.message import Message, Run
+from broker.message import Message, OnceMessage, Run
 from broker.outlet import Outlet
 from broker.ports import (
     Action,
@@ -70,6 +71,7 @@ class Engine:
         self.ruling = Ruling(self, pipeline) if pipeline is not None else None
         self.mesh: Mesh | None = None
         self.store: Store | None = None
+        self.crossings: Crossings | None = None
         self.wall_offset = wall - now
         self.stats = stats or Stats()
         self.dirty: list[Outlet] = []
@@ -116,6 +118,7 @@ class Engine:
         """:meth:`publish` behind the rules."""
         wall = now + self.wall_offset
         outbound: list[Outbound] = []
+        crossing: list[Outbound] = []
         meshed = self.mesh is not None
         keeps = False
         for message, route in batch:
@@ -123,22 +126,35 @@ class Engine:
                 self._retain(message, wall)
                 keeps = keeps or message.qos > 0
             self.deliver(message, route, wall)
+            if type(message) is OnceMessage:
+                message.settle()
             if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
-                outbound.append(Outbound(message, route.nodes))
+                chosen = crossing if self._crosses(message) else outbound
+                chosen.append(Outbound(message, route.nodes))
         store = self.store
         if store is not None:
             keeps = keeps or store.owes
             store.owes = False
-            if keeps and on_safe is not None:
-                return self._publish_durably(store, outbound, on_safe)
+            if crossing or (keeps and on_safe is not None):
+                return self._publish_durably(store, outbound, crossing, on_safe)
         if outbound and self.mesh is not None:
             self.stats.publish_to_mesh += len(outbound)
             return self.mesh.forward(outbound, on_safe)
         return False
 
-    def _publish_durably(self, store: Store, outbound: list[Outbound], on_safe: Callable[[], None]) -> bool:
+    def _publish_durably(
+        self,
+        store: Store,
+        outbound: list[Outbound],
+        crossing: list[Outbound],
+        on_safe: Callable[[], None] | None,
+    ) -> bool:
         """What the node keeps is acknowledged when it is on disk, and safe for the other nodes, too."""
         safe = Joint(on_safe, 2)
+        if crossing and self.crossings is not None:
+            self.stats.publish_to_mesh += len(crossing)
+            safe.expect(1)
+            self.crossings.begin(crossing, safe.arrived)
         store.commit(safe.arrived)
         waits = False
         if outbound and self.mesh is not None:
@@ -147,6 +163,13 @@ class Engine:
         if not waits:
             safe.arrived()
         return True
+
+    def _crosses(self, message: Message) -> bool:
+        """Whether a message on its way to other nodes has to be in the store first, or behind one that has to."""
+        crossings = self.crossings
+        if crossings is None or not (message.qos or message.retain):
+            return False
+        return type(message) is OnceMessage or message.publisher in crossings.busy
 
     def publish_one(self, message: Message, now: float) -> None:
         """Publish a message of the node's own, or a will."""

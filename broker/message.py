@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from broker.protocol import encode
+
+if TYPE_CHECKING:
+    from broker.ports import SessionStore
 
 _WITHDRAWN = 1.0
 """An expiry long ago."""
@@ -111,6 +115,55 @@ class Message:
             return forms[key]
         parts = forms[key] = encode.publish(self.topic, self.payload, qos, retain, version, self.properties)
         return parts
+
+
+class OnceMessage(Message):
+    """A message that came at QoS 2 from a publisher whose session outlives the process.
+
+    Its packet identifier and what becomes of it are stored together, or neither: a crash must not have the publisher
+    repeat what was taken, nor believe taken what was lost. ``crossing`` numbers it among those on their way to other
+    nodes (:mod:`broker.crossings`), 0 where it is none of them.
+    """
+
+    __slots__ = ("_place", "crossing", "packet_id")
+
+    _place: SessionStore | None
+    packet_id: int
+    crossing: int
+
+    def revised(self, topic: str, payload: bytes, qos: int, retain: bool, properties: bytes) -> OnceMessage:
+        """See :meth:`Message.revised`."""
+        return once(
+            super().revised(topic, payload, qos, retain, properties),
+            self._place,
+            self.packet_id,
+            self.crossing,
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether :meth:`settle` was called."""
+        return self._place is None
+
+    def settle(self) -> None:
+        """What becomes of the message is in the store's hands: put its packet identifier there, too."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.received(self.packet_id)
+
+
+def once(message: Message, place: SessionStore | None, packet_id: int, crossing: int = 0) -> OnceMessage:
+    """The same message, which came under a packet identifier.
+
+    ``place`` is its publisher's in the store, None where it is settled.
+    """
+    other = _new(OnceMessage)
+    for name in Message.__slots__:
+        setattr(other, name, getattr(message, name))
+    other._place = place
+    other.packet_id = packet_id
+    other.crossing = crossing
+    return other
 
 
 class Run:

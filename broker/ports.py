@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -155,6 +155,13 @@ class Mesh(Protocol):
 
     def stamp(self) -> int:
         """A new hybrid logical clock stamp, greater than every one seen so far."""
+
+    @property
+    def crossed(self) -> Collection[int]:
+        """The numbers (:attr:`OnceMessage.crossing`) of messages that earlier processes have handed over."""
+
+    def forget_crossed(self, numbers: Sequence[int]) -> None:
+        """These will not be handed over again."""
 
 
 class LocalNode(Protocol):
@@ -453,6 +460,9 @@ class Store(Protocol):
 
     def session(self, key: int = 0) -> SessionStore:
         """A session's place: a new one, or that of a session which :class:`StoredSession` told of."""
+
+    def crossings(self) -> SessionStore:
+        """The place of what is on its way to other nodes (:mod:`broker.crossings`)."""
 
     def will(self, client_id: str, will: StoredWill | None) -> None:
         """Keep a client's will, or forget it."""

@@ -11,7 +11,8 @@ from broker.admission import Admission
 from broker.aliases import InboundAliases
 from broker.audit import party_of, stranger
 from broker.flow import Pause, State, Valve
-from broker.message import Message
+from broker.joint import Joint
+from broker.message import Message, once
 from broker.outlet import Outlet
 from broker.ports import Action, Credentials, Peer, SessionStore, Transport
 from broker.protocol import encode, packets
@@ -37,6 +38,7 @@ class Publisher(Outlet):
         "_acks",
         "_aliases",
         "_batch",
+        "_firsts",
         "_repeats",
         "_waiting",
         "credentials",
@@ -79,6 +81,8 @@ class Publisher(Outlet):
         self._acks: list[bytes] = []
         self._repeats: tuple[int, ...] = ()
         """Which of the acknowledgements are for QoS 2 messages that came again."""
+        self._firsts: tuple[AckGroup, ...] = ()
+        """What these have to wait for besides: messages that came first, and that rules still work on."""
         self._waiting: AckQueue | None = None
 
     def fail(self, reason: int, now: float, detail: str = "") -> None:
@@ -174,23 +178,21 @@ class Publisher(Outlet):
             self._count_refused(route, 1)
             return
         expiry = packet.expiry
-        self._batch.append(
-            (
-                Message(
-                    route.topic,
-                    packet.payload,
-                    qos,
-                    packet.retain,
-                    packet.properties,
-                    0.0 if expiry is None else now + self.engine.wall_offset + expiry,
-                    session.client_id,
-                    "",
-                    0,
-                    self.user,
-                ),
-                route,
-            )
+        message = Message(
+            route.topic,
+            packet.payload,
+            qos,
+            packet.retain,
+            packet.properties,
+            0.0 if expiry is None else now + self.engine.wall_offset + expiry,
+            session.client_id,
+            "",
+            0,
+            self.user,
         )
+        if qos == 2 and session.disk is not None:
+            message = once(message, session.disk, packet.packet_id)
+        self._batch.append((message, route))
 
     def _admit_reliable(self, packet: packets.Publish, session: Session, route: Route, now: float) -> bool:
         """Prepare the acknowledgement of a QoS 1 or 2 message; False where it must not be delivered."""
@@ -199,8 +201,7 @@ class Publisher(Outlet):
             if packet_id in session.incoming:
                 # Received before and not yet released: acknowledge, deliver nothing [MQTT-4.3.3-10].
                 if session.disk is not None:
-                    # It may still be on its way to the disk.
-                    session.remember_incoming(packet_id)
+                    self._await_first(session.disk, session.client_id, packet_id)
                 self._repeats = (*self._repeats, len(self._acks))
                 self._acks.append(encode.ack(PUBREC, self.version, packet_id))
                 return False
@@ -229,6 +230,15 @@ class Publisher(Outlet):
         else:
             self._acks.append(b"\x40\x02" + packet_id.to_bytes(2, "big"))
         return True
+
+    def _await_first(self, disk: SessionStore, client_id: str, packet_id: int) -> None:
+        """A QoS 2 message came again: what came first may still be with the rules, or on its way to the disk."""
+        ruling = self.engine.ruling
+        group = ruling.at_work.get((client_id, packet_id)) if ruling is not None else None
+        if group is None:
+            disk.received(packet_id)
+        else:
+            self._firsts = (*self._firsts, group)
 
     def _in_the_way(self, packet: packets.Publish, session: Session, route: Route) -> str:
         """The limit by which the message cannot be kept, or empty. Publishers of 3.1.1 cannot be told, and wait."""
@@ -275,7 +285,10 @@ class Publisher(Outlet):
             group = AckGroup(acks, batch, self._repeats)
             self._repeats = ()
             on_safe = partial(self._release, group)
-        waits = self.engine.publish(batch, now, on_safe)
+        if self._firsts:
+            waits = self._publish_behind_firsts(batch, now, on_safe)
+        else:
+            waits = self.engine.publish(batch, now, on_safe)
         if not (acks or waits) or on_safe is None or self.state is not State.OPEN:
             return
         if not waits and not self._waiting:
@@ -283,7 +296,20 @@ class Publisher(Outlet):
                 self.send(ack)
             return
         group.ready = not waits
+        if waits and self.engine.ruling is not None and self.session is not None:
+            self.engine.ruling.note_work(self.session.client_id, batch, group)
         self._wait_with(group)
+
+    def _publish_behind_firsts(
+        self, batch: list[tuple[Message, Route]], now: float, on_safe: Callable[[], None] | None
+    ) -> bool:
+        firsts, self._firsts = self._firsts, ()
+        safe = Joint(on_safe, 1 + len(firsts))
+        for group in firsts:
+            group.then.append(safe.arrived)
+        if not self.engine.publish(batch, now, safe.arrived):
+            safe.arrived()
+        return True
 
     def send_when_safe(self, packets: list[bytes], disk: SessionStore) -> None:
         """Send packets, in order, once all that the session handed to its store is safe."""
@@ -308,7 +334,7 @@ class Publisher(Outlet):
 
     def _release(self, group: AckGroup) -> None:
         """What the group acknowledges is safe: send it, and those behind it that waited for their turn."""
-        group.ready = True
+        group.is_safe()
         waiting = self._waiting
         if self.state is State.CLOSED or not waiting:
             return

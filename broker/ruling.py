@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from broker.acks import AckGroup
 from broker.joint import Joint
-from broker.message import Message
+from broker.message import Message, OnceMessage
 from broker.ports import Pipeline, Processed, RunResult, Stage
 from broker.protocol.packets import PublishRun
 from broker.subscriptions import Route
@@ -46,6 +47,8 @@ class Ruling:
     def __init__(self, engine: Engine, pipeline: Pipeline) -> None:
         self._engine = engine
         self._pipeline = pipeline
+        self.at_work: dict[tuple[str, int], AckGroup] = {}
+        """What rules work on that came at QoS 2 from sessions that are stored, by client and packet identifier."""
 
     @property
     def behind(self) -> bool:
@@ -69,6 +72,22 @@ class Ruling:
         if not engine.distribute(kept, now, safe.arrived):
             safe.arrived()
         return True
+
+    def note_work(self, client_id: str, batch: Batch, group: AckGroup) -> None:
+        """Know what of a batch, as :meth:`publish` left it, rules still work on; ``group`` acknowledges it."""
+        names = [
+            (client_id, message.packet_id)
+            for message, _ in batch
+            if type(message) is OnceMessage and not message.is_settled
+        ]
+        if names:
+            self.at_work.update(dict.fromkeys(names, group))
+            group.then.append(partial(self._worked, names, group))
+
+    def _worked(self, names: Sequence[tuple[str, int]], group: AckGroup) -> None:
+        for name in names:
+            if self.at_work.get(name) is group:
+                del self.at_work[name]
 
     def portion(self, run: PublishRun, route: Route) -> tuple[PublishRun, PublishRun | None]:
         """As much of a run as ingress rules can work on at once, and what has to wait for its turn."""

@@ -462,8 +462,6 @@ class Session:
         if not isinstance(self.incoming, set):
             self.incoming = set()
         self.incoming.add(packet_id)
-        if self.disk is not None:
-            self.disk.received(packet_id)
 
     def forget_incoming(self, packet_id: int) -> None:
         """The identifier is free again, where a QoS 2 message had come under it."""

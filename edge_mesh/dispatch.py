@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from broker.message import Run
+from broker.message import OnceMessage, Run
 from broker.ports import Outbound
 from edge_mesh import envelope
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Entry
 from edge_mesh.room import Room
-from edge_mesh.ways import Ways
+from edge_mesh.ways import Plan, Ways
 
 
 class Dispatch:
@@ -32,6 +32,7 @@ class Dispatch:
         self._flush_soon()
         ways = self._ways
         entries: list[Entry] = []
+        stored_first: list[Plan] = []
         waiting = False
         everybody_there = True
         for message, nodes in passed:
@@ -41,9 +42,15 @@ class Dispatch:
                 continue
             # Retained messages go to everybody: subscribers may come anywhere, at any time.
             plan = ways.everybody if message.retain else ways.plan(nodes)
-            targets = plan.add_durable(record)
+            crossing = message.crossing if type(message) is OnceMessage else 0
+            if crossing:
+                # What was sent, and not stored, would be sent again after a crash.
+                targets = plan.add_stored(record)
+                stored_first.append(plan)
+            else:
+                targets = plan.add_durable(record)
             if targets:
-                entries.append(Entry(record, message.expires_at, targets))
+                entries.append(Entry(record, message.expires_at, targets, crossing))
                 waiting = waiting or message.qos > 0
                 everybody_there = everybody_there and plan.everybody_there
         if not entries:
@@ -52,7 +59,10 @@ class Dispatch:
         waiting = waiting and (self._durable or tight)
         if tight and on_safe is not None:
             on_safe = self._room.hold(on_safe)
-        self._outbox.add(entries, on_safe if waiting else None, urgent=not everybody_there)
+        urgent = bool(stored_first) or not everybody_there
+        self._outbox.add(entries, on_safe if waiting else None, urgent)
+        for plan in stored_first:
+            plan.send_stored()
         return waiting
 
     def send_run(self, run: Run, nodes: tuple[str, ...]) -> None:

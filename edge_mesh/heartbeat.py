@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
-from edge_mesh.control import Ping
+from edge_mesh.control import Ping, Pong
 from edge_mesh.interest import LocalInterest
 from edge_mesh.keys import Keys
 from edge_mesh.link import CONTROL, Link
@@ -48,6 +49,11 @@ class Heartbeat:
                 self._link.put_soon(self._keys.control(peer.name, self._name), ping, CONTROL)
         if clock >= self._not_before:
             self._notice_deafness(clock)
+
+    def answer(self, peer: Peer, ping: Ping, version: str) -> None:
+        """Another node has asked for a sign; ``version`` is this one's."""
+        pong = Pong(ping.sent_at, time.time(), version).encode()
+        self._link.put_soon(self._keys.control(peer.name, self._name), pong, CONTROL)
 
     def _notice_deafness(self, clock: float) -> None:
         """Where a living node answers nothing, it may not know that this one is there: tell it anew."""

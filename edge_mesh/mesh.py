@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from broker.message import Message, Run
@@ -23,13 +23,13 @@ from edge_mesh.interest import LocalInterest, RemoteInterest
 from edge_mesh.interest_sync import InterestSync
 from edge_mesh.keys import Keys, check_name
 from edge_mesh.lanes import SendingLane, Stand
-from edge_mesh.link import CONTROL, Link, MeshError, Query
+from edge_mesh.link import Link, MeshError, Query
 from edge_mesh.membership import Event, Membership, Seen
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import OutboxError
 from edge_mesh.outbox_watch import OutboxWatch
 from edge_mesh.peers import Peer, PeerStatus
-from edge_mesh.retained_sync import ALL, WITHHELD, RetainedSync
+from edge_mesh.retained_sync import RetainedSync
 from edge_mesh.room import Room
 from edge_mesh.settings import MeshSettings
 from edge_mesh.status_query import answer_status
@@ -196,11 +196,7 @@ class ZenohMesh:
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        for what, work in (
-            (ALL, self._retained.answer),
-            (WITHHELD, self._retained.answer_withheld),
-            ("history", self._history.answer),
-        ):
+        for what, work in (*self._retained.questions, ("history", self._history.answer)):
             link.answer(keys.query(name, what), self._unless_refused(self._spawning(work)))
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
@@ -304,6 +300,15 @@ class ZenohMesh:
     def stamp(self) -> int:
         """A new hybrid logical clock stamp."""
         return self._clock.stamp(time.time())
+
+    @property
+    def crossed(self) -> Collection[int]:
+        """See the port."""
+        return self._outbox.crossed
+
+    def forget_crossed(self, numbers: Sequence[int]) -> None:
+        """See the port."""
+        self._outbox.forget_crossed(numbers)
 
     # -- what people ask --------------------------------------------------------------------------------
 
@@ -464,11 +469,7 @@ class ZenohMesh:
             if peer.alive:
                 peer.lane.acknowledge(frame)
         elif isinstance(frame, control.Ping):
-            self._link.put_soon(
-                self._keys.control(peer.name, self._name),
-                control.Pong(frame.sent_at, time.time(), self._settings.version).encode(),
-                CONTROL,
-            )
+            self._heartbeat.answer(peer, frame, self._settings.version)
             self._interest_sync.compare(peer, frame, peer.heard_at)
         else:
             peer.pong(*frame, self._times())

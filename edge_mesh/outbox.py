@@ -75,6 +75,8 @@ class Outbox:
         self._epochs = dict(self._store.epochs)
         self.first_sequence = self._store.run << RUN_BITS
         """Every sequence of this run is greater."""
+        self.crossed = self._store.crossed
+        """See :attr:`OutboxStore.crossed`."""
         self._forgotten_at: dict[str, int] = {}
         self.known_peers = self._store.known_peers
         self.failing = False
@@ -139,6 +141,10 @@ class Outbox:
             self._commands.put(lambda: self._after.append(lambda: self._fire(ticket)))
         if urgent:
             self._urgent.set()
+
+    def forget_crossed(self, numbers: Sequence[int]) -> None:
+        """These crossings will not be added again."""
+        self._commands.put(lambda: self._store.forget_crossed(numbers))
 
     def acknowledge(self, destination: str, sequence: int) -> None:
         """The destination has everything up to here."""

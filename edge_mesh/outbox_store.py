@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS interest (
 
 _FORMAT = 1
 _EPOCH_OF = "epoch of "
+_CROSSED = "crossed "
 _COUNTERS_SECONDS = 1.0
 _SET_BACK = 5.0
 """Seconds by which the clock has to be behind the last write to count as set back."""
@@ -65,6 +66,8 @@ class Entry(NamedTuple):
     """Wall-clock seconds; 0.0 for never."""
     targets: tuple[tuple[str, int], ...]
     """(destination, sequence)."""
+    crossing: int = 0
+    """What the node's own store knows the message by until it is here; 0 where it does not."""
 
 
 class KnownPeer(NamedTuple):
@@ -179,6 +182,10 @@ class OutboxStore:
             name.removeprefix(_EPOCH_OF): value for name, value in meta.items() if name.startswith(_EPOCH_OF)
         }
         """Those of destinations that have one of their own."""
+        self.crossed: frozenset[int] = frozenset(
+            value for name, value in meta.items() if name.startswith(_CROSSED)
+        )
+        """Numbers of messages that earlier processes have taken from the node's own store."""
 
     def _load(self) -> None:
         db = self._db
@@ -277,7 +284,10 @@ class OutboxStore:
         messages: list[tuple[int, bytes, float, float]] = []
         pointers: list[tuple[int, int, int]] = []
         identifier = self._next_message
-        for record, expires_at, targets in entries:
+        crossed: list[tuple[str, int]] = []
+        for record, expires_at, targets, crossing in entries:
+            if crossing:
+                crossed.append((f"{_CROSSED}{crossing}", crossing))
             waiting = False
             for name, sequence in targets:
                 ledger = self._touch(name, now)
@@ -295,6 +305,14 @@ class OutboxStore:
         if messages:
             self._db.executemany("INSERT INTO message VALUES (?, ?, ?, ?)", messages)
             self._db.executemany("INSERT INTO pointer VALUES (?, ?, ?)", pointers)
+        if crossed:
+            self._db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", crossed)
+
+    def forget_crossed(self, numbers: Iterable[int]) -> None:
+        """These will not come again."""
+        self._db.executemany(
+            "DELETE FROM meta WHERE name = ?", [(f"{_CROSSED}{number}",) for number in numbers]
+        )
 
     def acknowledge(self, destination: str, sequence: int) -> None:
         """The destination has everything up to here."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from broker.message import Message
 from broker.ports import Failure, LocalNode
@@ -31,8 +32,10 @@ _LONGEST_PAUSE = 60.0
 _MANY_ATTEMPTS = 5
 """After so many that failed it is worth a line in the log."""
 
-ALL, WITHHELD = "retained", "withheld"
+_ALL, _WITHHELD = "retained", "withheld"
 """What may be asked: for everything, and for what was withheld the last time."""
+
+Questions = tuple[tuple[str, Callable[[Query], Coroutine[Any, Any, None]]], ...]
 
 
 class RetainedSync:
@@ -70,17 +73,22 @@ class RetainedSync:
         """Whether the log says that something is withheld."""
 
     @property
+    def questions(self) -> Questions:
+        """What other nodes may ask of this one, and how each is answered."""
+        return (_ALL, self.answer), (_WITHHELD, self.answer_withheld)
+
+    @property
     def withheld(self) -> int:
         """Retained messages that nodes were not told, because rules fail on them."""
         self._withheld.keep_nodes(self._sends_to)
         return len(self._withheld)
 
-    async def meets(self, seconds: float, is_anybody_there: Callable[[], bool]) -> None:
-        """Wait so long for another node, and where one is there ten times as long for its retained messages."""
+    async def meets(self, seconds: float, has_company: Callable[[], bool]) -> None:
+        """Wait until another node has told its retained messages: ten times as long where one is there."""
         for longest in (seconds, 9 * seconds):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._has_met.wait(), longest)
-            if self._has_met.is_set() or not is_anybody_there():
+            if self._has_met.is_set() or not has_company():
                 return
 
     def observe(self, message: Message) -> bool:
@@ -167,22 +175,22 @@ class RetainedSync:
 
         Then for what it has withheld, until it withholds nothing.
         """
-        attempts, pause, what = 0, _RETRY_PAUSE, ALL
+        attempts, pause, what = 0, _RETRY_PAUSE, _ALL
         while peer.alive and peer.incarnation == incarnation:
             missing = await self._fetch(peer.name, what)
             if missing is not None:
                 self._has_met.set()
                 if not missing:
                     return
-                if what == ALL:
+                if what == _ALL:
                     logger.warning(
                         "node %s does not tell all of its retained messages: %s",
                         peer.name,
                         "; ".join(missing),
                     )
-                    what = WITHHELD
+                    what = _WITHHELD
             attempts += 1
-            if attempts == _MANY_ATTEMPTS and what == ALL:
+            if attempts == _MANY_ATTEMPTS and what == _ALL:
                 logger.warning("the retained messages of node %s did not come whole, trying again", peer.name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

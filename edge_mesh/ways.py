@@ -61,6 +61,8 @@ class Way:
         self._sender: Sender | None = None
         self._live_puts: dict[str, LivePuts] = {}
         self._convoy: Convoy | None = None
+        self._detours: list[SendingLane] = []
+        """Lanes that read from the outbox next what was just put there."""
         for position, lane in enumerate(lanes):
             lane.way, lane.bit, lane.traffic = self, 1 << position, traffic
 
@@ -103,6 +105,31 @@ class Way:
         durable.size += size
         if durable.size >= DURABLE_BYTES or len(durable.records) >= MAX_RECORDS:
             self._flush_durable()
+
+    def add_stored(self, lanes: tuple[SendingLane, ...], targets: list[tuple[str, int]]) -> None:
+        """A message that must be in the outbox before it is sent; the caller puts it there, for the ``targets`` added.
+
+        Then it calls :meth:`send_stored`.
+        """
+        if self._durable.records:
+            self._flush_durable()
+        for lane in lanes:
+            lane.last += 1
+            targets.append((lane.receiver, lane.last))
+            if lane.direct:
+                lane.direct = False
+                self._detours.append(lane)
+
+    def send_stored(self) -> None:
+        """Have what must be in the outbox first read from there, for all lanes at once."""
+        lanes, self._detours = self._detours, []
+        if len(lanes) == 1:
+            lanes[0].pump()
+        elif lanes:
+            convoy = Convoy(self._stand.outbox, self._put)
+            for lane in lanes:
+                convoy.join(lane)
+            convoy.depart()
 
     def resumed(self, lane: SendingLane) -> None:
         """The lane is about to catch up: with others of its region, where there are any."""
@@ -275,6 +302,18 @@ class Plan:
         for way, lanes, mask in self._legs:
             way.add_durable(record, lanes, mask, targets)
         return tuple(targets)
+
+    def add_stored(self, record: bytes) -> tuple[tuple[str, int], ...]:
+        """As :meth:`add_durable`; what was added is sent from there after :meth:`send_stored`."""
+        targets: list[tuple[str, int]] = []
+        for way, lanes, _ in self._legs:
+            way.add_stored(lanes, targets)
+        return tuple(targets)
+
+    def send_stored(self) -> None:
+        """What was added by :meth:`add_stored` is on its way to the outbox."""
+        for way, *_ in self._legs:
+            way.send_stored()
 
 
 @dataclass(frozen=True, slots=True)

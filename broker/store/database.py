@@ -13,7 +13,7 @@ from broker.message import Delivery, Message
 from broker.ports import Stored, StoredSession, StoredWill
 from broker.salvage import check, check_tables, check_text, is_damage, last_written
 from broker.store import records, salvaged
-from broker.store.group import LOAD_BYTES, Group, Load
+from broker.store.group import CROSSINGS, LOAD_BYTES, Group, Load
 from broker.store.schema import COLUMNS, TABLES, SchemaError, insert, migrate
 
 logger = logging.getLogger("geomq.store")
@@ -225,6 +225,11 @@ class Database:
     def marks(self) -> dict[str, tuple[int, int]]:
         """How far other nodes' durable lanes were heard: (epoch, sequence) by the sender's name."""
         return {sender: (epoch, sequence) for sender, epoch, sequence in self._rows("mark")}
+
+    def last_crossing(self) -> int:
+        """The greatest number of a message on its way to other nodes, 0 where there is none."""
+        query = "SELECT max(number) FROM delivery WHERE session = ?"
+        return int(self._connection.execute(query, (CROSSINGS,)).fetchone()[0] or 0)
 
     def count_sessions(self) -> int:
         """How many sessions there are."""

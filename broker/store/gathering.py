@@ -11,7 +11,7 @@ from math import inf
 
 from broker.message import Delivery, Message
 from broker.ports import SessionStore, SessionTerms, Stored, StoredWill
-from broker.store.group import Group, Load
+from broker.store.group import CROSSINGS, Group, Load
 from broker.subscriptions import Held
 
 AT_ONCE = 0.0
@@ -243,6 +243,10 @@ class GatheringStore:
             key = self._next_session
             self._next_session += 1
         return SessionPlace(self, key)
+
+    def crossings(self) -> SessionStore:
+        """See the port."""
+        return SessionPlace(self, CROSSINGS)
 
     def will(self, client_id: str, will: StoredWill | None) -> None:
         """See the port."""

@@ -9,6 +9,8 @@ from broker.message import Delivery, Message
 from broker.ports import SessionTerms, Stored, StoredWill
 from broker.subscriptions import Held
 
+CROSSINGS = 0
+"""The key of what is on its way to other nodes: deliveries like those of a session, of which there is none."""
 LOAD_BYTES = 1 << 20
 """Payload bytes after which no more messages are read at a time, however many are asked for."""
 

@@ -29,14 +29,16 @@ def message_row(message: Message) -> Row:
     m = message
     return (
         *(m.key, m.topic, m.payload, m.qos, m.retain, m.properties, m.expires_at),
-        *(m.publisher, m.origin, m.stamp),
+        *(m.publisher, m.origin, m.stamp, m.user),
     )
 
 
 def message_of(row: Row) -> Message:
     """See :func:`message_row`."""
-    key, topic, payload, qos, retain, properties, expires_at, publisher, origin, stamp = row
-    message = Message(topic, payload, qos, bool(retain), properties, expires_at, publisher, origin, stamp)
+    key, topic, payload, qos, retain, properties, expires_at, publisher, origin, stamp, user = row
+    message = Message(
+        topic, payload, qos, bool(retain), properties, expires_at, publisher, origin, stamp, user
+    )
     message.key = key
     return message
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from broker.salvage import open_sound
+from broker.store.group import CROSSINGS
 from broker.store.schema import migrate
 
 logger = logging.getLogger("geomq.store")
@@ -40,6 +41,8 @@ def _make_consistent(connection: sqlite3.Connection) -> None:
         "DELETE FROM session WHERE key NOT IN (SELECT max(key) FROM session GROUP BY client_id)"
     )
     for table in ("subscription", "delivery", "incoming", "releasing"):
-        connection.execute(f"DELETE FROM {table} WHERE session NOT IN (SELECT key FROM session)")  # noqa: S608
+        connection.execute(
+            f"DELETE FROM {table} WHERE session NOT IN (SELECT key FROM session) AND session != {CROSSINGS}"  # noqa: S608
+        )
     connection.execute("DELETE FROM delivery WHERE message NOT IN (SELECT key FROM message)")
     connection.execute("DELETE FROM message WHERE key NOT IN (SELECT message FROM delivery)")

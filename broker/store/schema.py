@@ -55,6 +55,9 @@ MIGRATIONS = (
     """
     ALTER TABLE retained ADD COLUMN user TEXT NOT NULL DEFAULT '';
     """,
+    """
+    ALTER TABLE message ADD COLUMN user TEXT NOT NULL DEFAULT '';
+    """,
 )
 """The steps from each schema version to the next; version 0 is an empty file.
 
@@ -68,7 +71,7 @@ COLUMNS = {
     "retained": "topic, payload, qos, properties, expires_at, publisher, origin, stamp, user",
     "session": "key, client_id, version, expiry, send_window, username, address, listener, mount_point, left_at",
     "subscription": "session, name, topic_filter, qos, no_local, retain_as_published, identifier, share",
-    "message": "key, topic, payload, qos, retain, properties, expires_at, publisher, origin, stamp",
+    "message": "key, topic, payload, qos, retain, properties, expires_at, publisher, origin, stamp, user",
     "delivery": "session, number, message, qos, retain, identifiers, size, sent",
     "incoming": "session, packet_id",
     "releasing": "session, packet_id, number",

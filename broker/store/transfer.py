@@ -12,13 +12,14 @@ from typing import Any
 
 from broker import salvage
 from broker.store.database import Database
+from broker.store.group import CROSSINGS
 from broker.store.schema import COLUMNS, TABLES, VERSION, insert, migrate
 
 FORMAT = "geomq-export-1"
 
 _PROBLEMS = {
     "subscriptions of unknown sessions": "subscription WHERE session NOT IN (SELECT key FROM session)",
-    "queued messages of unknown sessions": "delivery WHERE session NOT IN"
+    "queued messages of unknown sessions": f"delivery WHERE session != {CROSSINGS} AND session NOT IN"  # noqa: S608
     " (SELECT key FROM session UNION SELECT session FROM ended)",
     "queued messages without their content": "delivery WHERE message NOT IN (SELECT key FROM message)",
     "messages that nobody waits for": "message WHERE key NOT IN (SELECT message FROM delivery)",

@@ -96,6 +96,10 @@ class StoreWriter(GatheringStore):
         """How far other nodes' durable lanes were heard."""
         return self._database.marks()
 
+    def last_crossing(self) -> int:
+        """The greatest number of a message on its way to other nodes."""
+        return self._database.last_crossing()
+
     # -- on the event loop -------------------------------------------------------------------------------
 
     def wall(self) -> float:

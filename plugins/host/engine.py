@@ -20,6 +20,8 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from plugins.host.cache import CompiledCache
+from plugins.host.copying import copied
+from plugins.host.frame import LONGEST_KEY
 from plugins.host.limits import Limits
 from plugins.host.reasons import (
     ConfigRefused,
@@ -310,7 +312,7 @@ class Instance:
         ctypes.memmove(self._at(address, len(data)), data, len(data))
 
     def _read(self, address: int, length: int) -> bytes:
-        return ctypes.string_at(self._at(address, length), length)
+        return copied(self._at(address, length), length)
 
     def _at(self, address: int, length: int) -> int:
         """The host's address of a part of the memory, which moves only when it grows."""
@@ -398,6 +400,8 @@ def _state_getter(state_get: StateGet) -> Callable[..., int]:
             if memory is None:
                 memory = caller["memory"]  # looking it up takes longer than all of the rest
             key_length &= 0xFFFFFFFF
+            if key_length > LONGEST_KEY:
+                return -1
             value = state_get(
                 ctypes.string_at(_address(memory, caller, key_at & 0xFFFFFFFF, key_length), key_length)
             )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from plugins.host.limits import Limits
+
 REQUEST_MAGIC = 0x31514D47
 RESULT_MAGIC = 0x31524D47
 
@@ -16,6 +18,7 @@ NO_MESSAGE = 0xFFFFFFFF
 ANSWER = 1
 """The flag of a message that was published before, and is told again to a node that asks for it."""
 _WITH_TOPIC = (EMIT, STORE, ALERT)
+_WITH_TEXT = (LOG, ALERT)
 
 _TOPIC, _PAYLOAD, _PROPERTIES, _QOS, _RETAIN = 1, 2, 4, 8, 16
 _EVERYTHING = _TOPIC | _PAYLOAD | _PROPERTIES | _QOS | _RETAIN
@@ -28,11 +31,14 @@ _EFFECT = struct.Struct("<6IQ")
 
 _FEW = 16
 """Messages whose table is made anew each time."""
-_LONGEST_TOPIC = 65535
+LONGEST_KEY = 65_535
+"""Bytes of what a module remembers something by."""
+LONGEST_TEXT = 1000
+"""Characters of what it says; the others are not looked at."""
+_LONGEST_TOPIC = 65_535
+_ROOM = Limits().output_bytes
 _SHOWN = 60
 """Bytes of a topic in an error."""
-_LONGEST_REASON = 1000
-"""Characters."""
 
 _new_tuple = tuple.__new__
 
@@ -252,7 +258,7 @@ def _table(shape: tuple[int, ...], user_at: int, user_size: int, count: int) -> 
 _known_table = lru_cache(maxsize=32)(_table)
 
 
-def decode_whole(frame: bytes, whole: Whole) -> Payloads | None:
+def decode_whole(frame: bytes, whole: Whole, room: int = _ROOM) -> Payloads | None:
     """A result that is about payloads only; None where it says more. FrameError as by :func:`decode_result`."""
     count = whole.number
     verdicts, change_count, changes_at, effect_count, _ = _head(frame, count)
@@ -263,7 +269,8 @@ def decode_whole(frame: bytes, whole: Whole) -> Payloads | None:
         payloads[:] = whole.payloads()
     end = len(frame)
     last = -1
-    for index, what, _, _, start, length, *_ in _CHANGE.iter_unpack(
+    left = room
+    for index, what, _, _, start, length, _, _, _, _ in _CHANGE.iter_unpack(
         _slice(frame, changes_at, change_count * _CHANGE.size)
     ):
         if what != _PAYLOAD:
@@ -272,8 +279,11 @@ def decode_whole(frame: bytes, whole: Whole) -> Payloads | None:
             raise FrameError(f"a changed record for message {index} is out of place")
         last = index
         stop = start + length
+        left -= length
         if stop > end:
             raise FrameError("an offset is outside the frame")
+        if left < 0:
+            raise _too_much(room)
         payloads[index] = frame[start:stop]
     if DROP in verdicts:
         for index, verdict in enumerate(verdicts):
@@ -282,17 +292,23 @@ def decode_whole(frame: bytes, whole: Whole) -> Payloads | None:
     return Payloads(verdicts, payloads)
 
 
-def decode_result(frame: bytes, batch: Sequence[Fields], emits: int | None = None) -> Result:
-    """What the frame says about the batch; FrameError where it breaks a rule, or adds more messages than ``emits``."""
+def decode_result(
+    frame: bytes, batch: Sequence[Fields], emits: int | None = None, room: int = _ROOM
+) -> Result:
+    """What the frame says about the batch; FrameError where it breaks a rule, or adds more messages than ``emits``.
+
+    ``room`` is how many bytes the fields of all changed messages may have, and those of all effects: what many refer to
+    is copied for each.
+    """
     count = len(batch)
     verdicts, change_count, changes_at, effect_count, effects_at = _head(frame, count)
-    changes = _changes(frame, changes_at, change_count, verdicts, batch)
+    changes = _changes(frame, _slice(frame, changes_at, change_count * _CHANGE.size), verdicts, batch, room)
     if not effect_count:
         return Result(verdicts, changes, [])
     table = _slice(frame, effects_at, effect_count * _EFFECT.size)
     if emits is not None:
         _check_emits(table, emits)
-    return Result(verdicts, changes, _effects(frame, table, count))
+    return Result(verdicts, changes, _effects(frame, table, count, room))
 
 
 def _check_emits(table: bytes, allowed: int) -> None:
@@ -331,7 +347,7 @@ def rejections(result: Result) -> tuple[dict[int, str], list[Effect]]:
             others.append(effect)
         else:
             # What it said last, when it gave up.
-            reasons[effect.message] = effect.second.decode("utf-8", "replace")[:_LONGEST_REASON]
+            reasons[effect.message] = text(effect.second)
     return {index: reason or "rejected by the module" for index, reason in reasons.items()}, others
 
 
@@ -341,31 +357,51 @@ def _slice(frame: bytes, offset: int, length: int) -> bytes:
     return frame[offset : offset + length]
 
 
+def _too_much(room: int) -> FrameError:
+    return FrameError(f"fields of more than {room} bytes in all")
+
+
 def _changes(
-    frame: bytes, offset: int, count: int, verdicts: bytes, batch: Sequence[Fields]
+    frame: bytes, table: bytes, verdicts: bytes, batch: Sequence[Fields], room: int
 ) -> dict[int, Fields]:
-    table = _slice(frame, offset, count * _CHANGE.size)
-    end = len(frame)
+    end, count = len(frame), len(batch)
+    left = room
     changes: dict[int, Fields] = {}
     last = -1
     for row in _CHANGE.iter_unpack(table):
         index = row[0]
-        if index <= last or index >= len(batch) or verdicts[index] != REPLACE:
+        if index <= last or index >= count or verdicts[index] != REPLACE:
             raise FrameError(f"a changed record for message {index} is out of place")
         last = index
         topic, payload, properties, client_id, qos, retain, user = batch[index]
         if row[1] == _PAYLOAD:
             # What rules do most.
-            start = row[4]
-            stop = start + row[5]
+            start, length = row[4], row[5]
+            stop = start + length
+            left -= length
             if stop > end:
                 raise FrameError("an offset is outside the frame")
+            if left < 0:
+                raise _too_much(room)
             payload = frame[start:stop]
         else:
+            left -= _bytes_changed(row)
+            if left < 0:
+                raise _too_much(room)
             topic, payload, properties, qos, retain = _changed(frame, row, batch[index])
         # Past the named tuple's own constructor, which takes twice as long.
         changes[index] = _new_tuple(Fields, (topic, payload, properties, client_id, qos, retain, user))
     return changes
+
+
+def _bytes_changed(row: tuple[int, ...]) -> int:
+    """How many bytes the fields have that a changed record is about."""
+    what = row[1]
+    return (
+        (row[3] if what & _TOPIC else 0)
+        + (row[5] if what & _PAYLOAD else 0)
+        + (row[7] if what & _PROPERTIES else 0)
+    )
 
 
 def _changed(frame: bytes, row: tuple[int, ...], old: Fields) -> tuple[bytes, bytes, bytes, int, bool]:
@@ -384,8 +420,9 @@ def _changed(frame: bytes, row: tuple[int, ...], old: Fields) -> tuple[bytes, by
     )
 
 
-def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
+def _effects(frame: bytes, table: bytes, count: int, room: int) -> list[Effect]:
     end = len(frame)
+    left = room
     effects: list[Effect] = []
     for kind, index, first_at, first_size, second_at, second_size, number in _EFFECT.iter_unpack(table):
         if not EMIT <= kind <= ALERT:
@@ -395,6 +432,14 @@ def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
         first_end, second_end = first_at + first_size, second_at + second_size
         if first_end > end or second_end > end:
             raise FrameError("an offset is outside the frame")
+        if kind in _WITH_TEXT:
+            # Each character is four bytes at most.
+            second_end = min(second_end, second_at + 4 * LONGEST_TEXT)
+        left -= first_size + second_end - second_at
+        if left < 0:
+            raise _too_much(room)
+        if kind == STATE_PUT and first_size > LONGEST_KEY:
+            raise FrameError(f"a key of {first_size} bytes, {LONGEST_KEY} are allowed")
         first = frame[first_at:first_end]
         if kind in _WITH_TOPIC:
             _check_topic(first)
@@ -402,6 +447,12 @@ def _effects(frame: bytes, table: bytes, count: int) -> list[Effect]:
                 raise FrameError("an emitted message with unknown flags")
         effects.append(_new_tuple(Effect, (kind, index, first, frame[second_at:second_end], number)))
     return effects
+
+
+def text(said: bytes, longest: int = LONGEST_TEXT) -> str:
+    """What a module says, as so many characters at most."""
+    # Each is four bytes at most. To replace megabytes that are no UTF-8 takes long, and nobody else runs meanwhile.
+    return said[: 4 * longest].decode("utf-8", "replace")[:longest]
 
 
 def _check_topic(topic: bytes) -> bytes:

@@ -28,10 +28,10 @@ _LITTLE_FUEL = 200_000
 _OF_ITS_TIME = (frame.EMIT, frame.STORE, frame.ALERT)
 """Effects that belong to a message's publication."""
 _MAX_METRICS = 1000
-_USUAL_EFFECTS, _USUAL_BESIDE = 4, 64
-"""Of a message, and of a call beside these."""
+_USUAL_EACH, _USUAL_BESIDE = 16, 64
+"""What a module has the host do, effects and calls of state_get: for each message of a batch, and beside these."""
 _REST = 20e-6
-"""Seconds for which a rule is left alone for each effect beyond: they take a small part of the interpreter's time."""
+"""Seconds for which it is left alone for each that is more: so they take a small part of the interpreter's time."""
 _REJECTED = "its module rejects them"
 """For others; the module's own words may be those of a message."""
 _LEVELS = {
@@ -66,6 +66,7 @@ class Rule:
         self.pace = Pace()
         self._voice = Voice()
         self._owed = 0.0
+        self._host_work = 0
         self._cache = cache
         self._plan: Plan | None = None
         self._instance: Instance | None = None
@@ -111,6 +112,7 @@ class Rule:
                 else:
                     self._give_up(batch, where, outcome, self._standing)
             self._took(len(batch), began, clock)
+            self._weigh(len(batch))
         else:
             self._give_up(batch, range(len(batch)), outcome, self._standing)
         self._answers = False
@@ -143,10 +145,12 @@ class Rule:
         self._took(count, began, clock)
         if isinstance(answer, frame.Payloads):
             self._count(answer.verdicts)
+            self._weigh(count)
             return answer.payloads
         fields, result = answer
         outcome = Outcome([None] * count, [], [], [])
         self._apply(fields, 0, result, outcome)
+        self._weigh(count)
         return fields, outcome
 
     def _took(self, count: int, began: float, clock: float) -> None:
@@ -154,7 +158,7 @@ class Rule:
         self.pace.ran(count, time.thread_time() - began, clock)
 
     def take_rest(self) -> float:
-        """Seconds for which the rule should get nothing to do, because its results had many effects; told once."""
+        """Seconds for which the rule should get nothing to do, because it had much done by the host; told once."""
         owed, self._owed = self._owed, 0.0
         return owed
 
@@ -163,7 +167,7 @@ class Rule:
     ) -> frame.Payloads | tuple[list[Fields], frame.Result]:
         if found is None:
             return frame.Payloads(bytes(whole.number), [])
-        payloads = frame.decode_whole(found, whole)
+        payloads = frame.decode_whole(found, whole, self.entry.limits.output_bytes)
         if payloads is not None:
             return payloads
         fields = whole.fields()
@@ -208,6 +212,7 @@ class Rule:
             self.counts["fuel"] += instance.fuel_used()
             if result is not None:
                 self._apply((), 0, result, outcome)
+        self._weigh(0)
         self.counts["microseconds"] += round((time.monotonic() - clock) * 1e6)
         return outcome
 
@@ -292,6 +297,7 @@ class Rule:
         self._loading.succeeded()
 
     def _state_get(self, key: bytes) -> bytes | None:
+        self._host_work += 1
         return self.state.get(key, time.monotonic())
 
     def _discard(self) -> None:
@@ -391,7 +397,8 @@ class Rule:
         return self._told_place
 
     def _decoded(self, found: bytes, part: Sequence[Fields]) -> frame.Result:
-        return frame.decode_result(found, part, self.entry.limits.most_emits(len(part)))
+        limits = self.entry.limits
+        return frame.decode_result(found, part, limits.most_emits(len(part)), limits.output_bytes)
 
     def _split(
         self, batch: Sequence[Fields], where: range, outcome: Outcome, now: float, reason: Reason
@@ -427,15 +434,15 @@ class Rule:
             reasons, effects = frame.rejections(result)
             self._reject(part, start, reasons, outcome)
         self._count(verdicts)
-        if effects:
-            self._weigh(len(effects), len(part))
-            for effect in effects:
-                if effect.message == frame.NO_MESSAGE or not self._answers or effect.kind not in _OF_ITS_TIME:
-                    self._do(effect, outcome)
+        self._host_work += len(effects)
+        for effect in effects:
+            if not self._answers or effect.message == frame.NO_MESSAGE or effect.kind not in _OF_ITS_TIME:
+                self._do(effect, outcome)
 
-    def _weigh(self, effects: int, messages: int) -> None:
+    def _weigh(self, messages: int) -> None:
         """What is done for one rule holds the interpreter, on which all others depend."""
-        unusual = effects - _USUAL_EFFECTS * messages - _USUAL_BESIDE
+        unusual = self._host_work - _USUAL_EACH * messages - _USUAL_BESIDE
+        self._host_work = 0
         if unusual > 0:
             self._owed += unusual * _REST
             if messages:
@@ -464,7 +471,7 @@ class Rule:
         elif kind == frame.STATE_PUT:
             self.state.put(effect.first, effect.second, effect.number, time.monotonic())
         elif kind == frame.METRIC:
-            name = effect.first.decode("utf-8", "replace")[:100]
+            name = frame.text(effect.first, 100)
             if name in self.metrics or len(self.metrics) < _MAX_METRICS:
                 self.metrics[name] = self.metrics.get(name, 0.0) + frame.metric_value(effect.number)
         else:
@@ -479,7 +486,7 @@ class Rule:
         name = self.entry.name
         if unheard := self._voice.take_unheard():
             logger.warning("rule %s: %d lines were left out, for it says too much", name, unheard)
-        text = on_one_line(effect.second.decode("utf-8", "replace")[:1000])
+        text = on_one_line(frame.text(effect.second))
         if is_alert:
             logger.warning("rule %s: alert %s: %s", name, on_one_line(effect.first.decode()), text)
         else:

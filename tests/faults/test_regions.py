@@ -65,9 +65,9 @@ def nine(tmp_path: Path) -> Iterator[NineNodes]:
         nine.stop()
 
 
-@pytest.mark.parametrize("qos", [1])
+@pytest.mark.parametrize("qos", [1, 2])
 def test_message_crosses_each_link_between_regions_once(nine: NineNodes, qos: int) -> None:
-    publisher = Client(nine.nodes["a1"], "publisher")
+    publisher = Client(nine.nodes["a1"], "publisher", clean_session=False)
     publisher.subscribe(STATUS_TOPIC)
 
     def status() -> dict[str, object]:

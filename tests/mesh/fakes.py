@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from broker.message import Message, Run
+from broker.message import Message, Run, once
 from broker.ports import Failure, Later, Outbound, Processed, Stage
 from broker.protocol.topics import matches
 from edge_mesh.mesh import ZenohMesh
@@ -200,10 +200,13 @@ class Member:
         qos: int = 0,
         retain: bool = False,
         publisher: str = "device",
+        crossing: int = 0,
         **more: Any,
     ) -> bool:
         """As the engine does it; True when there was something to wait for."""
         message = Message(topic, payload, qos, retain, publisher=publisher, **more)
+        if crossing:
+            message = once(message, None, 0, crossing)
         if retain:
             message.stamp = self.mesh.stamp()
             self.node.keep(message)

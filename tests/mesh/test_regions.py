@@ -140,8 +140,10 @@ async def continent(nodes: Meadow, closing: ExitStack, *filters: str) -> Contine
     return Continent(members, links)
 
 
-@pytest.mark.parametrize("qos", [0, 1, 2])
-async def test_each_link_between_regions_is_crossed_once(nodes: Meadow, closing: ExitStack, qos: int) -> None:
+@pytest.mark.parametrize(("qos", "kept"), [(0, False), (1, False), (2, False), (2, True)])
+async def test_each_link_between_regions_is_crossed_once(
+    nodes: Meadow, closing: ExitStack, qos: int, kept: bool
+) -> None:
     world = await continent(nodes, closing, "news/#")
     publisher = world.members["a2"]
     others = [member for member in world.members.values() if member is not publisher]
@@ -153,7 +155,8 @@ async def test_each_link_between_regions_is_crossed_once(nodes: Meadow, closing:
     sent = {status.name: status.sent for status in publisher.mesh.regions()}
     count = 50
     for number in range(count):
-        publisher.publish(f"news/{number % 3}", b"<payload %04d>" % number, qos)
+        crossing = number + 1 if kept else 0
+        publisher.publish(f"news/{number % 3}", b"<payload %04d>" % number, qos, crossing=crossing)
     for member in others:
         await until(lambda m=member: len(m.node.delivered) > count, f"{member.name} heard everything")
         assert member.node.payloads() == [b"first"] + [b"<payload %04d>" % number for number in range(count)]

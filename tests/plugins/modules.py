@@ -106,6 +106,28 @@ BURNS = """
 """Takes nearly all the fuel of a batch of one, and passes it."""
 
 
+def asking(count: int) -> tuple[str, str]:
+    """A module's process and header: so many questions for what it has remembered, whatever comes."""
+    process = f"""
+      (local $i i32) (local.set $i (i32.const {count}))
+      (loop $again
+        (drop (call $get (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0)))
+        (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+      (i64.const 0)
+    """
+    offered = '(import "geomq" "state_get" (func $get (param i32 i32 i32 i32) (result i32)))'
+    return process, offered + HEADER
+
+
+def sharing(count: int) -> tuple[str, str]:
+    """A module's process and header: emits for one message so many, each with the whole result as its payload."""
+    size = 32 + 8 + 32 * count
+    head = struct.pack("<8I", 0x31524D47, 1, 32, 0, 40, count, 40, 0) + b"\0topic\0\0"
+    frame = head + struct.pack("<6IQ", 1, 0xFFFFFFFF, 33, 5, 0, size, 0) * count
+    header = HEADER.replace('"memory") 2', f'"memory") {(8192 + size) // 65536 + 1}')
+    return f"(i64.const {8192 << 32 | size})", header + data(8192, frame)
+
+
 def emitting(count: int) -> tuple[str, str]:
     """A module's process and header: a result with so many messages more, whatever comes."""
     return saying(count, 1, b"bomb", b"x")
@@ -121,4 +143,5 @@ def saying(count: int, kind: int, first: bytes, second: bytes) -> tuple[str, str
         "(i32.const 4096)", f"(i32.const {pages << 16})"
     )
     process = f"(i32.store (i32.const 8196) (i32.load offset=4 (local.get $at))) (i64.const {8192 << 32 | len(frame)})"
-    return process, header + data(8192, bytes(frame))
+    # Memory is zero as it is.
+    return process, header + data(8192, frame.rstrip(b"\0"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import random
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +13,9 @@ from itertools import pairwise
 import pytest
 
 from plugins.host import engine
+from plugins.host.copying import copied
 from plugins.host.engine import Instance, Program, wat2wasm
-from plugins.host.frame import Fields, encode_request
+from plugins.host.frame import LONGEST_KEY, Fields, encode_request
 from plugins.host.limits import Limits
 from plugins.host.loading import read_module
 from plugins.host.reasons import ModuleMissing, ModuleRefused, Trap
@@ -95,6 +99,47 @@ def test_limits_hold_for_what_a_module_does_when_it_is_told() -> None:
         instance(modules.PASSES, header=loops)
     with pytest.raises(ModuleRefused, match="geomq_emits does not have the type"):
         instance(modules.PASSES, header=modules.HEADER + '(func (export "geomq_emits"))')
+
+
+@pytest.mark.parametrize("length", [0, 1, 65_535, 65_536, 3_000_000])
+def test_results_of_any_length_are_copied(length: int) -> None:
+    source = random.Random(length).randbytes(length)
+    room = ctypes.create_string_buffer(source, max(1, length))
+    found = copied(ctypes.addressof(room), length)
+    assert found == source
+    assert len(found) == length
+    ctypes.memset(room, 0, length)
+    assert found == source
+    assert hash(found) == hash(source)
+
+
+def test_others_run_while_a_large_result_is_copied() -> None:
+    """Nobody is made to let go of the interpreter meanwhile: who goes on has got it from the copying thread."""
+    room = ctypes.create_string_buffer(32 << 20)
+    turns = 0
+    ends = threading.Event()
+
+    def take_turns() -> None:
+        nonlocal turns
+        while not ends.is_set():
+            turns += 1
+            time.sleep(0)
+
+    def go_on_while_copying() -> bool:
+        before = turns
+        copied(ctypes.addressof(room), len(room))
+        return turns > before
+
+    usual = sys.getswitchinterval()
+    other = threading.Thread(target=take_turns)
+    sys.setswitchinterval(30)
+    other.start()
+    try:
+        assert any(go_on_while_copying() for _ in range(50))
+    finally:
+        ends.set()
+        sys.setswitchinterval(usual)
+        other.join()
 
 
 def runs() -> None:
@@ -247,4 +292,26 @@ def test_state_is_read_through_the_only_import(monkeypatch: pytest.MonkeyPatch, 
     )
     found = Instance(code, b"", Limits(), {b"key": b"value"}.get)
     assert found.process(FRAME, 1) is None
+    found.close()
+
+
+def test_keys_longer_than_any_that_is_kept_are_not_looked_for() -> None:
+    """Megabytes of them would be copied and hashed, while others wait for the interpreter."""
+    asked: list[int] = []
+    code = wat2wasm(
+        f"""(module {STATE} {modules.HEADER} (func (export "geomq_process") (param i32 i32) (result i64)
+          (if (i32.ne (call $get (i32.const 0) (i32.const 65535) (i32.const 0) (i32.const 0)) (i32.const 0))
+            (then unreachable))
+          (if (i32.ne (call $get (i32.const 0) (i32.const 65536) (i32.const 0) (i32.const 0)) (i32.const -1))
+            (then unreachable))
+          (i64.const 0)))"""
+    )
+
+    def state_get(key: bytes) -> bytes:
+        asked.append(len(key))
+        return b""
+
+    found = Instance(code, b"", Limits(), state_get)
+    assert found.process(FRAME, 1) is None
+    assert asked == [LONGEST_KEY] == [65_535]
     found.close()

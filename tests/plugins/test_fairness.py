@@ -19,7 +19,7 @@ from broker.ports import Failure, Processed, RunResult, Stage
 from plugins.host import frame
 from plugins.host.engine import Limits
 from plugins.host.entry import INGRESS, Entry
-from plugins.host.frame import Fields
+from plugins.host.frame import Fields, Whole
 from plugins.host.pipeline import Rule
 from plugins.host.voice import Voice
 from plugins.job import AT_ONCE, Job
@@ -141,12 +141,49 @@ async def test_who_has_effects_without_end_rests(tmp_path: Path, benches: list[B
 
 
 def test_who_says_much_does_not_say_it_on_the_event_loop(tmp_path: Path) -> None:
-    for count, is_quick in ((30, True), (300, False)):
+    for count, is_quick in ((50, True), (300, False)):
         rule = Rule(entry(tmp_path, f"rule{count}", saying(count, frame.METRIC, b"m", b"")))
         for _ in range(50):
             rule.run([Fields(b"t", b"")], 1.0)
         assert rule.is_quick(1) == is_quick
         rule.close()
+
+
+def test_who_asks_without_end_rests_too(tmp_path: Path) -> None:
+    """A thousand times for one message, for which 80 are usual: 20 us for each of the others, told once."""
+    rule = Rule(entry(tmp_path, "asks", modules.module(*modules.asking(1000))))
+    rests = []
+    for _ in range(2):
+        rule.run([Fields(b"t", b"")], 1.0)
+        rests += [rule.take_rest(), rule.take_rest()]
+    assert rests == [pytest.approx(0.0184), 0.0] * 2
+    assert not rule.is_quick(1), "nor does it ask on the event loop"
+    rule.close()
+
+
+@pytest.mark.parametrize(
+    "module", [modules.asking(1000), modules.saying(1000, frame.METRIC, b"m", b"")], ids=["asks", "says"]
+)
+def test_messages_in_one_piece_have_the_rule_rest_too(tmp_path: Path, module: tuple[str, str]) -> None:
+    rule = Rule(entry(tmp_path, "rule", modules.module(*module)))
+    assert rule.run_whole(Whole(b"rule/t", b"ab", 2, 1, 0, b"", b""), 1.0) is not None
+    assert rule.take_rest() == pytest.approx((1000 - 2 * 16 - 64) * 20e-6)
+    rule.close()
+
+
+def test_questions_of_a_tick_and_of_a_call_that_fails_count_too(tmp_path: Path) -> None:
+    process, header = modules.asking(1000)
+    traps = Rule(
+        entry(tmp_path, "traps", modules.module(process.replace("(i64.const 0)", "unreachable"), header))
+    )
+    traps.run([Fields(b"t", b"")], 1.0)
+    assert traps.take_rest() == pytest.approx(0.0184)
+    traps.close()
+    tick = f'(func (export "geomq_tick") (param i64) (result i64) {process})'
+    ticks = Rule(entry(tmp_path, "ticks", modules.module(modules.PASSES, header + tick)))
+    ticks.tick(1.0)
+    assert ticks.take_rest() == pytest.approx(0.01872)
+    ticks.close()
 
 
 async def test_rules_that_take_long_take_turns(tmp_path: Path, benches: list[Bench]) -> None:

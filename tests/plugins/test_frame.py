@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -48,9 +49,14 @@ def result(
 
 
 def change(
-    index: int, what: int, payload: tuple[int, int] = (0, 0), topic: tuple[int, int] = (0, 0), qos: int = 0
+    index: int,
+    what: int,
+    payload: tuple[int, int] = (0, 0),
+    topic: tuple[int, int] = (0, 0),
+    qos: int = 0,
+    properties: tuple[int, int] = (0, 0),
 ) -> bytes:
-    return struct.pack("<8IBB6x", index, what, *topic, *payload, 0, 0, qos, 1)
+    return struct.pack("<8IBB6x", index, what, *topic, *payload, *properties, qos, 1)
 
 
 def effect(
@@ -188,11 +194,70 @@ BATCH = [Fields(b"a", b"1"), Fields(b"b", b"2")]
         ),
         (result(2, effects=(effect(1, (66, 1)),), tail=b"\xff"), r"not UTF-8: '\\\\xff'$"),
         (result(2, effects=(effect(4, (66, 1), index=2),), tail=b"x"), "message 2, which is not there"),
+        (result(2, effects=(effect(3, (66, 65_536)),), tail=bytes(65_536)), "a key of 65536 bytes"),
     ],
 )
 def test_broken_results_are_refused(data: bytes, words: str) -> None:
     with pytest.raises(FrameError, match=words):
         decode_result(data, BATCH)
+
+
+FEW = (3, 33)
+"""Where some bytes are in any result, that many fields can refer to."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        result(3, b"\x02\x02\x00", (change(0, 2, payload=FEW), change(1, 2, payload=FEW))),
+        result(3, b"\x02\x02\x00", (change(0, 4, properties=FEW), change(1, 2 | 8, payload=FEW))),
+        result(3, b"\x02\x00\x00", (change(0, 2 | 4, payload=FEW, properties=FEW),)),
+        result(3, None, (), (effect(frame.METRIC, FEW), effect(frame.METRIC, FEW))),
+        result(3, None, (), (effect(frame.STATE_PUT, FEW, FEW),)),
+        result(3, None, (), (effect(frame.STORE, (99, 1), FEW), effect(frame.LOG, FEW)), b"t"),
+    ],
+    ids=["payloads", "properties", "one message", "effects", "one effect", "texts"],
+)
+def test_bytes_that_many_fields_refer_to_count_for_each(data: bytes) -> None:
+    """Or a result of four megabytes would have the host copy gigabytes."""
+    fields = WHOLE.fields()
+    decode_result(data, fields, room=100)
+    with pytest.raises(FrameError, match="fields of more than 60 bytes in all"):
+        decode_result(data, fields, room=60)
+
+
+def test_bytes_that_many_payloads_refer_to_count_for_each() -> None:
+    data = result(3, b"\x02\x02\x00", (change(0, 2, payload=FEW), change(1, 2, payload=FEW)))
+    frame.decode_whole(data, WHOLE, 66)
+    with pytest.raises(FrameError, match="fields of more than 65 bytes in all"):
+        frame.decode_whole(data, WHOLE, 65)
+
+
+def test_fields_that_stay_as_they_are_do_not_count() -> None:
+    data = result(2, b"\x02\x00", (change(0, 8, topic=FEW, payload=FEW, properties=FEW, qos=1),))
+    assert decode_result(data, BATCH, room=0).changes[0].qos == 1
+
+
+@pytest.mark.parametrize("kind", [frame.LOG, frame.ALERT])
+def test_of_a_long_text_no_more_is_copied_than_is_shown(kind: int) -> None:
+    data = result(1, effects=(effect(kind, (65, 1), (66, 1_000_000)),), tail=b"t" + bytes(1_000_000))
+    (found,) = decode_result(data, BATCH[:1]).effects
+    assert len(found.second) == 4 * frame.LONGEST_TEXT
+
+
+def test_text() -> None:
+    longest = frame.LONGEST_TEXT
+    assert frame.text("\U0001f300".encode() * 2000) == "\U0001f300" * longest
+    assert frame.text(b"abc", 2) == "ab"
+    assert frame.text(b"\xff\xfe") == "\ufffd\ufffd"
+
+
+def test_megabytes_that_are_no_text_hold_nobody_up() -> None:
+    """Other threads do not run while they are read, which takes some 20 ms."""
+    said = b"\xff" * (4 << 20)
+    began = time.thread_time()
+    frame.text(said)
+    assert time.thread_time() - began < 0.005
 
 
 def test_every_truncation_is_refused() -> None:

@@ -30,6 +30,7 @@ HOSTILE = {
     "start loops": (modules.module(modules.PASSES, modules.STARTS_LOOPING), "cannot be instantiated"),
     "init loops": (modules.module(modules.PASSES, modules.INIT_LOOPS), "geomq_init failed"),
     "emits": (modules.module(*modules.emitting(5000)), "5000 messages more, 1000 are allowed"),
+    "shared bytes": (modules.module(*modules.sharing(1000)), "fields of more than 4194304 bytes in all"),
     "tiny frame": (modules.module(f"(i64.const {4096 << 32 | 3})"), "shorter than its header"),
 }
 
@@ -37,7 +38,9 @@ UNRULY = {
     "random trap": modules.module(modules.RANDOM_TRAP),
     "all the fuel": modules.module(modules.BURNS),
     "all the emits": modules.module(*modules.emitting(1000)),
+    "questions": modules.module(*modules.asking(5_000)),
     "log flood": modules.module(*modules.saying(10_000, frame.LOG, b"error", b"look at me")),
+    "all the output": modules.module(*modules.saying(1, frame.LOG, b"debug", bytes(4_190_000))),
     "metric flood": modules.module(*modules.saying(10_000, frame.METRIC, b"m", b"")),
 }
 """Modules that go on working, for they keep within their limits often enough, and take what they can get."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from plugins.host import frame
 from plugins.host.breaker import Breaker
 from plugins.host.engine import Instance
 from plugins.host.entry import EGRESS, INGRESS, STORE, Entry
-from plugins.host.frame import Fields
+from plugins.host.frame import Fields, Whole
 from plugins.host.limits import Limits
 from plugins.host.pipeline import Rule
 from plugins.host.reasons import Overdue
@@ -27,10 +28,15 @@ BATCH = [Fields(b"t", b"%d" % number) for number in range(10)]
 
 
 def rule(
-    folder: Path, process: str, stage: int = INGRESS, on_error: str = "drop", limits: Limits | None = None
+    folder: Path,
+    process: str,
+    stage: int = INGRESS,
+    on_error: str = "drop",
+    limits: Limits | None = None,
+    header: str = modules.HEADER,
 ) -> Rule:
     path = folder / "rule.wasm"
-    path.write_bytes(modules.module(process))
+    path.write_bytes(modules.module(process, header))
     return Rule(Entry("rule", stage, str(path), ("#",), {}, limits or Limits(deadline_ms=5000), on_error))
 
 
@@ -199,6 +205,40 @@ def test_emits_are_bounded(tmp_path: Path, many: int) -> None:
     assert found.figures()["failed"] == (many > 3)
     if many > 3:
         assert found.last_error == "a result with 4 messages more, 3 are allowed"
+
+
+WORDS = "fields of more than 10000 bytes in all"
+
+
+@pytest.mark.parametrize(("output", "emitted", "error"), [(100_000, 50, ""), (10_000, 0, WORDS)])
+def test_fields_together_are_bounded_as_results_are(
+    tmp_path: Path, output: int, emitted: int, error: str
+) -> None:
+    """Some 80,000 bytes of payloads, from a result of less than two thousand."""
+    process, header = modules.sharing(50)
+    found = rule(tmp_path, process, limits=Limits(output_bytes=output), header=header)
+    assert len(found.run(BATCH[:1], 1.0).emitted) == emitted
+    assert found.last_error == error
+
+
+@pytest.mark.parametrize(("output", "error"), [(240, ""), (200, "fields of more than 200 bytes in all")])
+def test_payloads_together_are_bounded_as_results_are(tmp_path: Path, output: int, error: str) -> None:
+    """Two messages in one piece, each to be the whole result, which has 120 bytes."""
+    changes = b"".join(struct.pack("<8IBB6x", number, 2, 0, 0, 0, 120, 0, 0, 0, 0) for number in range(2))
+    data = struct.pack("<8I", frame.RESULT_MAGIC, 2, 32, 2, 40, 0, 0, 0) + b"\2\2".ljust(8, b"\0") + changes
+    header = modules.HEADER + modules.data(8192, data)
+    found = rule(
+        tmp_path, f"(i64.const {8192 << 32 | 120})", limits=Limits(output_bytes=output), header=header
+    )
+    assert found.run_whole(Whole(b"t", b"ab", 2, 1, 0, b"", b""), 1.0) == (None if error else [data, data])
+    assert found.last_error == error
+
+
+def test_names_of_metrics_are_cut(tmp_path: Path) -> None:
+    process, header = modules.saying(1, frame.METRIC, b"m" * 200, b"")
+    found = rule(tmp_path, process, header=header)
+    found.run(BATCH[:1], 1.0)
+    assert found.metrics == {"m" * 100: 0.0}
 
 
 def test_what_a_message_may_add_is_not_too_much_in_a_large_batch() -> None:

@@ -55,9 +55,11 @@ class StepOutbox(Outbox):
         self._write_group()
         self._store.close()
 
-    def crash(self) -> None:
-        """What was not committed is gone."""
+    def crash(self) -> frozenset[int]:
+        """What was not committed is gone; the numbers of the crossings that are not."""
+        crossed = self._store._db.execute("SELECT value FROM meta WHERE name LIKE 'crossed %'").fetchall()
         self._store._db.close()
+        return frozenset(number for (number,) in crossed)
 
     def _begin_soon(self) -> None:
         if not self._writing:

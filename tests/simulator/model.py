@@ -40,11 +40,18 @@ class Publication:
     """Those that have to hear it, and have not, as far as they remember: they have wanted it ever since."""
     acknowledged: bool = False
     stamp: int = 0
+    repeated: bool = False
+    """Whether a crash has made the node's own store hand it over again: nobody may have heard it before."""
 
     @property
     def is_durable(self) -> bool:
         """Whether it takes the durable lane."""
         return self.qos > 0 or self.retain
+
+    @property
+    def crosses(self) -> bool:
+        """Whether it must be in the outbox before anybody hears it."""
+        return self.qos == 2 and self.origin.node.durable
 
 
 class Model:
@@ -143,6 +150,14 @@ class Model:
         if lost:
             self._excuse(life.node, self._nodes)
 
+    def crashed(self, life: Life, crossed: frozenset[int]) -> None:
+        """``crossed`` are the numbers of those publications that were in the node's outbox."""
+        for publication in self.publications:
+            if publication.origin is life and publication.crosses and publication.number not in crossed:
+                publication.repeated = True
+                if any(publication.number in node.heard_of(life.name) for node in self._nodes.values()):
+                    self._fail(f"{publication.number} of {life.name} was heard, and will be again")
+
     def _excuse(self, origin: Node, others: Iterable[str]) -> None:
         for publication in self.publications:
             if publication.origin.node is origin:
@@ -181,6 +196,8 @@ class Model:
 
     def _arrived_for_sure(self, life: Life, publication: Publication, what: str) -> None:
         number, origin = publication.number, publication.origin.name
+        if publication.repeated:
+            self._fail(f"{life.name} has heard {what}, which is sent again")
         heard = life.store.heard.setdefault(origin, [])
         if number in heard:
             self._fail(f"{life.name} has heard {what} twice")

@@ -52,6 +52,11 @@ class Node:
         """Whether it has anything on disk."""
         return self.settings.durability == "commit"
 
+    def heard_of(self, origin: str) -> list[int]:
+        """The publications of another node that it has heard."""
+        store = self.store if self.life is None else self.life.store
+        return store.heard.get(origin, [])
+
     def wants(self, topic: str) -> bool:
         """Whether any session has subscribed to the topic."""
         return any(matches(bare_filter(held), topic) for held in self.held)
@@ -124,7 +129,7 @@ class Life:
         return self._trie.route(topic).nodes
 
     def publish(self, message: Message, nodes: tuple[str, ...], on_safe: Callable[[], None]) -> None:
-        """As the engine does it."""
+        """As the engine does it; what is numbered as a crossing is in the node's own store already."""
         if message.retain:
             message.stamp = self.context.run(self.mesh.stamp)
             self._keep(self.store, message)
@@ -145,8 +150,8 @@ class Life:
         """It is gone, with all that was not on disk."""
         self.world.fabric.died(self.link)
         self._end()
-        if self._opened:
-            self.outbox.crash()
+        crossed = self.outbox.crash() if self._opened else frozenset()
+        self.world.model.crashed(self, crossed)
 
     async def stop(self) -> None:
         """It ends in order."""

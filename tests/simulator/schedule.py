@@ -87,7 +87,7 @@ async def _act(world: World) -> None:
             world.crash(name, lose=True)
         case "restart":
             for _ in range(3):
-                world.publish(name, chance.choice(TOPICS), 1)
+                world.publish(name, chance.choice(TOPICS), chance.choice([1, 2]))
             await world.passes(chance.choice([0.001, 0.01, 0.1]))
             world.crash(name, lose=chance.random() < 0.5)
             await world.passes(chance.choice([0.001, 1.0]))

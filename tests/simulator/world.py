@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from broker.message import Message, Run
+from broker.message import Message, Run, once
 from edge_mesh.interest_change import decode_change
 from edge_mesh.settings import MeshSettings
 from tests.simulator.fabric import Fabric
@@ -199,6 +199,8 @@ class World:
             return None
         publication = self._publication(life, topic, qos, retain, lasts > 0)
         message = Message(topic, b"%d:" % publication.number + bytes(size), qos, retain)
+        if publication.crosses:
+            message = once(message, None, 0, publication.number)
         message.expires_at = life.wall() + lasts if lasts else 0.0
 
         def safe() -> None:

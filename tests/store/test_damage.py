@@ -301,7 +301,8 @@ def test_earlier_versions_are_salvaged_too(tmp_path: Path, version: int) -> None
         for step in MIGRATIONS[:version]:
             connection.executescript(step)
         connection.executemany(
-            "INSERT INTO retained VALUES (?, ?, 1, x'', 0.0, 'device', '', ?)",
+            "INSERT INTO retained (topic, payload, qos, properties, expires_at, publisher, origin, stamp)"
+            " VALUES (?, ?, 1, x'', 0.0, 'device', '', ?)",
             [(f"t/{number}", bytes(200), number) for number in range(1000)],
         )
         connection.execute(f"PRAGMA user_version = {version}")

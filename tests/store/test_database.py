@@ -133,7 +133,7 @@ def owing(sessions: int, messages: int, size: int = 200) -> Group:
         group.sessions[key] = (terms, 1000.0)
         group.subscriptions[(key, "t/#")] = Held("t/#", 1)
     for number in range(messages):
-        message = Message(f"t/{number}", bytes(size), 1)
+        message = Message(f"t/{number}", bytes(size), 1, user="a name")
         for key in range(1, sessions + 1):
             group.adds[(key, number)] = (message, 1, False, b"", number)
     return group
@@ -189,6 +189,7 @@ def test_damaged_sessions_keep_what_fits_together(tmp_path: Path) -> None:
         while True:
             stored = database.load(Load(key, first, 100, print), 0.0)
             deliveries += len(stored.deliveries)
+            assert {delivery[0].user for delivery, _ in stored.deliveries} == {"a name"}
             if stored.complete:
                 break
             first = stored.deliveries[-1][0][4] + 1
@@ -204,7 +205,8 @@ def test_every_earlier_schema_is_brought_forward(tmp_path: Path, version: int) -
         connection.executescript(step)
     if version:
         row = ("t", b"payload", 1, b"", 0.0, "device", "", 7)
-        connection.execute("INSERT INTO retained VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        columns = "topic, payload, qos, properties, expires_at, publisher, origin, stamp"
+        connection.execute(f"INSERT INTO retained ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     connection.execute(f"PRAGMA user_version = {version}")
     connection.commit()
     connection.close()

@@ -46,7 +46,7 @@ def test_what_is_written_out_is_read_in(filled: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.jsonl"
     assert geomq("export", out, "--data", filled).returncode == 0
     head, *rows, end = map(json.loads, out.read_text().splitlines())
-    assert head == {"format": "geomq-export-1", "schema": 3}
+    assert head == {"format": "geomq-export-1", "schema": 4}
     assert end == {"end": len(rows)}
     assert {row["table"] for row in rows} >= {"session", "delivery", "message", "retained", "mark"}
     again = tmp_path / "again"
@@ -62,7 +62,7 @@ def test_what_is_written_out_is_read_in(filled: Path, tmp_path: Path) -> None:
     assert "File exists" in geomq("export", out, "--data", filled).stderr, "nothing is written over"
 
 
-HEAD = '{"format": "geomq-export-1", "schema": 3}'
+HEAD = '{"format": "geomq-export-1", "schema": 4}'
 
 
 def test_file_that_was_cut_changes_nothing(filled: Path) -> None:

@@ -1,0 +1,227 @@
+"""Messages on their way to other nodes, through rules that take their time, while the node crashes at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.crossings import Crossings
+from broker.message import Message, OnceMessage
+from broker.ports import Later, Outbound, Processed, Stage
+from tests.engine.harness import WALL, Peer
+from tests.protocol import wire
+from tests.store.harness import DurableBroker, database
+from tests.store.test_session_crashes import Publisher
+
+TOPIC = "t"
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.integers(1, 2)),
+        st.tuples(st.just("hear"), st.just(0)),
+        st.tuples(st.just("rule"), st.just(0)),
+        st.tuples(st.just("begin"), st.just(0)),
+        st.tuples(st.just("told"), st.just(0)),
+        st.tuples(st.just("outbox"), st.just(0)),
+        st.tuples(st.just("return"), st.just(0)),
+        st.tuples(st.just("stop"), st.just(0)),
+        st.tuples(st.just("crash"), st.just(0)),
+    ),
+    max_size=80,
+)
+
+
+class Outbox:
+    """What is on the mesh's disk, and what other nodes have heard."""
+
+    def __init__(self) -> None:
+        self.crossed: set[int] = set()
+        self.heard: list[bytes] = []
+
+
+class StepMesh:
+    """A :class:`broker.ports.Mesh` whose outbox is written by :meth:`commit`."""
+
+    def __init__(self, outbox: Outbox, kept: Callable[[], set[int]]) -> None:
+        self._outbox = outbox
+        self._kept = kept
+        self._forgotten: set[int] = set()
+        self.stopped = False
+        self._waiting: list[Callable[[], None]] = []
+        self._lane: list[bytes] = []
+        """What is sent when what came before it is written."""
+        self.crossed = frozenset(outbox.crossed)
+        self.failing = False
+        self._stamp = 0
+
+    def interest_added(self, topic_filter: str) -> None: ...
+
+    def interest_removed(self, topic_filter: str) -> None: ...
+
+    def refuses(self, nodes: Sequence[str], retain: bool, size: int) -> bool:
+        return False
+
+    def stamp(self) -> int:
+        self._stamp += 1
+        return self._stamp
+
+    def forward(self, batch: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+        if self.stopped:
+            return False
+        outbox = self._outbox
+        crossing: set[int] = set()
+        for message, nodes in batch:
+            assert nodes == ("far",)
+            if isinstance(message, OnceMessage) and message.crossing:
+                assert message.crossing not in outbox.crossed
+                crossing.add(message.crossing)
+            if crossing or self._lane:
+                self._lane.append(message.payload)
+            else:
+                outbox.heard.append(message.payload)
+
+        def write() -> None:
+            outbox.crossed |= crossing
+            if on_safe is not None:
+                on_safe()
+
+        self._waiting.append(write)
+        return True
+
+    def forget_crossed(self, numbers: Sequence[int]) -> None:
+        assert not self._kept().intersection(numbers), "the store would hand them over again"
+        assert not self._forgotten.intersection(numbers)
+        self._forgotten.update(numbers)
+        self._waiting.append(lambda: self._outbox.crossed.difference_update(numbers))
+
+    def commit(self) -> bool:
+        """Write all that waits; whether there was anything."""
+        self._outbox.heard += self._lane
+        self._lane = []
+        waiting, self._waiting = self._waiting, []
+        for write in waiting:
+            write()
+        return bool(waiting)
+
+
+class SlowRules:
+    """An ingress stage that works on one batch each time that it is told to."""
+
+    behind = False
+
+    def __init__(self, slow: bool) -> None:
+        self._slow = slow
+        self.waiting: list[tuple[Sequence[Message], Later]] = []
+
+    def stages(self, topic: str) -> int:
+        return Stage.INGRESS if self._slow else 0
+
+    def at_once(self, topic: str) -> int:
+        return -1
+
+    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+        self.waiting.append((batch, then))
+        return Processed([None] * len(batch), [], frozenset(range(len(batch))))
+
+    def work(self) -> None:
+        if self.waiting:
+            batch, then = self.waiting.pop(0)
+            made = [m.revised(m.topic, m.payload + b"!", m.qos, m.retain, b"") for m in batch]
+            then(batch, Processed(list(made), []), WALL)
+
+
+def numbers(broker: DurableBroker) -> set[int]:
+    """Of what the store has on disk for other nodes."""
+    rows = broker.store.database._connection.execute("SELECT number FROM delivery WHERE session = 0")
+    return {number for (number,) in rows}
+
+
+class Life:
+    """A node from its start to its end, and the publisher's connection to it."""
+
+    def __init__(
+        self, broker: DurableBroker, outbox: Outbox, slow: bool, publisher: Publisher | None
+    ) -> None:
+        self.broker = broker
+        self.rules = SlowRules(slow)
+        self.mesh = StepMesh(outbox, lambda: numbers(broker))
+        engine = broker.engine
+        engine.have_rules(self.rules)
+        engine.mesh = self.mesh
+        engine.remote_interest("far", [TOPIC], ())
+        last = broker.store.database.last_crossing()
+        self.crossings = engine.crossings = Crossings(broker.store, self.mesh, last)
+        done: list[bool] = []
+        self.crossings.resume(
+            lambda topic: engine.subscriptions.route(topic).nodes, lambda: done.append(True)
+        )
+        while not done:
+            broker.store.step()
+        if publisher is not None:
+            publisher.connect(broker)
+
+    def settle(self) -> bool:
+        """Do all that is to be done; whether there was anything."""
+        busy = bool(self.rules.waiting)
+        self.rules.work()
+        busy = self.mesh.commit() or busy
+        return self.broker.store.step() or busy
+
+
+@pytest.mark.spec("MQTT-4.3.2-4", "MQTT-4.3.3-10")
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("slow", [False, True])
+@settings(max_examples=300, deadline=None)
+@given(steps=STEPS)
+def test_crashes_lose_nothing_and_double_nothing_at_qos_2(
+    version: int, slow: bool, steps: list[tuple[str, int]]
+) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, slow, None)
+    publisher = Publisher(life.broker, version)
+    published: list[tuple[int, int]] = []
+    for what, number in [*steps, ("crash", 0)]:
+        if what == "publish":
+            published.append(publisher.publish(number))
+        elif what == "hear":
+            publisher.hear()
+        elif what == "rule":
+            life.rules.work()
+        elif what == "begin":
+            life.broker.store.begin()
+        elif what == "told":
+            life.broker.store.finish()
+            life.broker.store.release()
+        elif what == "outbox":
+            life.mesh.commit()
+        elif what == "return":
+            publisher.connect(life.broker)
+        elif what == "stop":
+            # The mesh leaves first; the store writes what it has.
+            life.crossings.stop()
+            life.mesh.stopped = True
+            life.broker.settle()
+        if what in ("stop", "crash"):
+            life = Life(life.broker.crashed(), outbox, slow, publisher)
+    while life.settle() or publisher.hear():
+        pass
+    assert publisher.owed == {}
+    heard = [int(payload.rstrip(b"!")) for payload in outbox.heard]
+    assert list(dict.fromkeys(heard)) == [number for _, number in published], "nothing lost, all in order"
+    once = [number for qos, number in published if qos == 2]
+    assert [number for number in heard if number in once] == once, "exactly once"
+    assert_nothing_is_left(life, publisher.peer)
+
+
+def assert_nothing_is_left(life: Life, peer: Peer) -> None:
+    peer.send(wire.disconnect(peer.version))
+    while life.settle():
+        pass
+    assert life.broker.engine.ruling is not None
+    assert life.broker.engine.ruling.at_work == {}
+    for table in ("delivery", "message", "incoming"):
+        rows = life.broker.store.database._connection.execute(f"SELECT count(*) FROM {table}")
+        assert rows.fetchone() == (0,), table
