@@ -59,15 +59,18 @@ class NodeSocket:
                 (self._folder / NAME).unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Whoever goes away, is silent or asks for what there is not gets no answer, and knows what that means.
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
+        try:
             async with asyncio.timeout(_PATIENCE):
                 question = await reader.readline()
             answer = self._answers.get(question.decode().rstrip("\n"))
             if answer is not None:
                 writer.write(json.dumps(await answer()).encode())
                 await writer.drain()
-        writer.close()
+        except (OSError, TimeoutError, ValueError):
+            # Whoever goes away, is silent or asks for what there is not gets no answer, and knows what that means.
+            pass
+        finally:
+            writer.close()
 
 
 class NoAnswer(Exception):
