@@ -18,7 +18,7 @@ NOISE = {"steps": [{"action": "drop", "when": {"path": "n", "below": 0}}]}
 
 def ask(node: NodeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`geomq history query` at a node's mesh endpoint."""
-    command = [sys.executable, "-m", "broker", "history", "query", *arguments, "--json"]
+    command = [sys.executable, "-m", "broker", "history", "query", *arguments, "--json", "--timeout", "20"]
     command += [
         "--connect",
         f"tcp/127.0.0.1:{node.mesh_port}",
