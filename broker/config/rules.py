@@ -197,10 +197,27 @@ class Unique(Step):
 
 
 class Topic(Step):
-    """Another topic."""
+    """Another topic, or some of its levels hashed, or both."""
 
     action: Literal["topic"]
-    to: terms.TopicTemplate
+    to: terms.TopicTemplate = Field(None, description="Default, with `hash`: the topic as it is.")
+    hash: list[Annotated[int, Field(ge=0, le=65535)]] | None = Field(
+        None, min_length=1, max_length=16, description="These levels of its topic, from 0 on, before `to`."
+    )
+    key: terms.Key = None
+    key_file: str | None = None
+    length: int | None = Field(None, ge=4, le=64)
+
+    @model_validator(mode="after")
+    def _check(self) -> Topic:
+        said = self.model_fields_set
+        if "hash" in said:
+            return _one_of(self, "key", "key_file")
+        if "to" not in said:
+            raise ValueError("needs `to` or `hash`")
+        if extra := said & {"key", "key_file", "length"}:
+            raise ValueError(f"`{min(extra)}` needs `hash`")
+        return self
 
 
 class Qos(Step):

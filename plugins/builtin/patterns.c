@@ -60,17 +60,14 @@ static void put_stars(Span found, uint32_t keep) {
 }
 
 static void put_hash(const Patterns *how, Span found, Pattern kind) {
-    static const char DIGITS[] = "0123456789abcdef";
-    uint8_t digest[SHA256_SIZE], text[2 * SHA256_SIZE], *meaning = geomq_scratch(found.length);
+    uint8_t *meaning = geomq_scratch(found.length);
     uint32_t length = 0;
     bool all = kind == PATTERN_EMAIL || kind == PATTERN_IP;
     for (uint32_t i = 0; i < found.length; i++) {
         uint8_t byte = found.at[i];
         if (all || is_word(byte)) meaning[length++] = is_letter(byte) ? byte | 0x20 : byte;
     }
-    hmac_digest(&how->hmac, meaning, length, digest);
-    for (uint32_t i = 0; i < how->count; i++) text[i] = (uint8_t)DIGITS[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    geomq_append(text, how->count);
+    hash_append(&how->hash, (Span){meaning, length});
 }
 
 static void put(const Patterns *how, Span found, Pattern kind) {

@@ -29,10 +29,8 @@ static void read_patterns(const Where *where, const Node *found, void *settings)
         patterns->put = PATTERN_KEEP_LAST;
         patterns->count = read_whole(where, found, "keep_last", 0, 100, 0);
     } else if (hashes) {
-        Span key = read_key(where, found, 8);
-        hmac_key(&patterns->hmac, key.at, key.length);
         patterns->put = PATTERN_HASH;
-        patterns->count = read_whole(where, found, "length", 4, 2 * SHA256_SIZE, 16);
+        patterns->hash = hash_read(where, found);
     }
 }
 

@@ -34,6 +34,8 @@ STEPS: list[dict[str, Any]] = [
     {"action": "unique", "within": "1s", "path": "a", "by": ["user"], "keys": 5},
     {"action": "unique", "within": "1s", "paths": ["a"]},
     {"action": "topic", "to": "a/{0}"},
+    {"action": "topic", "to": "a/{0}", "hash": [0, 1], "key": KEY, "length": 16},
+    {"action": "topic", "hash": [1], "key": KEY},
     {"action": "qos", "to": 1, "mode": "set"},
     {"action": "retain", "to": True},
     {"action": "properties", "keep": ["content_type"]},
