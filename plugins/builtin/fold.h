@@ -1,5 +1,6 @@
 /* What is written with other signs than ASCII's and means the same: digits, letters and signs of full width, the digits
- * of other scripts, the spaces and dashes of typography; what has no width is left out. */
+ * of other scripts, the spaces and dashes of typography; what has no width is left out. Escapes of URLs and of JSON
+ * inside a text are what they stand for. */
 #ifndef RULES_FOLD_H
 #define RULES_FOLD_H
 
