@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -82,6 +83,18 @@ def test_what_people_see(mask: Path, messages: Path) -> None:
     assert '\x1b[31m     - driver: "Magdalena"\x1b[0m\n' in coloured.stdout
     rejected = "ingress mask: fail, the payload is no object that can be read; the message is dropped"
     assert rejected in result.stdout
+
+
+def test_binary_payloads_are_shown_as_what_they_say(tmp_path: Path) -> None:
+    payload = tmp_path / "payload"
+    payload.write_bytes(cbor2.dumps({"id": 1, "card": {"pan": "4111111111111111"}}))
+    steps = [{"action": "unique", "within": "1h", "path": "id"}, {"action": "redact", "path": "card.pan"}]
+    config = json.dumps({"format": "cbor", "steps": steps})
+    result = plugin("test", "rules", "--config", config, "--topic", "t", "--payload-file", payload)
+    lines = result.stdout.splitlines()
+    assert lines[1] == '   CBOR {"id": 1, "card": {"pan": "4111111111111111"}}'
+    assert lines[3:5] == ['     - card.pan: "4111111111111111"', '     + card.pan: "***"']
+    assert re.fullmatch(r"     remembers 2 values of its own, \d+ bytes", lines[5])
 
 
 def test_what_scripts_see(mask: Path, messages: Path) -> None:
