@@ -77,11 +77,13 @@ static uint32_t write_code(uint32_t code, uint8_t *out) {
 /* How many bytes at `at` become the `count` bytes of `out`, which has room for 4 and never needs more of them. */
 static uint32_t fold_next(const uint8_t *at, const uint8_t *end, uint8_t *out, uint32_t *count) {
     uint32_t length, code, escaped = *at < 0x80 ? escape_at(at, end, &code) : 0;
-    uint8_t becomes = escaped ? fold_code(code) : fold_at(at, end, &length);
+    bool is_byte = escaped && *at == '%'; /* of UTF-8 */
+    uint8_t becomes = is_byte ? AS_IT_IS : escaped ? fold_code(code) : fold_at(at, end, &length);
     if (escaped) length = escaped;
     *count = 1;
     if (becomes == GONE) *count = 0;
     else if (becomes != AS_IT_IS) out[0] = becomes;
+    else if (is_byte) out[0] = (uint8_t)code;
     else if (escaped) *count = write_code(code, out);
     else __builtin_memcpy(out, at, *count = length);
     return length;

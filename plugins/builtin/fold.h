@@ -14,4 +14,10 @@ typedef struct {
 /* Takes five times the text from the arena, and nothing where there is nothing to fold. */
 Folded fold(Span text);
 
+/* Where in the text before a byte of the folded one, or its end, was. */
+static inline uint32_t folded_origin(const Folded *folded, const uint8_t *at) {
+    uint32_t offset = (uint32_t)(at - folded->text.at);
+    return folded->origins ? folded->origins[offset] : offset;
+}
+
 #endif

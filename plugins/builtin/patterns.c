@@ -82,9 +82,8 @@ static void put(const Patterns *how, Span found, Pattern kind) {
 
 typedef struct {
     const Patterns *how;
-    Span text; /* folded */
+    Folded folded;
     Span source;
-    const uint32_t *origins;
     uint32_t copied; /* bytes of the source that the output has */
 } Search;
 
@@ -93,15 +92,10 @@ static void copy_until(Search *search, uint32_t offset) {
     search->copied = offset;
 }
 
-static uint32_t origin(const Search *search, const uint8_t *at) {
-    uint32_t offset = (uint32_t)(at - search->text.at);
-    return search->origins ? search->origins[offset] : offset;
-}
-
 static const uint8_t *replace(Search *search, Span found, Pattern kind) {
-    copy_until(search, origin(search, found.at));
+    copy_until(search, folded_origin(&search->folded, found.at));
     put(search->how, found, kind);
-    search->copied = origin(search, span_end(found));
+    search->copied = folded_origin(&search->folded, span_end(found));
     return span_end(found);
 }
 
@@ -120,7 +114,7 @@ static const uint8_t *search_until(Search *search, const uint8_t *at, const uint
         while (at < until && !(CLASSES[*at] & wanted)) at++;
         if (at >= until) return at;
         uint8_t class = CLASSES[*at];
-        const uint8_t *stop = recognise(kinds, class, at, search->text, &kind);
+        const uint8_t *stop = recognise(kinds, class, at, search->folded.text, &kind);
         if (stop) at = replace(search, span(at, stop), kind);
         else at = skip_run(at + 1, until, class & LETTER ? LETTER : class & DIGIT);
     }
@@ -130,7 +124,7 @@ MaskResult patterns_mask(const Patterns *how, Span text, Span *out) {
     uint8_t *before = geomq_mark();
     Folded folded = fold(text);
     const uint8_t *mark = geomq_mark(), *at = folded.text.at, *end = span_end(folded.text);
-    Search search = {how, folded.text, text, folded.origins, 0};
+    Search search = {how, folded, text, 0};
     while (at < end) {
         Span mail = how->kinds & PATTERN_EMAIL ? recognise_email(at, folded.text) : span(end, end);
         at = search_until(&search, at, mail.at);

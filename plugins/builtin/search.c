@@ -1,5 +1,7 @@
 #include "search.h"
 
+#include "fold.h"
+
 #define ANY 0xFF /* in a piece: one character; no UTF-8 has this byte */
 
 static uint8_t folded(bool fold, uint8_t byte) { return fold && (uint8_t)(byte - 'A') < 26 ? byte | 0x20 : byte; }
@@ -104,24 +106,38 @@ static const uint8_t *match_any(const Search *search, Span text, const uint8_t *
     return NULL;
 }
 
-MaskResult search_mask(const Search *search, Span text, Span *out) {
+/* Have all that is found in `text`, which is the source or what has been folded from it, replaced in the source. */
+static bool replace_all(const Search *search, Folded text, Span source, Span *out) {
     const uint8_t *dead[SEARCH_MOST];
-    const uint8_t *at = text.at, *end = span_end(text), *copied = at, *mark = geomq_mark();
+    const uint8_t *at = text.text.at, *end = span_end(text.text), *mark = geomq_mark();
+    uint32_t copied = 0;
     for (uint32_t i = 0; i < search->count; i++) dead[i] = NULL;
     for (;;) {
         while (at < end && !search->begins[*at]) at++;
         if (at == end) break;
-        const uint8_t *stop = match_any(search, text, at, dead);
+        const uint8_t *stop = match_any(search, text.text, at, dead);
         if (!stop) {
             at++;
             continue;
         }
-        geomq_append(copied, (uint32_t)(at - copied));
+        geomq_append(source.at + copied, folded_origin(&text, at) - copied);
         geomq_append(search->with.at, search->with.length);
-        copied = at = stop;
+        copied = folded_origin(&text, stop);
+        at = stop;
     }
-    if (copied == text.at) return MASK_SAME;
-    geomq_append(copied, (uint32_t)(end - copied));
+    if (!copied) return false;
+    geomq_append(source.at + copied, source.length - copied);
     *out = appended(mark);
-    return MASK_CHANGED;
+    return true;
+}
+
+/* As it is written first, for what is searched for may have a backslash itself; then as it is meant. */
+MaskResult search_mask(const Search *search, Span text, Span *out) {
+    *out = text;
+    bool found = replace_all(search, (Folded){text, NULL}, text, out);
+    uint8_t *before = geomq_mark();
+    Folded folded = fold(*out);
+    if (folded.origins && replace_all(search, folded, *out, out)) found = true;
+    else geomq_release(before);
+    return found ? MASK_CHANGED : MASK_SAME;
 }

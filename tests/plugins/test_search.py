@@ -39,6 +39,31 @@ def test_globs_find_what_regular_expressions_find(glob: str, text: str, ignore_c
     assert search(text) == re.sub(as_regex(glob), "<>", text, flags=flags)
 
 
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('{\\"n\\":\\"\\u5f20\\u4e09\\"}', '{\\"n\\":\\"<>\\"}'),
+        ("q=%E5%BC%A0%E4%B8%89&b", "q=<>&b"),
+        ("\u5f20\u00ad\u4e09 and \u5f20\u4e09", "<> and <>"),
+        ("%", "%"),
+        ("\\u5f20 \\u4e09", "\\u5f20 \\u4e09"),
+    ],
+)
+def test_what_is_written_otherwise_is_found(text: str, masked: str) -> None:
+    """As `patterns` finds it: in documents of JSON that are a text, in URLs, with signs that have no width."""
+    assert Leaf("search", text="\u5f20\u4e09", **{"with": "<>"})(text) == masked
+
+
+def test_words_stand_alone_behind_an_escape() -> None:
+    search = Leaf("search", text="Anna", whole_words=True, **{"with": "<>"})
+    assert search("%20Anna%20 a\\nAnna\\nb \uff21\uff4e\uff4e\uff41 nAnna") == "%20<>%20 a\\n<>\\nb <> nAnna"
+
+
+def test_what_is_searched_for_may_have_a_backslash() -> None:
+    assert Leaf("search", text="C:\\new", **{"with": "<>"})("in C:\\new\\x %20") == "in <>\\x %20"
+    assert Leaf("search", text="%20", **{"with": "_"})("a%20b") == "a_b"
+
+
 @settings(deadline=None)
 @given(st.text("abAB- *?\\\u00e9", min_size=1, max_size=3), TEXTS, st.booleans(), st.booleans())
 def test_texts_are_found_as_they_are(wanted: str, text: str, ignore_case: bool, whole: bool) -> None:
