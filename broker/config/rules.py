@@ -312,6 +312,7 @@ class Search(Mask):
     with_: str = Field("***", alias="with")
     ignore_case: bool = False
     whole_words: bool = False
+    over_spaces: bool = Field(False, description="In globs: `*` and `?` stand for spaces, too.")
 
     @model_validator(mode="after")
     def _check_wanted(self) -> Search:
@@ -321,6 +322,8 @@ class Search(Mask):
             raise ValueError(f"searches for more than {_MOST_WANTED} texts and globs")
         if self.whole_words and {"glob", "globs"} & self.model_fields_set:
             raise ValueError("`whole_words` goes with `text` or `texts` only")
+        if self.over_spaces and not {"glob", "globs"} & self.model_fields_set:
+            raise ValueError("`over_spaces` goes with `glob` or `globs` only")
         return self
 
     def _wanted(self) -> list[Any]:

@@ -64,6 +64,8 @@ STEPS: list[dict[str, Any]] = [
     {"action": "remove", "path": "a"},
     {"action": "redact", "paths": ["a"], "with": 1},
     {"action": "hash", "path": "a", "key": KEY, "length": 16},
+    {"action": "search", "path": "a", "globs": ["a*"], "over_spaces": True},
+    {"action": "search", "path": "a", "text": "b", "whole_words": True, "ignore_case": True},
     {"action": "truncate", "path": "a", "length": 1},
     {"action": "round", "path": "a", "to": 1},
     {"steps": [{"action": "drop"}], "when": {"retain": True}},

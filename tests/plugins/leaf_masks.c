@@ -82,6 +82,7 @@ static MaskResult mask_search(Span payload, Span *out) { return search_mask(&sea
 static void set_search(void) {
     search.ignore_case = flag("ignore_case");
     search.whole_words = flag("whole_words");
+    search.over_spaces = flag("over_spaces");
     search.wanted = wanted;
     search.with = text_of("with");
     search.count = search_add(&search, wanted, text_of("text"), flag("glob"));
