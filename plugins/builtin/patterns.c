@@ -104,6 +104,14 @@ static const uint8_t *skip_run(const uint8_t *at, const uint8_t *until, uint8_t 
     return at;
 }
 
+/* The end of an IBAN whose country is the end of a word, as in IBANDE89...: then `at` becomes its beginning. */
+static const uint8_t *glued_iban(const Search *search, const uint8_t **at, const uint8_t *until) {
+    const uint8_t *country = skip_run(*at, until, LETTER) - 2;
+    const uint8_t *stop = country > *at ? recognise_iban(country, search->folded.text) : NULL;
+    if (stop) *at = country;
+    return stop;
+}
+
 /* Everything but e-mail addresses that begins before `until`; returns where to go on. Inside a run of letters or of
  * digits nothing begins. */
 static const uint8_t *search_until(Search *search, const uint8_t *at, const uint8_t *until) {
@@ -115,6 +123,7 @@ static const uint8_t *search_until(Search *search, const uint8_t *at, const uint
         if (at >= until) return at;
         uint8_t class = CLASSES[*at];
         const uint8_t *stop = recognise(kinds, class, at, search->folded.text, &kind);
+        if (!stop && class & LETTER && kinds & PATTERN_IBAN && (stop = glued_iban(search, &at, until))) kind = PATTERN_IBAN;
         if (stop) at = replace(search, span(at, stop), kind);
         else at = skip_run(at + 1, until, class & LETTER ? LETTER : class & DIGIT);
     }

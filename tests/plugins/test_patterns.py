@@ -147,10 +147,15 @@ def test_ibans_of_any_account_are_found(iban: str, account: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["XX82WEST12345698765432", "GB82WEST123456987654321", "xGB82WEST12345698765432", "GB82"]
+    "text", ["XX82WEST12345698765432", "GB82WEST123456987654321", "1GB82WEST12345698765432", "GB82"]
 )
 def test_what_is_no_iban(text: str) -> None:
     assert FIND["iban"](text) == text
+
+
+def test_the_name_before_an_iban_may_be_glued_to_it() -> None:
+    for iban in ("DE89370400440532013000", "gb82 WEST 1234 5698 7654 32"):
+        assert FIND["iban"](f"IBAN{iban}, x{iban}; a_{iban}_b") == "IBAN<>, x<>; a_<>_b"
 
 
 # -- signs that mean the same ------------------------------------------------------------------------------------
@@ -265,6 +270,12 @@ def test_ip4_is_found(address: ipaddress.IPv4Address, around: tuple[str, str]) -
     assert FIND["ip"](f"{around[0]}{address}{around[1]}") == f"{around[0]}<>{around[1]}"
 
 
+@pytest.mark.parametrize("text", ["192.168.000.001", "010.000.000.007", "10.0.00.1", "01.2.3.4"])
+def test_ip4_may_have_octets_of_three_digits(text: str) -> None:
+    """As legacy systems write them; one with two digits is a date or a version."""
+    assert found("ip", text) == (".00." not in text and not text.startswith("01."))
+
+
 @settings(deadline=None)
 @given(st.ip_addresses(v=6), AROUND)
 def test_ip6_is_found(address: ipaddress.IPv6Address, around: tuple[str, str]) -> None:
@@ -291,7 +302,18 @@ def test_ip_is_found_as_python_does(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["v1.2.3.4", "1.2.3.4.5", "1.2.3", "01.2.3.4", "1.2.3.400", "12:30:45", "std::dead", "::"]
+    "text",
+    [
+        "v1.2.3.4",
+        "0192.168.0.1",
+        "1.2.3.4.5",
+        "1.2.3",
+        "01.2.3.4",
+        "1.2.3.400",
+        "12:30:45",
+        "std::dead",
+        "::",
+    ],
 )
 def test_what_is_no_ip(text: str) -> None:
     assert FIND["ip"](text) == text
