@@ -19,6 +19,7 @@ from plugins.host.entry import BUILTIN, INGRESS, Entry
 from plugins.host.frame import Fields, Place, decode_result, encode_request
 from plugins.host.limits import Limits
 from plugins.tools.effects import as_json, in_words
+from plugins.tools.measure import MeasureError, measure
 from plugins.tools.trial import Trial
 from tests.plugins import modules
 from tests.plugins.sdk.toolchains import built
@@ -253,6 +254,16 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == "geomq: rule traps fails for 1 of a batch of 1: trapped\n"
     assert result.stdout == ""
+
+
+def test_what_a_rule_rejects_is_not_told_as_why_it_fails() -> None:
+    config = {"steps": [{"action": "remove", "path": "a"}]}
+    entry = Entry("r", INGRESS, "rules", ("#",), config, Limits(fuel_base=20_000, fuel_per_message=2_000))
+    large = b"[" + b"1," * 5_000 + b"1]"
+    found = measure(entry, [Fields(b"t", b"{"), Fields(b"t", large)], 0.01)
+    assert next(found).rejected == 1
+    with pytest.raises(MeasureError, match=r"^fails for [0-9]+ of a batch of 64: used up its fuel$"):
+        next(found)
 
 
 @pytest.mark.parametrize(
