@@ -3,8 +3,8 @@
 Two databases cannot be written in one transaction. So the store alone decides whether a message was taken: it keeps it,
 together with the publisher's packet identifier. Then the message is handed to the mesh, which writes its number beside
 it, and sends nothing before that is on disk. Only then the store lets go. What the store has and the mesh has not after
-a crash is handed over again. What the publisher publishes meanwhile, to be kept as well, waits in line: its messages
-keep their order.
+a crash is handed over again. What else the publisher publishes meanwhile above QoS 0 waits in line, so that all keep
+their order; after a crash only those of one QoS do, as the standard has it [MQTT-4.6.0-6].
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Crossings:
         deliveries = [self._number(item.message) for item in batch if isinstance(item.message, OnceMessage)]
         for delivery in deliveries:
             self._place.add(delivery, False)
-        over, self._over = self._over, []
+        over: list[int] = []
+        if deliveries:
+            # What was let go is written with them; the commit of others may be one that is under way already.
+            over, self._over = self._over, over
         self.busy.update(item.message.publisher for item in batch)
         group = _Group(batch, deliveries, over, on_safe)
         self._line.append(group)

@@ -18,7 +18,9 @@ class Talkative:
     def stages(self, topic: str) -> int:
         return Stage.EGRESS
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         self.batch, self.then = batch, then
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
 
@@ -53,3 +55,21 @@ def test_batch_is_safe_when_all_that_rules_have_emitted_is() -> None:
     assert not safe, "the last of them is not yet on disk"
     unsafe.pop(0)()
     assert safe == [True]
+
+
+async def test_rules_know_what_is_told_to_a_node_that_asks() -> None:
+    class Knows(Talkative):
+        def __init__(self) -> None:
+            self.answers: list[bool] = []
+
+        def run(
+            self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+        ) -> Processed:
+            self.answers.append(answer)
+            return Processed(list(batch), [])
+
+    rule = Knows()
+    boundary = Boundary(rule, lambda topic: ("other",), lambda: 1)
+    boundary.pass_on([Outbound(Message("t", b"1"), ("other",))], 1.0, lambda *_: False, None)
+    await boundary.pass_messages([Message("t", b"1")], 1.0)
+    assert rule.answers == [False, True]
