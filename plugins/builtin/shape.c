@@ -9,9 +9,9 @@
 #define HASHED_MOST 16 /* levels */
 
 typedef struct {
-    Template to;         /* empty: as it is */
-    bool reads_payload;  /* `to` has places of values */
-    uint32_t hashed[HASHED_MOST], hashed_count; /* levels */
+    Template to;        /* empty: as it is */
+    bool reads_payload; /* `to` has places of values */
+    uint32_t hashed[HASHED_MOST], hashed_count;
     Hash hash;
 } Topic;
 
