@@ -6,6 +6,7 @@ import json
 import logging
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -318,14 +319,30 @@ def test_thread_that_did_not_run_is_no_fault_of_the_module(
         assert found.figures()["failed"] == (0 if often == 1 else 10)
 
 
-def test_many_messages_are_handed_over_in_parts(tmp_path: Path) -> None:
+def test_many_messages_are_handed_over_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of a slow module must not run into its deadline only because it is large."""
+    process = Instance.process
+    parts: list[float] = []
+
+    def measured(self: Instance, data: bytes, count: int) -> bytes | None:
+        began = time.thread_time()
+        try:
+            return process(self, data, count)
+        finally:
+            parts.append(time.thread_time() - began)
+
     many = [Fields(b"t", b"%d" % number) for number in range(5000)]
-    found = rule(tmp_path, SLOW, limits=Limits(fuel_base=10**12, deadline_ms=800))
+    # A busy machine may take so long that no deadline is kept: only the parts know of this one.
+    limits = Limits(fuel_base=10**12, deadline_ms=60_000)
+    found = rule(tmp_path, SLOW, limits=limits)
+    found.run(BATCH, 1.0)
+    found.entry = replace(found.entry, limits=replace(limits, deadline_ms=800))
+    monkeypatch.setattr(Instance, "process", measured)
     for _ in range(2):
+        parts.clear()
         assert found.run(many, 1.0).messages == many
-    assert found.figures()["traps"] == 0
-    assert found.figures()["microseconds"] > 2 * 800_000, "as a whole they would"
+        assert sum(parts) > 0.8, "as a whole they would"
+        assert max(parts) < 0.4
 
 
 def test_breaker() -> None:
