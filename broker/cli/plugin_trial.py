@@ -130,8 +130,8 @@ class _Page:
         self._number = 0
 
     def show(self, number: int, message: Recorded, step: Step) -> None:
-        from plugins.tools.difference import difference, shown
-        from plugins.tools.effects import in_words
+        from plugins.tools.difference import difference, shown, shown_payload
+        from plugins.tools.effects import all_in_words
 
         attempt = step.attempt
         if step.emitted:
@@ -143,13 +143,13 @@ class _Page:
             self._number = number
             marks = f"QoS {message.qos}{', retained' if message.retain else ''}"
             self._line(f"{number}  {shown(message.topic.encode())}  {marks}", "bold")
-            self._line(f"   {shown(message.payload)}", "dim")
+            self._line(f"   {shown_payload(message.payload)}", "dim")
         self._verdict(step)
         if attempt.before is not None and attempt.after is not None:
-            for line in difference(attempt.before, attempt.after):
-                self._line(f"     {line.mark} {line.text}", _MARKS[line.mark])
-        for effect in attempt.effects:
-            self._line(f"     {in_words(effect)}", "cyan")
+            for change in difference(attempt.before, attempt.after):
+                self._line(f"     {change.mark} {change.text}", _MARKS[change.mark])
+        for line in all_in_words(attempt.effects):
+            self._line(f"     {line}", "cyan")
 
     def _verdict(self, step: Step) -> None:
         from plugins.tools.difference import shown

@@ -3,12 +3,12 @@
 
 /* ---- IP ---- */
 
-/* 0 to 255 without a zero in front. */
+/* 0 to 255; zeros in front only where that makes three digits, 010.000.000.007: 01.02.03.04 is a date. */
 static const uint8_t *octet(const uint8_t *at, const uint8_t *end) {
     uint32_t value = 0;
     const uint8_t *start = at;
     while (at < end && is_digit(*at) && at - start < 3) value = value * 10 + (uint32_t)(*at++ - '0');
-    bool valid = at > start && value < 256 && (*start != '0' || at == start + 1);
+    bool valid = at > start && value < 256 && (*start != '0' || at == start + 1 || at == start + 3);
     return valid ? at : NULL;
 }
 

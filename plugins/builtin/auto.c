@@ -40,14 +40,24 @@ static Node *read_by_first_byte(Span payload) {
     return tree_read(FORMAT_JSON, payload);
 }
 
+static bool is_text(Span type) { return type.length >= 5 && mentions((Span){type.at, 5}, SPAN("text/")); }
+
 Node *auto_read(Span payload, Span properties) {
     Span type = content_type(properties);
     if (mentions(type, SPAN("json"))) return tree_read(FORMAT_JSON, payload);
     if (mentions(type, SPAN("cbor"))) return tree_read(FORMAT_CBOR, payload);
     if (mentions(type, SPAN("msgpack"))) return tree_read(FORMAT_MSGPACK, payload);
-    if (type.length >= 5 && mentions((Span){type.at, 5}, SPAN("text/"))) {
-        /* What paths are to hide would not be found in what its publisher calls a text. */
-        return paths_lead_inside() ? NULL : tree_read(FORMAT_TEXT, payload);
-    }
+    /* What paths are to hide would not be found in what its publisher calls a text. */
+    if (is_text(type)) return paths_lead_inside() ? NULL : tree_read(FORMAT_TEXT, payload);
     return read_by_first_byte(payload);
+}
+
+Span auto_reason(Span properties) {
+    Span type = content_type(properties);
+    if (mentions(type, SPAN("json"))) return SPAN("the payload is not JSON, as its content type says");
+    if (mentions(type, SPAN("cbor"))) return SPAN("the payload is not CBOR, as its content type says");
+    if (mentions(type, SPAN("msgpack"))) return SPAN("the payload is not MessagePack, as its content type says");
+    if (!is_text(type)) return SPAN("the payload is of no format, or of more than one");
+    return paths_lead_inside() ? SPAN("the payload is a text by its content type, where paths lead nowhere")
+                               : SPAN("the payload is not UTF-8");
 }

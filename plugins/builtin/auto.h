@@ -8,4 +8,7 @@
  * claims to be, or could be either of two formats. */
 Node *auto_read(Span payload, Span properties);
 
+/* In words, why auto_read has found nothing. */
+Span auto_reason(Span properties);
+
 #endif

@@ -1,6 +1,7 @@
 #include "fold.h"
 
 #include "../sdk/c/geomq_plugin.h"
+#include "leaf.h"
 
 enum { AS_IT_IS = 0xFF, GONE = 0 };
 
@@ -35,27 +36,81 @@ static uint8_t fold_at(const uint8_t *at, const uint8_t *end, uint32_t *length) 
     return *length = 3, fold_code((*at & 0xFu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu));
 }
 
+/* ---- escapes ---- */
+
+static bool hex_value(const uint8_t *at, uint32_t count, uint32_t *value) {
+    *value = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t small = at[i] | 0x20;
+        if (is_digit(at[i])) *value = *value << 4 | (uint32_t)(at[i] - '0');
+        else if (small >= 'a' && small <= 'f') *value = *value << 4 | (uint32_t)(small - 'a' + 10);
+        else return false;
+    }
+    return true;
+}
+
+/* The length of the escape at `at` and the code that it stands for: %2B of a URL, \n or \u002b of JSON inside a text.
+ * 0 where there is none. */
+static uint32_t escape_at(const uint8_t *at, const uint8_t *end, uint32_t *code) {
+    if (*at == '%' && end - at > 2 && hex_value(at + 1, 2, code)) return 3;
+    if (*at != '\\' || end - at < 2) return 0;
+    if (at[1] == 'u' && end - at > 5 && hex_value(at + 2, 4, code)) return 6;
+    *code = at[1];
+    switch (at[1]) {
+    case 'b': case 'f': case 'n': case 'r': case 't': return *code = '\n', 2;
+    case '"': case '\\': case '/': return 2;
+    default: return 0;
+    }
+}
+
+static uint32_t write_code(uint32_t code, uint8_t *out) {
+    if (code < 0x80) return out[0] = (uint8_t)code, 1;
+    if (code < 0x800) return out[0] = (uint8_t)(0xC0 | code >> 6), out[1] = (uint8_t)(0x80 | (code & 0x3F)), 2;
+    out[0] = (uint8_t)(0xE0 | code >> 12);
+    out[1] = (uint8_t)(0x80 | (code >> 6 & 0x3F));
+    out[2] = (uint8_t)(0x80 | (code & 0x3F));
+    return 3;
+}
+
+/* ---- all of it ---- */
+
+/* How many bytes at `at` become the `count` bytes of `out`, which has room for 4 and never needs more of them. */
+static uint32_t fold_next(const uint8_t *at, const uint8_t *end, uint8_t *out, uint32_t *count) {
+    uint32_t length, code, escaped = *at < 0x80 ? escape_at(at, end, &code) : 0;
+    bool is_byte = escaped && *at == '%'; /* of UTF-8 */
+    uint8_t becomes = is_byte ? AS_IT_IS : escaped ? fold_code(code) : fold_at(at, end, &length);
+    if (escaped) length = escaped;
+    *count = 1;
+    if (becomes == GONE) *count = 0;
+    else if (becomes != AS_IT_IS) out[0] = becomes;
+    else if (is_byte) out[0] = (uint8_t)code;
+    else if (escaped) *count = write_code(code, out);
+    else __builtin_memcpy(out, at, *count = length);
+    return length;
+}
+
 static bool has_some(Span text) {
     const uint8_t *at = text.at, *end = span_end(text);
-    for (uint32_t length;; at += length) {
-        while (at < end && *at < 0xC2) at++;
+    for (uint32_t length, code;; at += length) {
+        while (at < end && *at < 0xC2 && *at != '%' && *at != '\\') at++;
         if (at == end) return false;
-        if (fold_at(at, end, &length) != AS_IT_IS) return true;
+        if (*at < 0x80 ? escape_at(at, end, &code) : fold_at(at, end, &length) != AS_IT_IS) return true;
+        if (*at < 0x80) length = 1;
     }
 }
 
 Folded fold(Span text) {
     if (!has_some(text)) return (Folded){text, NULL};
-    uint32_t *origins = geomq_take((text.length + 1) * sizeof *origins), count = 0, length;
-    uint8_t *bytes = geomq_take(text.length);
-    for (const uint8_t *at = text.at, *end = span_end(text); at < end; at += length) {
-        uint8_t becomes = fold_at(at, end, &length);
-        if (becomes == GONE) continue;
-        for (uint32_t i = 0; i < (becomes == AS_IT_IS ? length : 1); i++) {
-            origins[count] = (uint32_t)(at - text.at) + i;
-            bytes[count++] = becomes == AS_IT_IS ? at[i] : becomes;
+    uint32_t *origins = geomq_take((text.length + 1) * sizeof *origins), made = 0, count;
+    uint8_t *bytes = geomq_take(text.length), out[4];
+    for (const uint8_t *at = text.at, *end = span_end(text); at < end;) {
+        uint32_t offset = (uint32_t)(at - text.at), length = fold_next(at, end, out, &count);
+        for (uint32_t i = 0; i < count; i++) {
+            origins[made] = offset + (count == length ? i : 0);
+            bytes[made++] = out[i];
         }
+        at += length;
     }
-    origins[count] = text.length;
-    return (Folded){{bytes, count}, origins};
+    origins[made] = text.length;
+    return (Folded){{bytes, made}, origins};
 }

@@ -1,7 +1,7 @@
 #include "masks.h"
 
 #include "../sdk/c/geomq_plugin.h"
-#include "sha256.h"
+#include "hash.h"
 
 static const Leaf HIDDEN = {TYPE_STRING, {(const uint8_t *)"***", 3}};
 
@@ -27,25 +27,12 @@ static MaskResult redact(const void *settings, Leaf leaf, Leaf *changed) {
 
 /* ---- hash ---- */
 
-typedef struct {
-    Hmac hmac;
-    uint32_t length; /* hexadecimal digits */
-} Hash;
-
 static void read_hash(const Where *where, const Node *found, void *settings) {
-    Hash *hash = settings;
-    Span key = read_key(where, found, 8);
-    hmac_key(&hash->hmac, key.at, key.length);
-    hash->length = read_whole(where, found, "length", 4, 2 * SHA256_SIZE, 16);
+    *(Hash *)settings = hash_read(where, found);
 }
 
 static MaskResult hash(const void *settings, Leaf leaf, Leaf *changed) {
-    static const char *const DIGITS = "0123456789abcdef";
-    const Hash *hash = settings;
-    uint8_t digest[SHA256_SIZE], text[2 * SHA256_SIZE];
-    hmac_digest(&hash->hmac, leaf.text.at, leaf.text.length, digest);
-    for (uint32_t i = 0; i < hash->length; i++) text[i] = (uint8_t)DIGITS[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    *changed = (Leaf){TYPE_STRING, {geomq_append(text, hash->length), hash->length}};
+    *changed = (Leaf){TYPE_STRING, hash_append(settings, leaf.text)};
     return MASK_CHANGED;
 }
 

@@ -25,14 +25,13 @@ void message_begin(Message *message, const GeomqRequest *request, uint32_t index
     };
 }
 
-/* The content type counts, also where a step before has taken it away. */
-static Span sent_properties(const Message *message) {
+Span message_sent_properties(const Message *message) {
     return bytes(message->request, geomq_entry(message->request, message->index)->properties);
 }
 
 bool message_read(Message *message) {
     if (message->content == CONTENT_UNREAD) {
-        message->root = message->format == FORMAT_AUTO ? auto_read(message->payload, sent_properties(message))
+        message->root = message->format == FORMAT_AUTO ? auto_read(message->payload, message_sent_properties(message))
                                                        : tree_read(message->format, message->payload);
         message->content = message->root ? CONTENT_READ : CONTENT_UNREADABLE;
     }

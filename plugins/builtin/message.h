@@ -29,6 +29,9 @@ typedef struct {
 
 void message_begin(Message *message, const GeomqRequest *request, uint32_t index, Format format);
 
+/* As it came: its content type counts, also where a step has taken it away. */
+Span message_sent_properties(const Message *message);
+
 /* Read the payload, if it has not been yet; whether there is a tree. An empty payload has none. */
 bool message_read(Message *message);
 

@@ -150,7 +150,8 @@ static bool is_iban(const uint8_t *letters, uint32_t length) {
 const uint8_t *recognise_iban(const uint8_t *at, Span text) {
     const uint8_t *end = text.at + text.length;
     uint8_t letters[IBAN_MOST];
-    if (word_before(at, text) || end - at < 15 || !is_letter(at[0]) || !is_letter(at[1])) return NULL;
+    bool in_number = at > text.at && is_digit(at[-1]);
+    if (in_number || end - at < 15 || !is_letter(at[0]) || !is_letter(at[1])) return NULL;
     if (!is_digit(at[2]) && !(is_gap(at[2]) && is_digit(at[3]))) return NULL;
     uint32_t length = iban_length(upper(at[0]), upper(at[1]));
     for (uint32_t i = 0; i < length; i++) {

@@ -60,17 +60,14 @@ static void put_stars(Span found, uint32_t keep) {
 }
 
 static void put_hash(const Patterns *how, Span found, Pattern kind) {
-    static const char DIGITS[] = "0123456789abcdef";
-    uint8_t digest[SHA256_SIZE], text[2 * SHA256_SIZE], *meaning = geomq_scratch(found.length);
+    uint8_t *meaning = geomq_scratch(found.length);
     uint32_t length = 0;
     bool all = kind == PATTERN_EMAIL || kind == PATTERN_IP;
     for (uint32_t i = 0; i < found.length; i++) {
         uint8_t byte = found.at[i];
         if (all || is_word(byte)) meaning[length++] = is_letter(byte) ? byte | 0x20 : byte;
     }
-    hmac_digest(&how->hmac, meaning, length, digest);
-    for (uint32_t i = 0; i < how->count; i++) text[i] = (uint8_t)DIGITS[digest[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    geomq_append(text, how->count);
+    hash_append(&how->hash, (Span){meaning, length});
 }
 
 static void put(const Patterns *how, Span found, Pattern kind) {
@@ -85,9 +82,8 @@ static void put(const Patterns *how, Span found, Pattern kind) {
 
 typedef struct {
     const Patterns *how;
-    Span text; /* folded */
+    Folded folded;
     Span source;
-    const uint32_t *origins;
     uint32_t copied; /* bytes of the source that the output has */
 } Search;
 
@@ -96,21 +92,24 @@ static void copy_until(Search *search, uint32_t offset) {
     search->copied = offset;
 }
 
-static uint32_t origin(const Search *search, const uint8_t *at) {
-    uint32_t offset = (uint32_t)(at - search->text.at);
-    return search->origins ? search->origins[offset] : offset;
-}
-
 static const uint8_t *replace(Search *search, Span found, Pattern kind) {
-    copy_until(search, origin(search, found.at));
+    copy_until(search, folded_origin(&search->folded, found.at));
     put(search->how, found, kind);
-    search->copied = origin(search, span_end(found));
+    search->copied = folded_origin(&search->folded, span_end(found));
     return span_end(found);
 }
 
 static const uint8_t *skip_run(const uint8_t *at, const uint8_t *until, uint8_t classes) {
     while (at < until && CLASSES[*at] & classes) at++;
     return at;
+}
+
+/* The end of an IBAN whose country is the end of a word, as in IBANDE89...: then `at` becomes its beginning. */
+static const uint8_t *glued_iban(const Search *search, const uint8_t **at, const uint8_t *until) {
+    const uint8_t *country = skip_run(*at, until, LETTER) - 2;
+    const uint8_t *stop = country > *at ? recognise_iban(country, search->folded.text) : NULL;
+    if (stop) *at = country;
+    return stop;
 }
 
 /* Everything but e-mail addresses that begins before `until`; returns where to go on. Inside a run of letters or of
@@ -123,7 +122,8 @@ static const uint8_t *search_until(Search *search, const uint8_t *at, const uint
         while (at < until && !(CLASSES[*at] & wanted)) at++;
         if (at >= until) return at;
         uint8_t class = CLASSES[*at];
-        const uint8_t *stop = recognise(kinds, class, at, search->text, &kind);
+        const uint8_t *stop = recognise(kinds, class, at, search->folded.text, &kind);
+        if (!stop && class & LETTER && kinds & PATTERN_IBAN && (stop = glued_iban(search, &at, until))) kind = PATTERN_IBAN;
         if (stop) at = replace(search, span(at, stop), kind);
         else at = skip_run(at + 1, until, class & LETTER ? LETTER : class & DIGIT);
     }
@@ -133,7 +133,7 @@ MaskResult patterns_mask(const Patterns *how, Span text, Span *out) {
     uint8_t *before = geomq_mark();
     Folded folded = fold(text);
     const uint8_t *mark = geomq_mark(), *at = folded.text.at, *end = span_end(folded.text);
-    Search search = {how, folded.text, text, folded.origins, 0};
+    Search search = {how, folded, text, 0};
     while (at < end) {
         Span mail = how->kinds & PATTERN_EMAIL ? recognise_email(at, folded.text) : span(end, end);
         at = search_until(&search, at, mail.at);

@@ -2,8 +2,8 @@
 #ifndef RULES_PATTERNS_H
 #define RULES_PATTERNS_H
 
+#include "hash.h"
 #include "leaf.h"
-#include "sha256.h"
 
 typedef enum {
     PATTERN_CARD = 1,
@@ -21,9 +21,8 @@ typedef struct {
     uint32_t kinds; /* a sum of PATTERN_... */
     PatternPut put;
     Span with;      /* PATTERN_WITH: another text */
-    uint32_t count; /* PATTERN_KEEP_LAST: letters and digits at the end, half of them at most; the others become stars.
-                     * PATTERN_HASH: hexadecimal digits */
-    Hmac hmac;      /* PATTERN_HASH: of the letters (small) and digits; of an e-mail or IP address, of all of it */
+    uint32_t count; /* PATTERN_KEEP_LAST: letters and digits at the end, half of them at most; the others become stars */
+    Hash hash;      /* PATTERN_HASH: of the letters (small) and digits; of an e-mail or IP address, of all of it */
 } Patterns;
 
 /* A number is a text here, too; what comes out is a text. */

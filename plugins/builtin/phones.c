@@ -70,17 +70,18 @@ static bool is_decimal(const Groups *groups) {
     return groups->count == 2 && *groups->stops[0] == '.' && groups->sizes[1] < 9;
 }
 
-/* +49 30 123456: `at` is behind the +. */
+/* +49 30 123456: `at` is behind the +. With it nothing else can be meant, whatever stands around it. */
 static const uint8_t *world(const uint8_t *at, const uint8_t *end) {
     Groups groups = groups_from(at, end, GROUPS, WORLD_MOST);
     if (digits_in(&groups) < 8 || *at == '0' || is_decimal(&groups)) return NULL;
-    return stop_at(&groups, groups.count - 1, end);
+    return groups.stops[groups.count - 1];
 }
 
-/* 0049 30 123456, 00 49 30 123456. */
+/* 0049 30 123456, 00 49 30 123456, 0049301234567. */
 static const uint8_t *world_by_zeros(const uint8_t *at, const uint8_t *end) {
     Groups groups = groups_from(at, end, GROUPS, WORLD_MOST + 2);
-    if (groups.count < 2 || digits_in(&groups) < 10) return NULL;
+    if (!groups.count || digits_in(&groups) < (groups.count == 1 ? 12 : 10)) return NULL;
+    if (groups.count == 1 && groups.sizes[0] == 2) return NULL;
     uint8_t first = groups.sizes[0] == 2 ? *groups.starts[1] : at[2];
     return first == '0' ? NULL : stop_at(&groups, groups.count - 1, end);
 }
@@ -110,21 +111,25 @@ static const uint8_t *north_american(const Groups *groups, const uint8_t *end) {
     return stop_at(groups, from + 2, end);
 }
 
-/* 13800138000, 138 0013 8000. */
-static const uint8_t *chinese_mobile(const Groups *groups, const uint8_t *end) {
-    const uint8_t *at = groups->starts[0];
-    if (at[0] != '1' || at[1] < '3') return NULL;
-    if (groups->sizes[0] == 11) return stop_at(groups, 0, end);
-    return has_sizes(groups, 0, 3, 4, 4) ? stop_at(groups, 2, end) : NULL;
+/* 13800138000, with 86 or the 0 of long-distance calls right before it or without: so many digits in one piece are
+ * rarely anything else, so that any sign may stand around them (a line of CSV), but for a decimal point. */
+static const uint8_t *chinese_mobile(const uint8_t *at, Span text) {
+    const uint8_t *end = span_end(text), *stop = at + digit_run(at, end);
+    if (word_before(at, text) || word_after(stop, end)) return NULL;
+    if (at - text.at > 1 && at[-1] == '.' && is_digit(at[-2])) return NULL;
+    if (end - stop > 1 && *stop == '.' && is_digit(stop[1])) return NULL;
+    if (stop - at == 13 && at[0] == '8' && at[1] == '6') at += 2;
+    else if (stop - at == 12 && at[0] == '0') at++;
+    return stop - at == 11 && at[0] == '1' && at[1] >= '3' ? stop : NULL;
 }
 
 static const uint8_t *national(const uint8_t *at, const uint8_t *end) {
     uint32_t first = digit_run(at, end);
-    if (first != 3 && first != 11 && (first != 1 || *at != '1')) return NULL;
+    if (first != 3 && (first != 1 || *at != '1')) return NULL;
     Groups groups = groups_from(at, end, 4, WORLD_MOST);
     if (!groups.count) return NULL;
-    const uint8_t *found = chinese_mobile(&groups, end);
-    return found ? found : north_american(&groups, end);
+    if (at[0] == '1' && at[1] >= '3' && has_sizes(&groups, 0, 3, 4, 4)) return stop_at(&groups, 2, end);
+    return north_american(&groups, end);
 }
 
 /* (030) 1234567, (415) 555-0100. */
@@ -146,9 +151,10 @@ static bool is_rest(const uint8_t *at, Span text) {
 
 const uint8_t *recognise_phone(const uint8_t *at, Span text) {
     const uint8_t *end = text.at + text.length;
-    if (is_rest(at, text)) return NULL;
+    if (*at == '+') return end - at > 8 && is_digit(at[1]) && !word_before(at, text) ? world(at + 1, end) : NULL;
+    const uint8_t *mobile = chinese_mobile(at, text);
+    if (mobile || is_rest(at, text)) return mobile;
     if (*at == '(') return in_brackets(at, end);
-    if (*at == '+') return end - at > 8 && is_digit(at[1]) ? world(at + 1, end) : NULL;
     if (*at != '0') return national(at, end);
     if (end - at < 9) return NULL;
     return at[1] == '0' ? world_by_zeros(at, end) : is_digit(at[1]) ? trunk(at, end) : NULL;

@@ -4,6 +4,7 @@
 #define GEOMQ_PLUGIN_IMPLEMENTATION
 #include "../sdk/c/geomq_plugin.h"
 
+#include "auto.h"
 #include "output.h"
 #include "state.h"
 #include "steps.h"
@@ -26,15 +27,21 @@ static Span no_topic(Span place) {
     return span(start, geomq_mark());
 }
 
+static bool has_mark(Span payload) {
+    return payload.length >= 3 && same((Span){payload.at, 3}, SPAN("\xEF\xBB\xBF"));
+}
+
 static Span reason_of(const Message *message) {
     if (message->content != CONTENT_UNREADABLE) return no_topic(message->lacking);
     if (tree_was_too_deep()) return SPAN("the payload is nested deeper than 64 levels");
+    bool may_be_json = message->format == FORMAT_JSON || message->format == FORMAT_AUTO;
+    if (may_be_json && has_mark(message->payload)) return SPAN("the payload begins with a byte order mark");
     switch (message->format) {
     case FORMAT_JSON: return SPAN("the payload is not JSON");
     case FORMAT_CBOR: return SPAN("the payload is not CBOR");
     case FORMAT_MSGPACK: return SPAN("the payload is not MessagePack");
     case FORMAT_TEXT: return SPAN("the payload is not UTF-8");
-    default: return SPAN("the payload is of no format, or of more than one");
+    default: return auto_reason(message_sent_properties(message));
     }
 }
 

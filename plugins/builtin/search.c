@@ -1,10 +1,16 @@
 #include "search.h"
 
+#include "fold.h"
+
 #define ANY 0xFF /* in a piece: one character; no UTF-8 has this byte */
 
 static uint8_t folded(bool fold, uint8_t byte) { return fold && (uint8_t)(byte - 'A') < 26 ? byte | 0x20 : byte; }
 
-static bool is_space(uint8_t byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
+/* What no star and no question mark stands for. */
+static bool is_border(const Search *search, uint8_t byte) {
+    if (search->over_spaces) return byte == '\n' || byte == '\r';
+    return byte == ' ' || (byte >= '\t' && byte <= '\r');
+}
 
 /* ---- what is searched for ---- */
 
@@ -51,19 +57,19 @@ bool search_add(Search *search, Wanted *wanted, Span text, bool is_glob) {
 
 /* ---- the search ---- */
 
-static const uint8_t *run_end(const uint8_t *at, const uint8_t *end) {
-    while (at < end && !is_space(*at)) at++;
+static const uint8_t *run_end(const Search *search, const uint8_t *at, const uint8_t *end) {
+    while (at < end && !is_border(search, *at)) at++;
     return at;
 }
 
 /* Where the piece that stands at `at` ends, NULL if it does not stand there. */
-static const uint8_t *piece_end(Span piece, const uint8_t *at, const uint8_t *end, bool fold) {
+static const uint8_t *piece_end(const Search *search, Span piece, const uint8_t *at, const uint8_t *end) {
     for (uint32_t i = 0; i < piece.length; i++, at++) {
         if (at == end) return NULL;
         if (piece.at[i] == ANY) {
-            if (is_space(*at)) return NULL;
+            if (is_border(search, *at)) return NULL;
             while (at + 1 < end && (at[1] & 0xC0) == 0x80) at++;
-        } else if (folded(fold, *at) != piece.at[i]) {
+        } else if (folded(search->ignore_case, *at) != piece.at[i]) {
             return NULL;
         }
     }
@@ -73,16 +79,17 @@ static const uint8_t *piece_end(Span piece, const uint8_t *at, const uint8_t *en
 /* Where what is wanted ends, if it begins at `at`. `dead`: up to where it is known not to: what is not found behind a
  * star, in the rest of a run without spaces, is not found from a later place in that run either, as the pieces are taken
  * where they stand first. */
-static const uint8_t *match(const Wanted *wanted, const uint8_t *at, const uint8_t *end, bool fold, const uint8_t **dead) {
-    const uint8_t *star = at = piece_end(wanted->pieces[0], at, end, fold);
+static const uint8_t *match(const Search *search, const Wanted *wanted, const uint8_t *at, const uint8_t *end,
+                            const uint8_t **dead) {
+    const uint8_t *star = at = piece_end(search, wanted->pieces[0], at, end);
     if (!at || (wanted->count > 1 && *dead && at <= *dead)) return NULL;
     for (uint32_t i = 1; i < wanted->count; i++) {
         Span piece = wanted->pieces[i];
-        if (piece.length == 0) return run_end(at, end);
+        if (piece.length == 0) return run_end(search, at, end);
         const uint8_t *found;
-        while (!(found = piece_end(piece, at, end, fold))) {
-            if (at == end || is_space(*at)) {
-                *dead = run_end(star, end);
+        while (!(found = piece_end(search, piece, at, end))) {
+            if (at == end || is_border(search, *at)) {
+                *dead = run_end(search, star, end);
                 return NULL;
             }
             at++;
@@ -98,30 +105,44 @@ static bool is_part(Span text, const uint8_t *start, const uint8_t *stop) {
 
 static const uint8_t *match_any(const Search *search, Span text, const uint8_t *at, const uint8_t **dead) {
     for (uint32_t i = 0; i < search->count; i++) {
-        const uint8_t *stop = match(&search->wanted[i], at, span_end(text), search->ignore_case, &dead[i]);
+        const uint8_t *stop = match(search, &search->wanted[i], at, span_end(text), &dead[i]);
         if (stop && stop > at && !(search->whole_words && is_part(text, at, stop))) return stop;
     }
     return NULL;
 }
 
-MaskResult search_mask(const Search *search, Span text, Span *out) {
+/* Have all that is found in `text`, which is the source or what has been folded from it, replaced in the source. */
+static bool replace_all(const Search *search, Folded text, Span source, Span *out) {
     const uint8_t *dead[SEARCH_MOST];
-    const uint8_t *at = text.at, *end = span_end(text), *copied = at, *mark = geomq_mark();
+    const uint8_t *at = text.text.at, *end = span_end(text.text), *mark = geomq_mark();
+    uint32_t copied = 0;
     for (uint32_t i = 0; i < search->count; i++) dead[i] = NULL;
     for (;;) {
         while (at < end && !search->begins[*at]) at++;
         if (at == end) break;
-        const uint8_t *stop = match_any(search, text, at, dead);
+        const uint8_t *stop = match_any(search, text.text, at, dead);
         if (!stop) {
             at++;
             continue;
         }
-        geomq_append(copied, (uint32_t)(at - copied));
+        geomq_append(source.at + copied, folded_origin(&text, at) - copied);
         geomq_append(search->with.at, search->with.length);
-        copied = at = stop;
+        copied = folded_origin(&text, stop);
+        at = stop;
     }
-    if (copied == text.at) return MASK_SAME;
-    geomq_append(copied, (uint32_t)(end - copied));
+    if (!copied) return false;
+    geomq_append(source.at + copied, source.length - copied);
     *out = appended(mark);
-    return MASK_CHANGED;
+    return true;
+}
+
+/* As it is written first, for what is searched for may have a backslash itself; then as it is meant. */
+MaskResult search_mask(const Search *search, Span text, Span *out) {
+    *out = text;
+    bool found = replace_all(search, (Folded){text, NULL}, text, out);
+    uint8_t *before = geomq_mark();
+    Folded folded = fold(*out);
+    if (folded.origins && replace_all(search, folded, *out, out)) found = true;
+    else geomq_release(before);
+    return found ? MASK_CHANGED : MASK_SAME;
 }

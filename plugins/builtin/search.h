@@ -18,6 +18,7 @@ typedef struct {
     uint32_t count;
     bool ignore_case; /* of ASCII letters */
     bool whole_words; /* no ASCII letter or digit stands right before or behind */
+    bool over_spaces; /* stars and question marks stand for spaces, too, but not for the end of a line */
     bool begins[256]; /* whether anything can begin with the byte */
     Span with;
 } Search;

@@ -118,7 +118,7 @@ bool check_object(const Where *where, const Node *found, const char *allowed, co
 
 /* ---- members ---- */
 
-static uint32_t whole_number(const Where *where, const Node *found, uint32_t least, uint32_t most) {
+uint32_t whole_number(const Where *where, const Node *found, uint32_t least, uint32_t most) {
     uint64_t value = 0;
     bool valid = found->type == TYPE_NUMBER;
     for (uint32_t i = 0; valid && i < found->text.length; i++) {

@@ -43,6 +43,9 @@ bool check_object(const Where *where, const Node *found, const char *allowed, co
 
 #define REQUIRED UINT32_MAX /* instead of a usual value */
 
+/* A whole number that is at hand already. */
+uint32_t whole_number(const Where *where, const Node *found, uint32_t least, uint32_t most);
+
 uint32_t read_whole(const Where *where, const Node *object, const char *name, uint32_t least, uint32_t most,
                     uint32_t usual);
 bool read_bool(const Where *where, const Node *object, const char *name, bool usual);

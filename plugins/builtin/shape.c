@@ -1,28 +1,79 @@
 /* Steps that change how a message goes on, and what it says beside its values: topic, qos, retain, set. */
+#include "hash.h"
 #include "match.h"
 #include "steps.h"
 #include "template.h"
 
 /* ---- topic ---- */
 
+#define HASHED_MOST 16 /* levels */
+
 typedef struct {
-    Template to;
+    Template to;        /* empty: as it is */
+    bool reads_payload; /* `to` has places of values */
+    uint32_t hashed[HASHED_MOST], hashed_count;
+    Hash hash;
 } Topic;
 
-static void read_topic(const Where *where, const Node *found, void *settings, Needs *needs) {
-    ((Topic *)settings)->to = template_of_topic(where, found, "to", true, &needs->needs_payload);
+static void read_hashed(const Where *where, const Node *found, Topic *topic) {
+    Where list = {where, "hash", 0}, here = {&list, NULL, 0};
+    const Node *levels = member(found, "hash");
+    if (levels->type != TYPE_ARRAY || !levels->first) {
+        refuse(&list, levels, "is not a list of the topic's levels, from 0 on");
+        return;
+    }
+    for (const Node *level = levels->first; level; level = level->next, here.index++) {
+        if (topic->hashed_count == HASHED_MOST) fail(&here, NULL, "is one level too many: 16 at most");
+        else topic->hashed[topic->hashed_count++] = whole_number(&here, level, 0, 65535);
+    }
+    topic->hash = hash_read(where, found);
 }
 
+static void read_topic(const Where *where, const Node *found, void *settings, Needs *needs) {
+    Topic *topic = settings;
+    bool hashes = member(found, "hash");
+    (void)needs;
+    topic->to = template_of_topic(where, found, "to", !hashes, &topic->reads_payload);
+    if (hashes) read_hashed(where, found, topic);
+    else if (member(found, "key") || member(found, "length")) fail(where, NULL, "key and length need hash");
+}
+
+static bool is_hashed(const Topic *topic, uint32_t level) {
+    for (uint32_t i = 0; i < topic->hashed_count; i++) {
+        if (topic->hashed[i] == level) return true;
+    }
+    return false;
+}
+
+static Span with_hashes(const Topic *topic, Span whole) {
+    uint8_t *start = geomq_mark();
+    const uint8_t *from = whole.at, *end = span_end(whole);
+    for (uint32_t level = 0;; level++) {
+        const uint8_t *stop = from;
+        while (stop < end && *stop != '/') stop++;
+        if (is_hashed(topic, level)) hash_append(&topic->hash, span(from, stop));
+        else geomq_append(from, (uint32_t)(stop - from));
+        if (stop == end) return span(start, geomq_mark());
+        geomq_append(stop, 1);
+        from = stop + 1;
+    }
+}
+
+/* It is not skipped where the payload is empty, unlike other steps that need it: the topic that is to be hidden would
+ * go on as it is. */
 static Fate run_topic(void *settings, Message *message) {
-    Span topic;
-    if (!template_topic(&((const Topic *)settings)->to, message, &topic)) return UNREADABLE;
-    if (same(topic, message->topic)) return GO_ON;
-    message->topic = topic;
-    message->changed |= GEOMQ_CHANGED_TOPIC;
+    const Topic *step = settings;
+    Span before = message->topic, topic = before;
+    if (step->reads_payload && message->payload.length && !message_read(message)) return UNREADABLE;
+    if (step->hashed_count) message->topic = topic = with_hashes(step, before);
+    bool written = step->to.count ? template_topic(&step->to, message, &topic) : is_topic(topic);
+    message->topic = written ? topic : before;
+    if (!written) return UNREADABLE;
+    if (!same(topic, before)) message->changed |= GEOMQ_CHANGED_TOPIC;
     return GO_ON;
 }
 
-const StepKind STEP_TOPIC = {"topic", "to", sizeof(Topic), read_topic, run_topic};
+const StepKind STEP_TOPIC = {"topic", "to hash key length", sizeof(Topic), read_topic, run_topic};
 
 /* ---- qos ---- */
 

@@ -29,10 +29,8 @@ static void read_patterns(const Where *where, const Node *found, void *settings)
         patterns->put = PATTERN_KEEP_LAST;
         patterns->count = read_whole(where, found, "keep_last", 0, 100, 0);
     } else if (hashes) {
-        Span key = read_key(where, found, 8);
-        hmac_key(&patterns->hmac, key.at, key.length);
         patterns->put = PATTERN_HASH;
-        patterns->count = read_whole(where, found, "length", 4, 2 * SHA256_SIZE, 16);
+        patterns->hash = hash_read(where, found);
     }
 }
 
@@ -87,9 +85,12 @@ static void read_search(const Where *where, const Node *found, void *settings) {
     search->with = read_with(where, found);
     search->ignore_case = read_bool(where, found, "ignore_case", false);
     search->whole_words = read_bool(where, found, "whole_words", false);
+    search->over_spaces = read_bool(where, found, "over_spaces", false);
     add_all(where, found, "text", "texts", false, search, wanted);
     if (search->whole_words && (member(found, "glob") || member(found, "globs")))
         fail(where, NULL, "whole_words goes with text or texts only");
+    if (search->over_spaces && !member(found, "glob") && !member(found, "globs"))
+        fail(where, NULL, "over_spaces goes with glob or globs only");
     add_all(where, found, "glob", "globs", true, search, wanted);
     if (!search->count) fail(where, NULL, "needs one of text, texts, glob, globs");
 }
@@ -101,7 +102,7 @@ static MaskResult apply_search(const void *settings, Leaf leaf, Leaf *changed) {
 }
 
 const MaskKind MASK_SEARCH = {
-    "search", "text texts glob globs with ignore_case whole_words", ON_INSIDE, sizeof(Search), read_search, apply_search};
+    "search", "text texts glob globs with ignore_case whole_words over_spaces", ON_INSIDE, sizeof(Search), read_search, apply_search};
 
 /* ---- pseudonymise, reveal ---- */
 

@@ -12,6 +12,7 @@ from broker.protocol.errors import ProtocolError
 from broker.protocol.properties import read_bare
 from plugins.host.frame import Fields
 from plugins.host.reasons import on_one_line
+from plugins.tools import binary
 
 _LONGEST = 2000
 """Characters of a value that are shown."""
@@ -22,12 +23,6 @@ class Line(NamedTuple):
 
     mark: str
     text: str
-
-
-class _Number(str):
-    """A number as it is written: 1.50 is not 1.5 here."""
-
-    __slots__ = ()
 
 
 def shown(raw: bytes) -> str:
@@ -41,8 +36,15 @@ def shown(raw: bytes) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(raw)} bytes)"
 
 
+def shown_payload(raw: bytes) -> str:
+    """As :func:`shown`, with CBOR and MessagePack as what they say."""
+    found = _read_binary(raw)
+    return f"{found[0]} {_value(found[1])}" if found else shown(raw)
+
+
 def difference(before: Fields, after: Fields) -> list[Line]:
-    """What has changed, each thing with what it was and what it is; of JSON payloads only the members that changed."""
+    """What has changed, each thing with what it was and what it is; of payloads of JSON, CBOR and
+    MessagePack only the members that changed."""
     lines: list[Line] = []
     for name, old, new in (
         ("topic", shown(before.topic), shown(after.topic)),
@@ -82,7 +84,20 @@ def _payload(before: bytes, after: bytes) -> list[Line]:
 
 
 def _parsed(payload: bytes) -> Any:
-    return json.loads(payload.decode(), parse_int=_Number, parse_float=_Number)
+    found = _read_binary(payload)
+    if found:
+        return found[1]
+    return json.loads(
+        payload.decode(),
+        parse_int=binary.AsWritten,
+        parse_float=binary.AsWritten,
+        object_pairs_hook=binary.without_repeats,
+    )
+
+
+def _read_binary(payload: bytes) -> tuple[str, Any] | None:
+    """No document of CBOR or MessagePack begins with a byte of ASCII."""
+    return binary.read(payload) if payload and payload[0] >= 0x80 else None
 
 
 def _members(path: str, before: Any, after: Any) -> Iterator[Line]:
@@ -104,17 +119,4 @@ def _members(path: str, before: Any, after: Any) -> Iterator[Line]:
 
 
 def _value(value: Any) -> str:
-    return shown(_written(value).encode("utf-8", "backslashreplace"))
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, _Number):
-        return value
-    if isinstance(value, dict):
-        members = (
-            f"{json.dumps(name, ensure_ascii=False)}: {_written(item)}" for name, item in value.items()
-        )
-        return f"{{{', '.join(members)}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_written, value))}]"
-    return json.dumps(value, ensure_ascii=False)
+    return shown(binary.written(value).encode("utf-8", "backslashreplace"))

@@ -6,12 +6,33 @@ from typing import Any
 
 from plugins.host import frame
 from plugins.host.frame import Effect
-from plugins.tools.difference import shown
+from plugins.tools.difference import shown, shown_payload
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return raw.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def all_in_words(effects: list[Effect]) -> list[str]:
+    """A line for each effect; what the module remembers under keys that nobody can read, in one for all."""
+    lines, hidden = [], []
+    for effect in effects:
+        if effect.kind == frame.STATE_PUT and not _is_text(effect.first):
+            hidden.append(len(effect.first) + len(effect.second))
+        else:
+            lines.append(in_words(effect))
+    if hidden:
+        values = "1 value" if len(hidden) == 1 else f"{len(hidden)} values"
+        lines.append(f"remembers {values} of its own, {sum(hidden)} bytes")
+    return lines
 
 
 def in_words(effect: Effect) -> str:
     """An effect as a line."""
-    first, second = shown(effect.first), shown(effect.second)
+    first, second = shown(effect.first), shown_payload(effect.second)
     if effect.kind == frame.EMIT:
         marks = f"QoS {effect.number & 3}{', retained' if effect.number & 4 else ''}"
         return f"emits {first} {second} ({marks})"

@@ -87,9 +87,8 @@ def _measured(rule: Rule, batch: list[Fields], seconds: float) -> Measured:
 
 def _check(rule: Rule, outcome: Outcome) -> list[Failed]:
     """The messages that the module rejects; MeasureError where it failed on them."""
-    if outcome.failed and rule.last_error:
+    broken = [one for one in outcome.failed if rule.last_error and one.reason.gist == rule.last_error]
+    if broken:
         count = len(outcome.messages)
-        raise MeasureError(
-            f"fails for {len(outcome.failed)} of a batch of {count}: {outcome.failed[0].reason.text}"
-        )
+        raise MeasureError(f"fails for {len(broken)} of a batch of {count}: {broken[0].reason.text}")
     return outcome.failed

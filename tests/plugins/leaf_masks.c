@@ -46,7 +46,8 @@ static void set_patterns(void) {
     patterns.with = text_of("with");
     patterns.count = number_of("count");
     patterns.put = member(config, "key") ? PATTERN_HASH : member(config, "count") ? PATTERN_KEEP_LAST : PATTERN_WITH;
-    hmac_key(&patterns.hmac, text_of("key").at, text_of("key").length);
+    hmac_key(&patterns.hash.hmac, text_of("key").at, text_of("key").length);
+    patterns.hash.length = patterns.count;
 }
 
 static MaskResult mask_date_text(Span payload, Span *out) { return date_text(date_unit, payload, out); }
@@ -81,6 +82,7 @@ static MaskResult mask_search(Span payload, Span *out) { return search_mask(&sea
 static void set_search(void) {
     search.ignore_case = flag("ignore_case");
     search.whole_words = flag("whole_words");
+    search.over_spaces = flag("over_spaces");
     search.wanted = wanted;
     search.with = text_of("with");
     search.count = search_add(&search, wanted, text_of("text"), flag("glob"));

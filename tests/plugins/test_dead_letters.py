@@ -14,6 +14,8 @@ import pytest
 from broker.config import ConfigError, load_text
 from broker.message import Message
 from broker.ports import Stage
+from broker.protocol.constants import Prop
+from broker.protocol.properties import write_bare
 from plugins.dead_letters import DeadLetters
 from plugins.host.entry import EGRESS, INGRESS, DeadLetter, Entry, Failed
 from plugins.host.frame import Fields
@@ -90,6 +92,8 @@ def test_failed_message_goes_to_its_topic_and_file(tmp_path: Path) -> None:
             b"[" * 65 + b"]" * 65,
             "the payload is nested deeper than 64 levels",
         ),
+        ({"action": "remove", "path": "a"}, b"\xef\xbb\xbf{}", "the payload begins with a byte order mark"),
+        ({"action": "topic", "to": "x/{path:a}"}, b"", "it has no {path:a} that a topic can be made of"),
         (
             {"action": "topic", "to": "x/{0}/{path:a}"},
             b'{"a":"b/c"}',
@@ -226,3 +230,23 @@ def test_configuration(tmp_path: Path) -> None:
 def test_mistakes(section: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_text(RULE % section)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "reason"),
+    [
+        ("text/plain", "the payload is a text by its content type, where paths lead nowhere"),
+        ("application/json", "the payload is not JSON, as its content type says"),
+        ("application/cbor", "the payload is not CBOR, as its content type says"),
+        ("application/x-msgpack", "the payload is not MessagePack, as its content type says"),
+        ("", "the payload is of no format, or of more than one"),
+    ],
+)
+def test_why_a_payload_of_any_format_cannot_be_decoded(content_type: str, reason: str) -> None:
+    config = {"format": "auto", "steps": [{"action": "remove", "path": "a"}]}
+    stages = Stages([Entry("r", INGRESS, "rules", ("#",), config, dead_letter=DeadLetter("dead"))])
+    stages.surroundings = around = Around()
+    properties = write_bare({Prop.CONTENT_TYPE: content_type}) if content_type else b""
+    stages.run(Stage.INGRESS, [Message("t", b"\xc1", properties=properties)], 1.0, lambda *_: None)
+    stages.close()
+    assert [json.loads(message.payload)["reason"] for message in around.letters] == [reason]

@@ -19,7 +19,7 @@ from plugins.host.frame import Fields, decode_result, encode_request
 from plugins.host.limits import Limits
 from tests.plugins.rules import Rules, Shop, program
 
-READ = {"action": "keep", "when": {"any": [{"path": "none", "exists": False}]}}
+READ = {"action": "keep", "when": {"any": [{"path": "absent", "exists": False}]}}
 
 ACCEPTED = [
     # documents of one value, with the white space that is allowed

@@ -147,10 +147,15 @@ def test_ibans_of_any_account_are_found(iban: str, account: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["XX82WEST12345698765432", "GB82WEST123456987654321", "xGB82WEST12345698765432", "GB82"]
+    "text", ["XX82WEST12345698765432", "GB82WEST123456987654321", "1GB82WEST12345698765432", "GB82"]
 )
 def test_what_is_no_iban(text: str) -> None:
     assert FIND["iban"](text) == text
+
+
+def test_the_name_before_an_iban_may_be_glued_to_it() -> None:
+    for iban in ("DE89370400440532013000", "gb82 WEST 1234 5698 7654 32"):
+        assert FIND["iban"](f"IBAN{iban}, x{iban}; a_{iban}_b") == "IBAN<>, x<>; a_<>_b"
 
 
 # -- signs that mean the same ------------------------------------------------------------------------------------
@@ -265,6 +270,12 @@ def test_ip4_is_found(address: ipaddress.IPv4Address, around: tuple[str, str]) -
     assert FIND["ip"](f"{around[0]}{address}{around[1]}") == f"{around[0]}<>{around[1]}"
 
 
+@pytest.mark.parametrize("text", ["192.168.000.001", "010.000.000.007", "10.0.00.1", "01.2.3.4"])
+def test_ip4_may_have_octets_of_three_digits(text: str) -> None:
+    """As legacy systems write them; one with two digits is a date or a version."""
+    assert found("ip", text) == (".00." not in text and not text.startswith("01."))
+
+
 @settings(deadline=None)
 @given(st.ip_addresses(v=6), AROUND)
 def test_ip6_is_found(address: ipaddress.IPv6Address, around: tuple[str, str]) -> None:
@@ -291,7 +302,18 @@ def test_ip_is_found_as_python_does(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["v1.2.3.4", "1.2.3.4.5", "1.2.3", "01.2.3.4", "1.2.3.400", "12:30:45", "std::dead", "::"]
+    "text",
+    [
+        "v1.2.3.4",
+        "0192.168.0.1",
+        "1.2.3.4.5",
+        "1.2.3",
+        "01.2.3.4",
+        "1.2.3.400",
+        "12:30:45",
+        "std::dead",
+        "::",
+    ],
 )
 def test_what_is_no_ip(text: str) -> None:
     assert FIND["ip"](text) == text
@@ -475,6 +497,75 @@ def test_plain_numbers_are_no_telephone_numbers(text: str) -> None:
     assert FIND["phone"](f"at {text}, then") == f"at {text}, then"
 
 
+@pytest.mark.parametrize("number", ["13800138000", "8613800138000", "013800138000", "+4930123456789"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        *[
+            ("17,", ",21.5"),
+            ("17;", ";x"),
+            ("17\uff0c", "\uff0c21"),
+            ("id:", ":1"),
+            ("1/", "/x"),
+            ("a=", "&b=1"),
+        ],
+        *[("No.", "."), ("SN-", "_7"), ("a_", "-a"), ("1-", "/x"), ("x|", "|y"), ("[", "]"), ("a:1+", ",+1")],
+    ],
+)
+def test_numbers_that_can_be_nothing_else_are_found_between_any_signs(
+    number: str, before: str, after: str
+) -> None:
+    """A line of CSV has no spaces, and an address of mail may begin with a number."""
+    if not (before.endswith("+") and number.startswith("+")):
+        assert FIND["phone"](f"{before}{number}{after}") == f"{before}<>{after}"
+    assert FIND["phone"](f"{number}@home") == "<>@home"
+
+
+def test_plain_numbers_of_the_world_are_found_by_two_zeros() -> None:
+    assert found("phone", "0049301234567")
+    for other in ("000049301234", "00493012345", "004930123456789012", "00", "00 "):
+        assert FIND["phone"](other) == other
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0.13800138000", "13800138000.25", "x13800138000", "0x13800138000", "12800138000", "113800138000"],
+)
+def test_numbers_that_go_on_are_no_mobile_numbers(text: str) -> None:
+    assert FIND["phone"](text) == text
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(sign):04x}" for sign in text)
+
+
+@pytest.mark.parametrize("escape", [percent, escaped])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_escaped_is_found(kind: str, escape: Callable[[str], str]) -> None:
+    """URLs, and documents of JSON as a text in one."""
+    example = EXAMPLES[kind]
+    assert FIND[kind](escape(example)) == "<>"
+    assert FIND[kind](f"{escape(' ')}{example}{escape(' ')}") == f"{escape(' ')}<>{escape(' ')}"
+    assert (
+        FIND[kind](f"{escape(chr(0x8BDD))}{example}{escape(',')}x")
+        == f"{escape(chr(0x8BDD))}<>{escape(',')}x"
+    )
+    assert FIND[kind](f"a\\n{example}\\nb") == "a\\n<>\\nb"
+    assert FIND[kind](f'{{\\"a\\":\\"{example}\\"}}') == '{\\"a\\":\\"<>\\"}'
+
+
+@pytest.mark.parametrize(
+    "text", ["%", "%2", "%zz", "\\", "\\u12", "\\ud83d\\ude00", "100%25 \\x \\u00e9%C3%A9", "\\u200b"]
+)
+def test_other_escapes_stay_as_they_are(text: str) -> None:
+    assert ALL(text) == text
+    assert ALL(f"{text} 4111111111111111 {text}") == f"{text} <> {text}"
+
+
 def test_telephone_numbers_inside_texts() -> None:
     assert (
         FIND["phone"]("Tel.:+49 30 123456, Fax:(030)1234567; tel:030-7654321 ext 5")
@@ -524,7 +615,7 @@ def test_hash_is_the_same_however_a_number_is_written() -> None:
 
 
 @settings(deadline=None)
-@given(st.text("0123456789abcdefAF@.:-+() \u00fc\u4e2d_/", max_size=80), st.integers(0, 127))
+@given(st.text("0123456789abcdefAF@.:-+() \u00fc\u4e2d_/%\\u", max_size=80), st.integers(0, 127))
 def test_any_text_is_survived(text: str, kinds: int) -> None:
     masked = Leaf("patterns", kinds=kinds, **{"with": ""})(text)
     assert masked is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from typing import Any
 
@@ -12,6 +13,8 @@ from broker.protocol.properties import write_bare
 from plugins.host.frame import Fields
 from plugins.host.reasons import ModuleRefused
 from tests.plugins.rules import Emitted, Rules, Shop
+
+KEY = "00112233445566778899aabbccddeeff"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,56 @@ def test_steps_see_the_new_topic(make: Shop) -> None:
         None,
         Fields(b"c/3", b"[]"),
     ]
+
+
+def test_a_topic_that_needs_the_payload_does_not_stay_as_it_is_without_one(make: Shop) -> None:
+    """What deletes a retained message has no payload: under its topic as it was it would tell what is to be hidden."""
+    rules = make({"action": "topic", "to": "anon/{path:id}", "when": {"topic": "vehicle/#"}})
+    assert rules.run(Fields(b"vehicle/WDB1", b"", retain=True)) == [None]
+    assert rules.metrics == {"undecodable": 1}
+    assert rules.one("", "other/1") == Fields(b"other/1", b"")
+    plain = make({"action": "topic", "to": "anon/{1}"})
+    assert plain.one("", "vehicle/1") == Fields(b"anon/1", b"")
+
+
+def digits(text: str, length: int = 16) -> str:
+    return hmac.new(bytes.fromhex(KEY), text.encode(), "sha256").hexdigest()[:length]
+
+
+@pytest.mark.parametrize(
+    ("levels", "to", "topic", "becomes"),
+    [
+        ([1], None, "vehicle/WDB1/gps", f"vehicle/{digits('WDB1')}/gps"),
+        ([0, 2], None, "a/b/c/d", f"{digits('a')}/b/{digits('c')}/d"),
+        ([1], "{1}/{topic}", "a/b", f"{digits('b')}/a/{digits('b')}"),
+        ([2], None, "a/b", "a/b"),
+        ([1, 2], None, "a//", f"a/{digits('')}/{digits('')}"),
+        ([0], None, "\u8eab/b", f"{digits(chr(0x8EAB))}/b"),
+        ([1], "{5}", "a/b", None),
+    ],
+)
+@pytest.mark.parametrize("payload", ["", "x", "{}"])
+def test_levels_of_a_topic_are_hashed(
+    make: Shop, levels: list[int], to: str | None, topic: str, becomes: str | None, payload: str
+) -> None:
+    """Whatever the payload is: also what deletes a retained message finds it under its new topic."""
+    rules = make({"action": "topic", "hash": levels, "key": KEY} | ({"to": to} if to else {}))
+    assert rules.one(payload, topic) == (becomes and Fields(becomes.encode(), payload.encode()))
+
+
+def test_a_level_has_the_hash_of_the_value(make: Shop) -> None:
+    rules = make(
+        {"action": "topic", "hash": [0], "key": KEY, "length": 24},
+        {"action": "hash", "path": "vin", "key": KEY, "length": 24},
+    )
+    after = rules.one('{"vin":"WDB1"}', "WDB1/gps")
+    assert after == Fields(f"{digits('WDB1', 24)}/gps".encode(), f'{{"vin":"{digits("WDB1", 24)}"}}'.encode())
+
+
+def test_a_topic_that_hashes_make_too_long_goes_no_further(make: Shop) -> None:
+    rules = make({"action": "topic", "hash": [1], "key": KEY, "length": 64})
+    assert rules.one("x", "a" * 65_471 + "/" + "b") is None
+    assert rules.passes("x", "a" * 65_470 + "/" + "b")
 
 
 @pytest.mark.parametrize(
@@ -228,6 +281,11 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         '.to: "{foo}" has an unknown place in braces; allowed: a topic level',
     ),
     ({"action": "topic", "to": "{path:a..b}"}, '.to: "{path:a..b}" has an empty level'),
+    ({"action": "topic", "hash": []}, ".hash: [] is not a list of the topic's levels"),
+    ({"action": "topic", "hash": [0, -1], "key": KEY}, ".hash[1]: -1 is not a whole number from 0 to 65535"),
+    ({"action": "topic", "hash": [0] * 17, "key": KEY}, ".hash[16]: is one level too many"),
+    ({"action": "topic", "hash": [0]}, ".key: "),
+    ({"action": "topic", "to": "a", "key": KEY}, ": key and length need hash"),
     ({"action": "qos", "to": 3}, ".to: 3 is not a whole number from 0 to 2"),
     ({"action": "qos", "to": 1, "mode": "least"}, '.mode: "least" is not one of: set at_most'),
     ({"action": "retain"}, ".to: is required"),

@@ -14,15 +14,15 @@ TEXTS = st.text("abAB- \n\u00e9\u4e2d", max_size=30)
 GLOBS = st.text("abA- *?\\\u00e9", min_size=1, max_size=8).filter(lambda glob: glob.strip("*"))
 
 
-def as_regex(glob: str) -> str:
+def as_regex(glob: str, border: str = r"[^ \t\n\v\f\r]") -> str:
     regex, i = "", 0
     while i < len(glob):
         if glob[i] == "*":
             while glob[i + 1 : i + 2] == "*":
                 i += 1
-            regex += r"[^ \t\n\v\f\r]*" + ("?" if i + 1 < len(glob) else "")
+            regex += f"{border}*" + ("?" if i + 1 < len(glob) else "")
         elif glob[i] == "?":
-            regex += r"[^ \t\n\v\f\r]"
+            regex += border
         else:
             if glob[i] == "\\" and i + 1 < len(glob):
                 i += 1
@@ -32,11 +32,44 @@ def as_regex(glob: str) -> str:
 
 
 @settings(deadline=None, max_examples=500)
-@given(GLOBS, TEXTS, st.booleans())
-def test_globs_find_what_regular_expressions_find(glob: str, text: str, ignore_case: bool) -> None:
-    search = Leaf("search", text=glob, glob=True, ignore_case=ignore_case, **{"with": "<>"})
+@given(GLOBS, TEXTS, st.booleans(), st.booleans())
+def test_globs_find_what_regular_expressions_find(
+    glob: str, text: str, ignore_case: bool, over_spaces: bool
+) -> None:
+    settings = {"ignore_case": ignore_case, "over_spaces": over_spaces, "with": "<>"}
     flags = re.IGNORECASE if ignore_case else 0
-    assert search(text) == re.sub(as_regex(glob), "<>", text, flags=flags)
+    regex = as_regex(glob, r"[^\n\r]") if over_spaces else as_regex(glob)
+    assert Leaf("search", text=glob, glob=True, **settings)(text) == re.sub(regex, "<>", text, flags=flags)
+
+
+def test_names_of_several_words_between_two_signs() -> None:
+    search = Leaf("search", text="OP=*;", glob=True, over_spaces=True, **{"with": "OP=?;"})
+    assert search("T=1;OP=Anna Maria;END OP=Ben\nx;") == "T=1;OP=?;END OP=Ben\nx;"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('{\\"n\\":\\"\\u5f20\\u4e09\\"}', '{\\"n\\":\\"<>\\"}'),
+        ("q=%E5%BC%A0%E4%B8%89&b", "q=<>&b"),
+        ("\u5f20\u00ad\u4e09 and \u5f20\u4e09", "<> and <>"),
+        ("%", "%"),
+        ("\\u5f20 \\u4e09", "\\u5f20 \\u4e09"),
+    ],
+)
+def test_what_is_written_otherwise_is_found(text: str, masked: str) -> None:
+    """As `patterns` finds it: in documents of JSON that are a text, in URLs, with signs that have no width."""
+    assert Leaf("search", text="\u5f20\u4e09", **{"with": "<>"})(text) == masked
+
+
+def test_words_stand_alone_behind_an_escape() -> None:
+    search = Leaf("search", text="Anna", whole_words=True, **{"with": "<>"})
+    assert search("%20Anna%20 a\\nAnna\\nb \uff21\uff4e\uff4e\uff41 nAnna") == "%20<>%20 a\\n<>\\nb <> nAnna"
+
+
+def test_what_is_searched_for_may_have_a_backslash() -> None:
+    assert Leaf("search", text="C:\\new", **{"with": "<>"})("in C:\\new\\x %20") == "in <>\\x %20"
+    assert Leaf("search", text="%20", **{"with": "_"})("a%20b") == "a_b"
 
 
 @settings(deadline=None)

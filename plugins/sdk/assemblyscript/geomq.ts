@@ -93,7 +93,7 @@ export class Span {
     return Span.whole(bytes);
   }
 
-  /** The bytes as text. */
+  /** The bytes as text; where they are no UTF-8, signs may be lost. */
   text(): string {
     return String.UTF8.decodeUnsafe(this.start, this.length);
   }

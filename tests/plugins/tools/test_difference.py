@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cbor2
+import msgpack
 import pytest
 
 from broker.protocol.constants import Prop
 from broker.protocol.properties import write_bare
 from plugins.host.frame import Fields
-from plugins.tools.difference import difference, shown
+from plugins.tools.difference import difference, shown, shown_payload
 
 
 def lines(before: bytes, after: bytes) -> list[str]:
@@ -36,10 +38,24 @@ def lines(before: bytes, after: bytes) -> list[str]:
         (b"[" * 100_000, b"", [f"- {'[' * 2000}... (100000 bytes)", "+ "]),
         ('{"ä":"ü"}'.encode(), '{"ä":"\\u001b"}'.encode(), ['- ä: "ü"', '+ ä: "\\u001b"']),
         (b'{"a":1}', b'{"a":1}', []),
+        (b'{"a":1,"a":2}', b'{"a":1,"a":0}', ['- {"a":1,"a":2}', '+ {"a":1,"a":0}']),
+        (
+            cbor2.dumps({"a": {"card": "4111"}, "n": [1.5]}),
+            cbor2.dumps({"a": {"card": "***"}, "n": [1.0]}),
+            ['- a.card: "4111"', '+ a.card: "***"', "- n[0]: 1.5", "+ n[0]: 1.0"],
+        ),
+        (msgpack.packb({"a": 1, "b": b"\0"}), msgpack.packb({"a": 1}), ["- b: h'00'"]),
     ],
 )
 def test_payloads(before: bytes, after: bytes, expected: list[str]) -> None:
     assert lines(before, after) == expected
+
+
+def test_payloads_of_binary_formats_are_shown_as_what_they_say() -> None:
+    assert shown_payload(cbor2.dumps({"a": "\x1b[31m"})) == 'CBOR {"a": "\\u001b[31m"}'
+    assert shown_payload(msgpack.packb({"\u00e4": 1})) == 'MessagePack {"\u00e4": 1}'
+    assert shown_payload(b"\xff\x00") == "hex ff 00"
+    assert shown_payload(b'{"a":1}') == '{"a":1}'
 
 
 def test_all_that_can_change() -> None:

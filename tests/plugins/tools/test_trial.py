@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -18,6 +19,7 @@ from plugins.host.entry import BUILTIN, INGRESS, Entry
 from plugins.host.frame import Fields, Place, decode_result, encode_request
 from plugins.host.limits import Limits
 from plugins.tools.effects import as_json, in_words
+from plugins.tools.measure import MeasureError, measure
 from plugins.tools.trial import Trial
 from tests.plugins import modules
 from tests.plugins.sdk.toolchains import built
@@ -82,6 +84,18 @@ def test_what_people_see(mask: Path, messages: Path) -> None:
     assert '\x1b[31m     - driver: "Magdalena"\x1b[0m\n' in coloured.stdout
     rejected = "ingress mask: fail, the payload is no object that can be read; the message is dropped"
     assert rejected in result.stdout
+
+
+def test_binary_payloads_are_shown_as_what_they_say(tmp_path: Path) -> None:
+    payload = tmp_path / "payload"
+    payload.write_bytes(cbor2.dumps({"id": 1, "card": {"pan": "4111111111111111"}}))
+    steps = [{"action": "unique", "within": "1h", "path": "id"}, {"action": "redact", "path": "card.pan"}]
+    config = json.dumps({"format": "cbor", "steps": steps})
+    result = plugin("test", "rules", "--config", config, "--topic", "t", "--payload-file", payload)
+    lines = result.stdout.splitlines()
+    assert lines[1] == '   CBOR {"id": 1, "card": {"pan": "4111111111111111"}}'
+    assert lines[3:5] == ['     - card.pan: "4111111111111111"', '     + card.pan: "***"']
+    assert re.fullmatch(r"     remembers 2 values of its own, \d+ bytes", lines[5])
 
 
 def test_what_scripts_see(mask: Path, messages: Path) -> None:
@@ -240,6 +254,16 @@ def test_failures_are_told(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == "geomq: rule traps fails for 1 of a batch of 1: trapped\n"
     assert result.stdout == ""
+
+
+def test_what_a_rule_rejects_is_not_told_as_why_it_fails() -> None:
+    config = {"steps": [{"action": "remove", "path": "a"}]}
+    entry = Entry("r", INGRESS, "rules", ("#",), config, Limits(fuel_base=20_000, fuel_per_message=2_000))
+    large = b"[" + b"1," * 5_000 + b"1]"
+    found = measure(entry, [Fields(b"t", b"{"), Fields(b"t", large)], 0.01)
+    assert next(found).rejected == 1
+    with pytest.raises(MeasureError, match=r"^fails for [0-9]+ of a batch of 64: used up its fuel$"):
+        next(found)
 
 
 @pytest.mark.parametrize(
