@@ -12,6 +12,7 @@ from typing import Protocol
 
 from broker.message import Message
 from broker.ports import Failure
+from broker.protocol.topics import matches
 from edge_mesh import answers, envelope
 from edge_mesh.boundary import Boundary, may_leave
 from edge_mesh.filter_set import is_travelling
@@ -138,7 +139,7 @@ class HistoryResponder:
             logger.exception("the local history could not be read")
             query.fail(f"{self._name}: the history could not be read")
         else:
-            records, failures = await self._records(found)
+            records, failures = await self._records(found, question.topic_filter)
             for part in answers.parts(self._name, records, self._wall()):
                 query.reply(part)
             for text in in_words(failures):
@@ -146,7 +147,7 @@ class HistoryResponder:
         finally:
             query.finish()
 
-    async def _records(self, found: list[Stored]) -> tuple[list[bytes], Counter[Failure]]:
+    async def _records(self, found: list[Stored], topic_filter: str) -> tuple[list[bytes], Counter[Failure]]:
         messages = [
             Message(
                 stored.topic,
@@ -166,7 +167,8 @@ class HistoryResponder:
         records = [
             envelope.encode_record(message, "", time)
             for message, time in zip(told.messages, times, strict=True)
-            if message is not None and may_leave(message.topic)
+            # Who asks for a topic must not learn which other one the rules make of it.
+            if message is not None and may_leave(message.topic) and matches(topic_filter, message.topic)
         ]
         return records, told.failures
 

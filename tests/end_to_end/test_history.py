@@ -73,6 +73,25 @@ def test_history_is_asked_from_any_node(tmp_path: Path) -> None:
     assert other.stop() == 0
 
 
+def test_nobody_learns_by_asking_what_a_topic_has_become(tmp_path: Path) -> None:
+    namespace = f"history-{uuid.uuid4().hex[:8]}"
+    hashed = {"steps": [{"action": "topic", "hash": [1], "key": "00112233445566778899aabbccddeeff"}]}
+    plugins = {
+        "egress": [{"name": "names", "topics": ["cars/#"], "module": "rules", "config": hashed}],
+        "store": [{"name": "raw", "topics": ["cars/#"]}],
+    }
+    keeper = NodeProcess(tmp_path, "keeper", namespace, plugins=plugins)
+    keeper.start()
+    device = Client(keeper, "device")
+    device.publish("cars/WDB1/gps", b"{}", 1)
+    (told,) = wait_for(lambda: query(keeper, "cars/+/gps"), "the history answers")
+    assert "WDB1" not in told["topic"]
+    for topic_filter in ("cars/WDB1/gps", "cars/WDB1/#", told["topic"]):
+        assert query(keeper, topic_filter) == []
+    device.close()
+    assert keeper.stop() == 0
+
+
 def test_questions_leave_what_rules_remember_as_it_is(tmp_path: Path) -> None:
     """And are not answered by it: each time the whole history is told, masked, and what is published goes on."""
     namespace = f"history-{uuid.uuid4().hex[:8]}"
