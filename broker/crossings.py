@@ -63,7 +63,10 @@ class Crossings:
         deliveries = [self._number(item.message) for item in batch if isinstance(item.message, OnceMessage)]
         for delivery in deliveries:
             self._place.add(delivery, False)
-        over, self._over = self._over, []
+        over: list[int] = []
+        if deliveries:
+            # Only a commit that has something of ours to write surely has what was let go before.
+            over, self._over = self._over, []
         self.busy.update(item.message.publisher for item in batch)
         group = _Group(batch, deliveries, over, on_safe)
         self._line.append(group)
@@ -71,7 +74,7 @@ class Crossings:
 
     def resume(self, nodes: Nodes, done: Callable[[], None]) -> None:
         """Hand over what an earlier process began to, then call ``done``; ``nodes(topic)`` is whom it concerns."""
-        self._resume_from(1, nodes, frozenset(self._mesh.crossed), done)
+        self._resume_from(1, nodes, frozenset(self._mesh.crossed), set(self._mesh.crossed), done)
 
     def stop(self) -> None:
         """The mesh is about to stop: what is under way stays with the store."""
@@ -115,24 +118,28 @@ class Crossings:
         on_safe()
 
     def _resume_from(
-        self, first: int, nodes: Nodes, crossed: frozenset[int], done: Callable[[], None]
+        self, first: int, nodes: Nodes, crossed: frozenset[int], gone: set[int], done: Callable[[], None]
     ) -> None:
-        self._place.load(first, _SLICE, lambda stored: self._resumed(stored, nodes, crossed, done))
+        self._place.load(first, _SLICE, lambda stored: self._resumed(stored, nodes, crossed, gone, done))
 
     def _resumed(
-        self, stored: Stored, nodes: Nodes, crossed: frozenset[int], done: Callable[[], None]
+        self, stored: Stored, nodes: Nodes, crossed: frozenset[int], gone: set[int], done: Callable[[], None]
     ) -> None:
+        """``gone`` are those of ``crossed`` that the store, as far as it was read, has not."""
         found = [delivery for delivery, _ in stored.deliveries]
+        gone.difference_update(delivery[4] for delivery in found)
         self._crossed([delivery for delivery in found if delivery[4] in crossed], _nothing)
         owed = [delivery for delivery in found if delivery[4] not in crossed]
         batch = [
             Outbound(once(message, None, 0, number), nodes(message.topic)) for message, *_, number in owed
         ]
         self._hand_over(_Group(batch, owed, (), _nothing))
-        if stored.complete:
-            done()
-        else:
-            self._resume_from(found[-1][4] + 1, nodes, crossed, done)
+        if not stored.complete:
+            self._resume_from(found[-1][4] + 1, nodes, crossed, gone, done)
+            return
+        if gone:
+            self._mesh.forget_crossed(sorted(gone))
+        done()
 
 
 def _nothing() -> None:

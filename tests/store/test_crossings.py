@@ -216,6 +216,60 @@ def test_crashes_lose_nothing_and_double_nothing_at_qos_2(
     assert_nothing_is_left(life, publisher.peer)
 
 
+def test_a_number_is_known_until_the_store_has_let_go_of_it() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 5)
+    store = life.broker.store
+    publisher.publish(2)
+    store.step()
+    publisher.publish(2)
+    store.begin()
+    life.mesh.commit()
+    # It is in line behind the second one, and has nothing to write: its commit comes with that one's.
+    publisher.publish(1)
+    store.finish()
+    store.release()
+    life.mesh.commit()
+    life = Life(life.broker.crashed(), outbox, False, publisher)
+    while life.settle() or publisher.hear():
+        pass
+    assert sorted(set(outbox.heard)) == [b"0", b"1", b"2"]
+    assert [outbox.heard.count(payload) for payload in (b"0", b"1")] == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_numbers_are_forgotten_however_the_node_ends(how: str) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 5)
+    publisher.publish(2)
+    while life.settle() or publisher.hear():
+        pass
+    assert outbox.crossed == {1}, "the next message would have it forgotten"
+    assert numbers(life.broker) == set()
+    if how == "stop":
+        life.crossings.stop()
+    life = Life(life.broker.crashed(), outbox, False, publisher)
+    while life.settle():
+        pass
+    assert outbox.crossed == set()
+    assert outbox.heard == [b"0"]
+
+
+def test_what_comes_in_one_chunk_behind_a_qos_2_message_stays_behind_it() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 5)
+    kinds = [1, 2, 1, 2, 1]
+    publisher.peer.send(
+        b"".join(wire.publish(TOPIC, b"%d" % number, qos, number + 1, 5) for number, qos in enumerate(kinds))
+    )
+    while life.settle():
+        pass
+    assert outbox.heard == [b"0", b"1", b"2", b"3", b"4"]
+
+
 def assert_nothing_is_left(life: Life, peer: Peer) -> None:
     peer.send(wire.disconnect(peer.version))
     while life.settle():
