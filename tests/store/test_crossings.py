@@ -239,6 +239,31 @@ def test_a_number_is_known_until_the_store_has_let_go_of_it() -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "crash"])
+def test_a_will_in_line_is_not_lost_when_the_node_ends(how: str) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    more = wire.props((0x11, 0xFFFFFFFF))
+    will = (TOPIC, b"will", 1, False)
+    peer = life.broker.client("publisher", 5, clean=False, properties=more, will=will)
+    life.broker.settle()
+    peer.publish(TOPIC, b"0", 2, 1)
+    life.broker.store.begin()
+    peer.drop()
+    if how == "stop":
+        life.crossings.stop()
+        life.mesh.stopped = True
+        life.broker.settle()
+    else:
+        # The will is no will any more on disk: so it has to be what the mesh is owed.
+        life.broker.store.finish()
+        life.broker.store.begin()
+    life = Life(life.broker.crashed(), outbox, False, None)
+    while life.settle():
+        pass
+    assert outbox.heard == [b"0", b"will"]
+
+
+@pytest.mark.parametrize("how", ["stop", "crash"])
 def test_numbers_are_forgotten_however_the_node_ends(how: str) -> None:
     outbox = Outbox()
     life = Life(DurableBroker(database()), outbox, False, None)
@@ -255,6 +280,19 @@ def test_numbers_are_forgotten_however_the_node_ends(how: str) -> None:
         pass
     assert outbox.crossed == set()
     assert outbox.heard == [b"0"]
+
+
+def test_qos_1_between_two_at_qos_2_keeps_its_place_over_a_crash() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 4)
+    for qos in (2, 1, 2):
+        publisher.publish(qos)
+    life.broker.store.begin()
+    life = Life(life.broker.crashed(), outbox, False, publisher)
+    while life.settle() or publisher.hear():
+        pass
+    assert list(dict.fromkeys(outbox.heard)) == [b"0", b"1", b"2"]
 
 
 def test_what_comes_in_one_chunk_behind_a_qos_2_message_stays_behind_it() -> None:
