@@ -308,6 +308,21 @@ def test_what_comes_in_one_chunk_behind_a_qos_2_message_stays_behind_it() -> Non
     assert outbox.heard == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def test_a_session_that_ends_while_rules_work_on_its_message_leaves_no_packet_identifier() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, True, None)
+    more = wire.props((0x11, 0xFFFFFFFF))
+    peer = life.broker.client("publisher", 5, clean=False, properties=more)
+    life.broker.settle()
+    peer.publish(TOPIC, b"0", 2, 1)
+    peer = life.broker.client("publisher", 5, clean=True, properties=more)
+    life.broker.settle()
+    while life.settle():
+        pass
+    assert outbox.heard == [b"0!"]
+    assert_nothing_is_left(life, peer)
+
+
 def assert_nothing_is_left(life: Life, peer: Peer) -> None:
     peer.send(wire.disconnect(peer.version))
     while life.settle():
