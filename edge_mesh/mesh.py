@@ -272,7 +272,7 @@ class ZenohMesh:
         if not self._running:
             return False
         waits = self._boundary.pass_on(batch, time.time(), self._send, on_safe)
-        self._room.handed_over()
+        self._room.handed_over(batch)
         return waits
 
     def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
