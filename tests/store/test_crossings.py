@@ -263,6 +263,24 @@ def test_a_will_in_line_is_not_lost_when_the_node_ends(how: str) -> None:
     assert outbox.heard == [b"0", b"will"]
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_will_at_qos_2_crosses_once(written: bool) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    more = wire.props((0x11, 0xFFFFFFFF))
+    peer = life.broker.client("mortal", 5, clean=False, properties=more, will=(TOPIC, b"will", 2, False))
+    life.broker.settle()
+    peer.drop()
+    if written:
+        life.broker.store.step()
+    life.mesh.commit()
+    life = Life(life.broker.crashed(), outbox, False, None)
+    life.broker.advance(1)
+    while life.settle():
+        pass
+    assert outbox.heard == [b"will"]
+
+
 @pytest.mark.parametrize("how", ["stop", "crash"])
 def test_numbers_are_forgotten_however_the_node_ends(how: str) -> None:
     outbox = Outbox()
