@@ -29,11 +29,11 @@ from broker.net.tls import TlsError, TlsListener
 from broker.new_limits import change_limits
 from broker.observe.journal import AuditLog
 from broker.observe.load_watch import LoadWatch
-from broker.observe.local_status import LocalStatus
+from broker.observe.node_socket import Answer, NodeSocket
 from broker.observe.sys_topics import SysTopics
 from broker.parts import mesh_settings, place_of, rule_entries
 from broker.ports import Authority
-from broker.reload import compare
+from broker.reload import Outcome, compare
 from broker.stats import Stats
 from broker.store.room import DiskRoom, with_room
 
@@ -91,7 +91,9 @@ class Node:
         self._stats = Stats()
         self._load = LoadWatch(config.limits.overload_memory, config.limits.overload_lag, self._stats)
         self._bans = Bans(*ban_terms(config), self._stats)
-        self._local_status: LocalStatus | None = None
+        self._socket: NodeSocket | None = None
+        self.answers: dict[str, Answer] = {"status": self._tell_status}
+        """What may be asked in the node's folder, from its start on."""
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
 
@@ -122,7 +124,7 @@ class Node:
                 await self._open_mesh(loop)
             for settings in self.config.listeners:
                 await self._open_listener(settings)
-            await self._open_status()
+            await self._open_socket()
             self._ticker = loop.create_task(self._tick_forever(loop))
         except BaseException:
             await self.stop()
@@ -200,17 +202,17 @@ class Node:
             kind = f"{settings.type}, {settings.name}" if settings.name else settings.type
             self.places.append(f"{place} ({kind})")
 
-    async def _open_status(self) -> None:
-        """The socket that `geomq status` asks: a node serves without it, too."""
+    async def _open_socket(self) -> None:
+        """Where `geomq status` and `geomq reload` ask: a node serves without it, too."""
         if self._folder is None:
             return
-        local = LocalStatus(self.config.node.data, self.status)
+        sock = NodeSocket(self.config.node.data, self.answers)
         try:
-            await local.open()
+            await sock.open()
         except OSError as error:
             logger.warning("`geomq status` cannot ask this node: node.data: %s", error.strerror or error)
         else:
-            self._local_status = local
+            self._socket = sock
 
     async def _open_rules(self, config: NodeConfig) -> None:
         """The rules and the local history, where any are configured: others need not pay for them."""
@@ -343,19 +345,16 @@ class Node:
             if listener.tls is not None:
                 listener.tls.refresh()
 
-    async def reconfigure(self, new: NodeConfig) -> None:
-        """Take over what of another configuration can hold at once; the log tells what, and what cannot."""
+    async def reconfigure(self, new: NodeConfig) -> Outcome:
+        """Take over what of another configuration can hold at once."""
         change = compare(self.config, new)
-        if change.waiting:
-            logger.warning("only a restart changes %s", ", ".join(change.waiting))
         changes_rules = any(key.startswith("plugins.") for key in change.live)
         if changes_rules:
             # Before the link: who is reached by it must not hear what the new rules keep back.
             try:
                 await self._take_rules(change.config)
             except StartError as error:
-                logger.error("the configuration stays as it was: %s", error)
-                return
+                return Outcome(mistakes=[str(error)])
         if self._mesh is not None:
             from edge_mesh.link import MeshError
 
@@ -364,14 +363,14 @@ class Node:
             except MeshError as error:
                 if changes_rules:
                     await self._take_rules(self.config)
-                logger.error("the configuration stays as it was: %s", error)
-                return
+                return Outcome(mistakes=[str(error)])
         self.config = change.config
         if self._stages is not None:
             self._stages.stand(place_of(change.config))
         self._take_limits(change.config)
         logging.getLogger().setLevel(change.config.log.level.upper())
-        logger.info("the configuration was read again; changed: %s", ", ".join(change.live) or "nothing")
+        unready = self._stages.unready() if self._stages is not None else {}
+        return Outcome(change.live, change.waiting, rules=unready)
 
     async def _take_rules(self, config: NodeConfig) -> None:
         if self._stages is not None:
@@ -409,8 +408,8 @@ class Node:
 
     async def stop(self) -> None:
         """Stop in the reverse order: no new clients, then the clients, then the mesh, then the disk."""
-        if self._local_status is not None:
-            self._local_status.close()
+        if self._socket is not None:
+            self._socket.close()
         for listener in self._listeners:
             listener.close()
         if self._ticker is not None:
@@ -438,6 +437,9 @@ class Node:
             await self._store.close()
         if self._folder is not None:
             self._folder.close()
+
+    async def _tell_status(self) -> dict[str, Any]:
+        return self.status()
 
     def status(self) -> dict[str, Any]:
         """What the node knows about itself, ready for JSON."""
@@ -468,6 +470,7 @@ class Node:
                 "protocol": PROTOCOL_VERSION,
                 "outbox": self._mesh.outbox_status(),
                 "forgotten": self._mesh.forgotten(),
+                "retained_withheld": self._mesh.retained_withheld,
             }
             status["peers"] = [peer.as_dict() for peer in self._mesh.peers()]
             status["regions"] = [region.as_dict() for region in self._mesh.regions()]

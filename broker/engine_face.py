@@ -86,3 +86,8 @@ class EngineFace:
     def retained_messages(self) -> Iterable[Message]:
         """What may be told to other nodes."""
         return self._engine.retained_messages()
+
+    def retained_of(self, topics: Iterable[str]) -> Iterable[Message]:
+        """Those of these topics."""
+        known = map(self._engine.retained.known, topics)
+        return (message for message in known if message is not None)

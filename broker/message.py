@@ -140,6 +140,12 @@ class OnceMessage(Message):
             self.crossing,
         )
 
+    def came(self, place: SessionStore | None, packet_id: int, crossing: int = 0) -> None:
+        """To be said first: its packet identifier, and its publisher's ``place`` in the store, None if settled."""
+        self._place = place
+        self.packet_id = packet_id
+        self.crossing = crossing
+
     @property
     def is_settled(self) -> bool:
         """Whether :meth:`settle` was called."""
@@ -153,16 +159,11 @@ class OnceMessage(Message):
 
 
 def once(message: Message, place: SessionStore | None, packet_id: int, crossing: int = 0) -> OnceMessage:
-    """The same message, which came under a packet identifier.
-
-    ``place`` is its publisher's in the store, None where it is settled.
-    """
+    """The same message, which :meth:`OnceMessage.came`."""
     other = _new(OnceMessage)
     for name in Message.__slots__:
         setattr(other, name, getattr(message, name))
-    other._place = place
-    other.packet_id = packet_id
-    other.crossing = crossing
+    other.came(place, packet_id, crossing)
     return other
 
 

@@ -74,8 +74,13 @@ class Pipeline(Protocol):
     def stages(self, topic: str) -> int:
         """The :class:`Stage` bits of the stages that have a rule for this topic. Callers cache it."""
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         """Run one stage over messages whose topics have that stage; ``now`` is wall-clock seconds.
+
+        ``answer``: they were published before, and are told to a node that asks for them. They leave no trace in what
+        rules remember, as far as these can tell (docs/plugins.md), and cause nothing besides.
 
         What would hold the event loop is done elsewhere: ``then`` is called for it later, never from in here, in one
         part or several. Messages of one topic stay in order, over all batches. Never raises: what fails is dropped
@@ -195,6 +200,9 @@ class LocalNode(Protocol):
 
     def retained_messages(self) -> Iterable[Message]:
         """Every retained message known here and every tombstone (an empty payload with its stamp)."""
+
+    def retained_of(self, topics: Iterable[str]) -> Iterable[Message]:
+        """Those of these topics."""
 
 
 LOCAL = "local"

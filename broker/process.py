@@ -9,22 +9,38 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from broker.app import Node
-from broker.config import NodeConfig
+from broker.config import NodeConfig, dotted, doubts
 from broker.config.model import MeshSection
-from broker.reload import Reloader
+from broker.reload import Outcome, Reloader
 
 logger = logging.getLogger("geomq")
 
 
-async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
-    """Run a node until SIGTERM or SIGINT, or until cancelled; on SIGHUP ``read`` its configuration again.
+async def run_node(config: NodeConfig, read: Callable[[], NodeConfig], file: Path | None) -> None:
+    """Run a node until SIGTERM or SIGINT, or until cancelled; on SIGHUP ``read`` its configuration again, a ``file``.
 
     StartError where it cannot start.
     """
     node = Node(config)
-    reloader = Reloader(read, node.reconfigure)
+
+    async def take(new: NodeConfig) -> Outcome:
+        outcome = await node.reconfigure(new)
+        if any(key.startswith("plugins.") for key in outcome.changed):
+            _tell_doubts(new)
+        return outcome
+
+    reloader = Reloader(read, take)
+
+    async def reload() -> dict[str, Any]:
+        outcome = await reloader.outcome()
+        where = None if file is None else str(file.resolve())
+        return {"node": node.config.node.name, "file": where, **outcome.as_dict()}
+
+    node.answers["reload"] = reload
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,6 +52,7 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
     name, region = config.node.name, config.node.region
     for place in node.places:
         logger.info("node %s in region %s serves MQTT on %s", name, region, place)
+    _tell_doubts(config)
     if config.mesh.enabled:
         _tell_mesh(config.mesh)
     reloading = loop.create_task(reloader.run())
@@ -46,6 +63,11 @@ async def run_node(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
         reloading.cancel()
         await asyncio.gather(reloading, return_exceptions=True)
         await node.stop()
+
+
+def _tell_doubts(config: NodeConfig) -> None:
+    for key, text in doubts(config):
+        logger.warning("%s: %s", dotted(key), text.removeprefix("warning: "))
 
 
 def _tell_mesh(mesh: MeshSection) -> None:
@@ -80,10 +102,10 @@ def _collect_rarely() -> None:
     gc.set_threshold(50_000, 50, 1000)
 
 
-def run(config: NodeConfig, read: Callable[[], NodeConfig]) -> None:
+def run(config: NodeConfig, read: Callable[[], NodeConfig], file: Path | None) -> None:
     """Run a node on its own event loop until it is told to stop. StartError where it cannot start."""
     import uvloop
 
     # Queues, history and outbox hold what devices said: no other user of the machine may read them.
     os.umask(0o077)
-    uvloop.run(run_node(config, read))
+    uvloop.run(run_node(config, read, file))

@@ -12,7 +12,7 @@ from broker.aliases import InboundAliases
 from broker.audit import party_of, stranger
 from broker.flow import Pause, State, Valve
 from broker.joint import Joint
-from broker.message import Message, once
+from broker.message import Message, OnceMessage
 from broker.outlet import Outlet
 from broker.ports import Action, Credentials, Peer, SessionStore, Transport
 from broker.protocol import encode, packets
@@ -184,7 +184,8 @@ class Publisher(Outlet):
             self._count_refused(route, 1)
             return
         expiry = packet.expiry
-        message = Message(
+        disk = session.disk if qos == 2 else None
+        message = (Message if disk is None else OnceMessage)(
             route.topic,
             packet.payload,
             qos,
@@ -196,8 +197,8 @@ class Publisher(Outlet):
             0,
             self.user,
         )
-        if qos == 2 and session.disk is not None:
-            message = once(message, session.disk, packet.packet_id)
+        if type(message) is OnceMessage:
+            message.came(disk, packet.packet_id)
         self._batch.append((message, route))
 
     def _waits_for_room(self, packet: packets.Publish, session: Session, route: Route) -> bool:

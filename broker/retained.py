@@ -47,7 +47,7 @@ class Retained:
         False where a newer one (by stamp, then origin) is known, or where the store is full.
         """
         topic = message.topic
-        known = self._messages.get(topic) or self._tombstones.get(topic, (None, 0.0))[0]
+        known = self.known(topic)
         if known is not None and (known.stamp, known.origin) > (message.stamp, message.origin):
             return False
         if not message.payload:
@@ -86,6 +86,10 @@ class Retained:
     def get(self, topic: str) -> Message | None:
         """The retained message of exactly this topic."""
         return self._messages.get(topic)
+
+    def known(self, topic: str) -> Message | None:
+        """The retained message of a topic, or the tombstone of one that was deleted."""
+        return self._messages.get(topic) or self._tombstones.get(topic, (None, 0.0))[0]
 
     def match(self, topic_filter: str, now: float) -> list[Message]:
         """The retained messages that match the filter and have not expired."""

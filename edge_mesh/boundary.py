@@ -30,10 +30,16 @@ _BROKEN = Failure("of the egress", "the host failed, its log says why")
 
 
 class Told(NamedTuple):
-    """What another node may be told of messages; ``failures`` counts those that were dropped because rules failed."""
+    """What another node may be told of messages."""
 
     messages: list[Message | None]
-    failures: Counter[Failure]
+    failed: dict[int, Failure]
+    """Why those at these places are dropped that are so because rules failed."""
+
+    @property
+    def failures(self) -> Counter[Failure]:
+        """How often what is to blame."""
+        return Counter(self.failed.values())
 
 
 class Boundary:
@@ -67,6 +73,7 @@ class Boundary:
             return send(batch, on_safe)
         safe = Joint(on_safe)
         processed = self._processed(chosen, now, partial(self._pass_later, safe, send))
+        self._judge(chosen, processed)
         passed = self._passed(batch, processed)
         dropped = _dropped(chosen, processed)
         if not processed.later:
@@ -128,17 +135,17 @@ class Boundary:
     async def pass_messages(self, batch: Sequence[Message], now: float) -> Told:
         """What may be told of messages of this node when another one asks for them; one entry each."""
         pipeline = self.pipeline
-        failures: Counter[Failure] = Counter()
         if pipeline is None:
-            return Told(list(batch), failures)
+            return Told(list(batch), {})
         concerned = [message for message in batch if pipeline.stages(message.topic) & Stage.EGRESS]
         if not concerned:
-            return Told(list(batch), failures)
+            return Told(list(batch), {})
         results: dict[int, Message | None] = {}
+        failures: dict[int, Failure] = {}
         all_known = asyncio.get_running_loop().create_future()
 
         def settle(messages: Sequence[Message], processed: Processed, _: float) -> None:
-            failures.update((processed.failed or {}).values())
+            failures.update((id(messages[at]), why) for at, why in (processed.failed or {}).items())
             # What rules emit belongs to the publication, which was at another time.
             for number, message in enumerate(messages):
                 if number not in processed.later:
@@ -147,12 +154,15 @@ class Boundary:
                 all_known.set_result(None)
 
         def settle_later(messages: Sequence[Message], processed: Processed, now: float) -> None:
-            self._judge(messages, processed)
+            self._stamp_changed(messages, processed)
             settle(messages, processed, now)
 
-        settle(concerned, self._processed(concerned, now, settle_later), now)
+        processed = self._processed(concerned, now, settle_later, answer=True)
+        self._stamp_changed(concerned, processed)
+        settle(concerned, processed, now)
         await all_known
-        return Told([results.get(id(message), message) for message in batch], failures)
+        failed = {at: failures[id(message)] for at, message in enumerate(batch) if id(message) in failures}
+        return Told([results.get(id(message), message) for message in batch], failed)
 
     def _addressed(self, messages: Sequence[Message]) -> list[Outbound]:
         """Messages that rules have made, and the nodes that they concern."""
@@ -162,27 +172,33 @@ class Boundary:
             if may_leave(message.topic)
         ]
 
-    def _processed(self, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def _processed(
+        self, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         assert self.pipeline is not None
         try:
-            processed = self.pipeline.run(Stage.EGRESS, batch, now, then)
+            processed = self.pipeline.run(Stage.EGRESS, batch, now, then, answer)
             if len(processed.messages) != len(batch):
                 raise ValueError(f"{len(processed.messages)} verdicts for {len(batch)} messages")
         except Exception:
             # The port promises not to raise; if it does nothing must leave.
             logger.exception("the egress rules failed: %d messages stay on this node", len(batch))
             processed = Processed([None] * len(batch), [], failed=dict.fromkeys(range(len(batch)), _BROKEN))
-        self._judge(batch, processed)
         return processed
 
     def _judge(self, batch: Sequence[Message], processed: Processed) -> None:
-        """Count what stays; what is retained and has been changed or emitted gets a stamp."""
-        for number, (message, result) in enumerate(zip(batch, processed.messages, strict=True)):
+        """Count what stays of what was published, and stamp what leaves."""
+        for number, result in enumerate(processed.messages):
             if result is None:
                 self.kept_back += number not in processed.later
-            elif result is not message and result.retain and not result.stamp:
-                result.stamp = message.stamp or self._stamp()
+        self._stamp_changed(batch, processed)
         self._stamp_emitted(processed.emitted)
+
+    def _stamp_changed(self, batch: Sequence[Message], processed: Processed) -> None:
+        """What is retained and has been changed gets a stamp."""
+        for message, result in zip(batch, processed.messages, strict=True):
+            if result is not None and result is not message and result.retain and not result.stamp:
+                result.stamp = message.stamp or self._stamp()
 
     def _stamp_emitted(self, messages: Sequence[Message]) -> None:
         for message in messages:

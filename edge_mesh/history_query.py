@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,14 +17,12 @@ from edge_mesh.boundary import Boundary, may_leave
 from edge_mesh.filter_set import is_travelling
 from edge_mesh.keys import Keys
 from edge_mesh.link import Query, Replies
+from edge_mesh.withheld import in_words
 
 logger = logging.getLogger("geomq.mesh.history")
 
 MAX_MESSAGES = 10_000
 """The most that one node answers."""
-_MOST_REASONS = 10
-"""For which it tells that messages are withheld."""
-
 _MICROSECONDS = 1_000_000
 
 
@@ -143,7 +141,7 @@ class HistoryResponder:
             records, failures = await self._records(found)
             for part in answers.parts(self._name, records, self._wall()):
                 query.reply(part)
-            for text in withheld(failures):
+            for text in in_words(failures):
                 query.fail(f"{self._name}: {text}")
         finally:
             query.finish()
@@ -171,15 +169,6 @@ class HistoryResponder:
             if message is not None and may_leave(message.topic)
         ]
         return records, told.failures
-
-
-def withheld(failures: Counter[Failure]) -> Iterator[str]:
-    """In words, what is not in an answer because rules failed; what a rule that works drops is nobody's business."""
-    for (rule, reason), count in failures.most_common(_MOST_REASONS):
-        yield f"rule {rule} withholds {count} {'message' if count == 1 else 'messages'}: {reason}"
-    others = failures.total() - sum(count for _, count in failures.most_common(_MOST_REASONS))
-    if others:
-        yield f"{others} more are withheld for other reasons"
 
 
 def _read(history: HistoryQuery, question: Question, last: int) -> list[Stored]:

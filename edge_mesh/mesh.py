@@ -155,9 +155,8 @@ class ZenohMesh:
 
     async def meets(self, seconds: float) -> None:
         """Wait so long for another node, and where one is there ten times as long for its retained messages."""
-        if not (self._settings.connect or self._settings.scouting):
-            return
-        await self._retained.meets(seconds, lambda: any(peer.alive for peer in self._peers.values()))
+        if self._settings.connect or self._settings.scouting:
+            await self._retained.meets(seconds, lambda: any(peer.alive for peer in self._peers.values()))
 
     async def _open_outbox(self) -> None:
         settings = self._settings
@@ -194,17 +193,11 @@ class ZenohMesh:
         link.subscribe(keys.control(name, "*"), self._on_control)
         link.subscribe(keys.all_interest, self._on_interest)
         link.answer(keys.query(name, "interest"), self._unless_refused(self._interest_sync.answer))
-        link.answer(
-            keys.query(name, "retained"),
-            self._unless_refused(lambda query: self._spawn(self._retained.answer(query))),
-        )
         status = self._status
         if status is not None:
             link.answer(keys.query(name, "status"), lambda query: answer_status(query, status))
-        link.answer(
-            keys.query(name, "history"),
-            self._unless_refused(lambda query: self._spawn(self._history.answer(query))),
-        )
+        for what, work in (*self._retained.questions, ("history", self._history.answer)):
+            link.answer(keys.query(name, what), self._unless_refused(self._spawning(work)))
         link.watch_tokens(keys.all_tokens, self._on_token)
         # Last: whoever sees the token may ask and send at once.
         link.declare_token(keys.token(self._settings.region, name, self._incarnation))
@@ -212,6 +205,9 @@ class ZenohMesh:
     def _unless_refused(self, answer: Callable[[Query], None]) -> Callable[[Query], None]:
         # Whoever asks for the name means the node that has it.
         return lambda query: query.finish() if self.refused else answer(query)
+
+    def _spawning(self, work: Callable[[Query], Coroutine[Any, Any, None]]) -> Callable[[Query], None]:
+        return lambda query: self._spawn(work(query))
 
     async def stop(self) -> None:
         """Leave the mesh; what waits for other nodes stays in the outbox."""
@@ -341,6 +337,11 @@ class ZenohMesh:
         """Messages that the egress rules did not let out."""
         return self._boundary.kept_back
 
+    @property
+    def retained_withheld(self) -> int:
+        """Retained messages that nodes were not told, because egress rules fail on them."""
+        return self._retained.withheld
+
     def forgotten(self) -> dict[str, dict[str, object]]:
         """The accounts of nodes that were away for too long, by name."""
         outbox, peers = self._outbox, self._peers
@@ -387,9 +388,7 @@ class ZenohMesh:
         if peer is None:
             peer = self._add_peer(seen.node, seen.region, time.time(), RemoteInterest())
         logger.info("node %s of region %s is there", seen.node, seen.region)
-        peer.alive = True
-        peer.region = seen.region
-        peer.incarnation = seen.incarnation
+        peer.alive, peer.region, peer.incarnation = True, seen.region, seen.incarnation
         peer.since = peer.seen_at = time.time()
         peer.heard_at = time.monotonic()
         self._outbox.remember_peer(peer.name, peer.region)

@@ -18,11 +18,14 @@ AT_ONCE = 64
 class Job:
     """Messages that go through the rules of a stage together; ``at`` is how many of these they have behind them.
 
+    ``answer`` says that they were published before, and are told to a node that asks for them.
+
     What rules emit goes on behind the messages, through the rules that are left. ``then`` is told the outcome where
     they do not get through at once.
     """
 
     __slots__ = (
+        "answer",
         "at",
         "counted",
         "failed",
@@ -37,8 +40,9 @@ class Job:
         "then",
     )
 
-    def __init__(self, stage: Stage, batch: Sequence[Message], then: Later) -> None:
+    def __init__(self, stage: Stage, batch: Sequence[Message], then: Later, answer: bool = False) -> None:
         self.stage = stage
+        self.answer = answer
         self.originals = batch
         self.messages: list[Message | None] = list(batch)
         self.failed: dict[int, Failure] | None = None
@@ -150,7 +154,7 @@ class Job:
         return found
 
     def _part(self, start: int, end: int) -> Job:
-        part = Job(self.stage, self.originals[start:end], self.then)
+        part = Job(self.stage, self.originals[start:end], self.then, self.answer)
         part.messages = self.messages[start:end]
         part.named = {place - start for place in self.named if start <= place < end}
         if self.failed:

@@ -166,7 +166,7 @@ class Post:
     def run(self, job: Job, places: list[int], now: float) -> None:
         """Work on messages at once."""
         fields = job.fields(places)
-        self.settle(job, places, fields, self.rule.run(fields, now))
+        self.settle(job, places, fields, self.rule.run(fields, now, job.answer))
 
     def settle(
         self,
@@ -181,15 +181,16 @@ class Post:
             job.sources.add(self)
         if outcome.failed:
             job.note(self.rule.entry.name, places, {one.place: one for one in outcome.failed})
-        self._apply(job, said or self._said(outcome))
+        self._apply(job, said or self._said(outcome, job.answer))
 
-    def _said(self, outcome: Outcome) -> Said:
+    def _said(self, outcome: Outcome, answer: bool = False) -> Said:
         """May be called on any thread: where it is much the event loop need not wait for it."""
         try:
             return Said(
                 [new_message(fields) for fields in outcome.emitted],
                 [new_message(fields) for fields in outcome.stored],
-                self._master.letters(self, outcome.failed) if outcome.failed else [],
+                # Of what is asked for there were letters when it was published.
+                self._master.letters(self, outcome.failed) if outcome.failed and not answer else [],
             )
         except Exception:
             # What is said besides must not keep the messages.
@@ -197,6 +198,9 @@ class Post:
             return Said([], [], [])
 
     def _apply(self, job: Job | None, said: Said) -> None:
+        if job is not None and job.answer:
+            # A window that has come to its end meanwhile is nothing that was asked for.
+            job = None
         if job is not None and said.emitted:
             job.sources.add(self)
         if any(said):
@@ -269,7 +273,7 @@ class Post:
         count, most = len(first.places), self.turn
         while self._queue and isinstance(more := self._queue[0], Piece):
             count += len(more.places)
-            if count > most:
+            if count > most or more.job.answer != first.job.answer:
                 break
             pieces.append(more)
             self._queue.popleft()
@@ -299,14 +303,15 @@ class Post:
     def _work(self, pieces: list[Piece]) -> Callable[[], None]:
         fields = [job.fields(places) for job, places in pieces]
         together = [one for part in fields for one in part]
+        answer = pieces[0].job.answer
         try:
             # A job may be here only for its turn.
-            outcome = self.rule.run(together, time.time()) if together else nothing(0)
+            outcome = self.rule.run(together, time.time(), answer) if together else nothing(0)
         except Exception:
             # The rule promises not to raise; if it does nothing must get through.
             logger.exception("rule %s: %d messages are dropped", self.rule.entry.name, len(together))
             outcome = nothing(len(together))
-        said = self._said(outcome)
+        said = self._said(outcome, answer)
         return lambda: self._finish(pieces, fields, outcome, said)
 
     def _work_on_packets(self, several: list[Packets]) -> Callable[[], None]:

@@ -22,6 +22,8 @@ class Change(NamedTuple):
     post: Post
     entry: Entry
     prepared: tuple[Plan, Instance] | None
+    why_none: str = ""
+    """What keeps its module from starting."""
 
 
 class Renewal(NamedTuple):
@@ -41,6 +43,8 @@ class Wanted:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = list(entries)
         self._tried: dict[str, Marks] = {entry.name: marks(entry) for entry in entries}
+        self.stayed: dict[str, str] = {}
+        """Why entries are still what they were before, by their names."""
 
     @property
     def has_changed_files(self) -> bool:
@@ -52,6 +56,7 @@ class Wanted:
     ) -> Renewal:
         """Load on threads whatever differs from what ``posts`` are; ``make`` makes what is new."""
         tried, self._tried = self._tried, {}
+        stayed, self.stayed = self.stayed, {}
         self.entries = list(entries)
         present = {(post.rule.entry.stage, post.rule.entry.name): post for post in posts}
         renewal = Renewal([], [])
@@ -61,20 +66,22 @@ class Wanted:
             if post is None:
                 post = await asyncio.to_thread(make, entry)
             elif post.rule.entry != entry or seen != tried.get(entry.name):
-                change = await _prepared(post, entry)
+                change = await self._prepared(post, entry)
                 if change is not None:
                     renewal.changes.append(change)
+            elif entry.name in stayed:
+                self.stayed[entry.name] = stayed[entry.name]
             renewal.posts.append(post)
         return renewal
 
-
-async def _prepared(post: Post, entry: Entry) -> Change | None:
-    rule = post.rule
-    try:
-        return Change(post, entry, await asyncio.to_thread(rule.prepare, entry))
-    except PluginError as error:
-        if not rule.works:
-            # Nothing is lost with what never worked.
-            return Change(post, entry, None)
-        rule.stay(error)
-        return None
+    async def _prepared(self, post: Post, entry: Entry) -> Change | None:
+        rule = post.rule
+        try:
+            return Change(post, entry, await asyncio.to_thread(rule.prepare, entry))
+        except PluginError as error:
+            if not rule.works:
+                # Nothing is lost with what never worked.
+                return Change(post, entry, None, str(error))
+            rule.stay(error)
+            self.stayed[entry.name] = str(error)
+            return None

@@ -105,17 +105,19 @@ class Stages:
         """The stages that have a rule for this topic."""
         return sum(stage for stage in Stage if self._posts_for(stage, topic))
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         """Run a stage's rules one after the other over the messages whose topics they name.
 
         A message that a rule has given another topic is one of that topic for the rules behind it. What a rule emits
         goes through these, too: a mask at the end of the egress stage sees all that leaves.
         """
         if self._held is not None:
-            self._held.append(Job(stage, batch, then))
+            self._held.append(Job(stage, batch, then, answer))
             self._count(self._held[-1])
             return _later(self._held[-1])
-        return self._run(stage, batch, now, then)
+        return self._run(stage, batch, now, then, answer)
 
     def at_once(self, topic: str) -> int:
         """See the port."""
@@ -205,22 +207,24 @@ class Stages:
         job.keys = frozenset((packets.topic,))
         return job
 
-    def _run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def _run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool
+    ) -> Processed:
         count = len(batch)
         # All rules, for a message may come to have the topic of any: nothing then has to wait half-way.
         if count == 1 or all(post.is_quick(count) for post in self._posts[stage]):
-            return self._begin(stage, batch, now, then)
+            return self._begin(stage, batch, now, then, answer)
         groups: dict[tuple[Post, ...], list[int]] = {}
         for place, message in enumerate(batch):
             groups.setdefault(self._posts_for(stage, message.topic), []).append(place)
         if len(groups) == 1:
-            return self._begin(stage, batch, now, then)
+            return self._begin(stage, batch, now, then, answer)
         messages: list[Message | None] = [None] * count
         emitted: list[Message] = []
         failed: dict[int, Failure] = {}
         later: set[int] = set()
         for places in groups.values():
-            processed = self._begin(stage, [batch[place] for place in places], now, then)
+            processed = self._begin(stage, [batch[place] for place in places], now, then, answer)
             emitted += processed.emitted
             failed.update((places[number], why) for number, why in (processed.failed or {}).items())
             later.update(places[number] for number in processed.later)
@@ -231,6 +235,12 @@ class Stages:
     def counters(self) -> list[dict[str, Any]]:
         """The figures of every rule, in the order of their running."""
         return [post.rule.figures() for posts in self._posts.values() for post in posts]
+
+    def unready(self) -> dict[str, str]:
+        """Why rules are not at work as the configuration has them, by their names."""
+        rules = [post.rule for posts in self._posts.values() for post in posts]
+        never = {rule.entry.name: rule.last_error for rule in rules if not rule.works}
+        return never | self._wanted.stayed
 
     def stand(self, place: Place) -> None:
         """The node is called so, or its region is."""
@@ -292,9 +302,11 @@ class Stages:
 
     # -- a job's way -------------------------------------------------------------------------------------
 
-    def _begin(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def _begin(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool
+    ) -> Processed:
         """Send messages on their way; those of one topic begin in order, and none overtakes another."""
-        job = Job(stage, batch, then)
+        job = Job(stage, batch, then, answer)
         return job.processed() if self._walk(job, now) else _later(job)
 
     def _put(self, post: Post, job: Job, places: list[int]) -> None:
@@ -410,8 +422,8 @@ class Stages:
         return all(post.idle for posts in self._posts.values() for post in posts)
 
     def _take_over(self, renewal: Renewal, before: list[Post]) -> None:
-        for post, entry, prepared in renewal.changes:
-            post.rule.adopt(entry, prepared)
+        for post, entry, prepared, why_none in renewal.changes:
+            post.rule.adopt(entry, prepared, why_none)
         for post in before:
             if post not in renewal.posts:
                 post.rule.close()
@@ -435,7 +447,7 @@ class Stages:
             job = held.pop(0)
             self._count_no_more(job)
             now = time.time()
-            processed = self._run(job.stage, job.originals, now, job.then)
+            processed = self._run(job.stage, job.originals, now, job.then, job.answer)
             done = [place for place in range(len(job.originals)) if place not in processed.later]
             if done:
                 messages = [processed.messages[place] for place in done]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from broker.config import load_text
+from broker.config import NodeConfig, load_text
 from broker.new_limits import change_limits
-from broker.reload import compare
+from broker.reload import Outcome, Reloader, compare
 from tests.engine.harness import Broker
 from tests.protocol import wire
 
@@ -63,6 +64,38 @@ def test_rules_and_the_bounds_of_the_history_may_change() -> None:
     assert (change.live, change.waiting) == (["plugins.ingress", "plugins.history"], [])
     stores = load_text(f"{OLD}plugins: {{store: {rule}}}")
     assert compare(load_text(OLD), stores).live == compare(stores, load_text(OLD)).live == ["plugins.store"]
+
+
+async def test_who_asks_while_the_file_is_read_is_told_of_the_next_reading() -> None:
+    """What is read already may be the file as it was before it was changed."""
+    names = iter("abcd")
+    taking, go_on = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def take(config: NodeConfig) -> Outcome:
+        taking.set()
+        await go_on.acquire()
+        if config.node.name == "c":
+            raise OSError
+        return Outcome([config.node.name])
+
+    reloader = Reloader(lambda: load_text(f"node: {{name: {next(names)}}}"), take)
+    running = asyncio.create_task(reloader.run())
+    first = asyncio.create_task(reloader.outcome())
+    await taking.wait()
+    later = [asyncio.create_task(reloader.outcome()) for _ in range(2)]
+    go_on.release()
+    assert (await first).changed == ["a"]
+    later[0].cancel()
+    go_on.release()
+    assert (await later[1]).changed == ["b"]
+    go_on.release()
+    assert (await reloader.outcome()).mistakes == ["it could not be taken over; the node's log has the error"]
+    taking.clear()
+    last = asyncio.create_task(reloader.outcome())
+    await taking.wait()
+    running.cancel()
+    await asyncio.wait([running, last])
+    assert last.cancelled(), "a node that stops has no answer"
 
 
 def test_queues_of_sessions_and_new_connections_keep_to_new_limits() -> None:

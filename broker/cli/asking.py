@@ -63,16 +63,17 @@ def ask(question: Coroutine[Any, Any, Answer]) -> Answer:
 def ask_local(folder: Path, timeout: float) -> dict[str, dict[str, Any]]:
     """What the node of this machine that has the folder says about itself, by its name; ends the command else."""
     from broker.datafolder import FolderError, owner
-    from broker.observe.local_status import read_status
+    from broker.observe.node_socket import NoAnswer, ask_node
 
     try:
         owner(folder)
-        status = read_status(folder, timeout)
+        status = ask_node(folder, "status", timeout)
     except FolderError as error:
         fail(f"{error}: name the node's file with --config, or any node of a mesh with --connect")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        fail(f"the node with the folder {folder} cannot be asked: {reason}")
+    except NoAnswer:
+        fail(f"the node with the folder {folder} has ended")
+    except OSError as error:
+        fail(f"the node with the folder {folder} cannot be asked: {error.strerror or error}")
     return {status["node"]: status}
 
 

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from broker.config import ConfigError, NodeConfig, load
+from broker.config import ConfigError, NodeConfig, Reading, load
+
+SOMETHING_MISSING = 3
+"""The exit code where something of what was asked for is missing."""
 
 
 def fail(text: str) -> NoReturn:
@@ -26,6 +29,12 @@ def named_file(path: Path | None) -> Path | None:
 def read_config(path: Path | None) -> NodeConfig:
     """The configuration to use; ConfigError tells every mistake in it."""
     return load(named_file(path), os.environ)
+
+
+def tell_doubts(reading: Reading) -> None:
+    """Print what is seldom meant in a file, and no mistake."""
+    for doubt in reading.doubts():
+        print(doubt, file=sys.stderr)
 
 
 def load_config(path: Path | None) -> NodeConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 
 from broker import __version__
-from broker.cli import acl, mesh, plugin, store, traffic, users
+from broker.cli import acl, mesh, plugin, reloading, store, traffic, users
 from broker.cli.asking import (
     ConfigOption,
     ConnectOption,
@@ -26,12 +25,9 @@ from broker.cli.asking import (
     ask_status,
     way_in,
 )
-from broker.cli.common import fail, load_config, read_config
+from broker.cli.common import SOMETHING_MISSING, fail, load_config, named_file, read_config, tell_doubts
 from broker.config import ConfigError, read
 from broker.config.schema import schema
-from broker.datafolder import FolderError, owner
-
-_SOMETHING_MISSING = 3
 
 app = typer.Typer(
     help="GeoMQ: a geo-distributed MQTT broker.",
@@ -48,6 +44,7 @@ app.add_typer(acl.app, name="acl")
 app.add_typer(store.app, name="store")
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(plugin.app, name="plugin")
+app.command()(reloading.reload)
 app.command()(traffic.record)
 app.command()(traffic.replay)
 
@@ -74,21 +71,9 @@ def run(config: ConfigOption = None) -> None:
 
         follow_zenoh_log()
     try:
-        run_app(settings, lambda: read_config(config))
+        run_app(settings, lambda: read_config(config), named_file(config))
     except StartError as error:
         fail(str(error))
-
-
-@app.command()
-def reload(config: ConfigOption = None) -> None:
-    """Have the node that runs with this configuration read it again; the node's log tells what came of it."""
-    folder = load_config(config).node.data
-    try:
-        os.kill(owner(folder), signal.SIGHUP)
-    except FolderError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"the node cannot be told: {error.strerror}")
 
 
 @app.command()
@@ -135,6 +120,7 @@ def config_check(file: Path) -> None:
     if problems or settings is None:
         print(*problems, sep="\n", file=sys.stderr)
         raise SystemExit(1)
+    tell_doubts(reading)
     addresses = ", ".join(listener.bind for listener in settings.listeners)
     mesh = f"mesh {settings.mesh.namespace!r}" if settings.mesh.enabled else "no mesh"
     print(f"{file}: node {settings.node.name}, region {settings.node.region}, MQTT on {addresses}, {mesh}")
@@ -194,7 +180,7 @@ def history_query(
     if not answer.answered and not answer.incomplete:
         fail(f"no node of the mesh {mesh_name!r} has a history, or none answered")
     if answer.incomplete or answer.errors:
-        raise SystemExit(_SOMETHING_MISSING)
+        raise SystemExit(SOMETHING_MISSING)
 
 
 @app.command()

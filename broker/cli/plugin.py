@@ -31,6 +31,7 @@ from broker.cli.rule_files import (
 
 if TYPE_CHECKING:
     from plugins.host.entry import Entry
+    from plugins.tools.conformance import Check
     from plugins.tools.measure import Measured
 
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
@@ -90,23 +91,41 @@ def assemble(
 
 
 @app.command()
-def check(file: FileArgument, config: ModuleConfigOption = None, entry: EntryOption = None) -> None:
+def check(
+    file: FileArgument,
+    config: ModuleConfigOption = None,
+    entry: EntryOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Tell whether a module keeps to the interface, check by check. Exit code 1 where it does not."""
     from plugins.host.reasons import PluginError
     from plugins.tools.conformance import conformance
 
     found, rules = one_of(file, config, entry)
-    console = _console()
-    passed = failed = 0
+    show = None if as_json else _console()
+    checks: list[Check] = []
     try:
-        for name, problem in conformance(*_code_and_config(found), found.limits):
-            mark, style = ("failed", "bold red") if problem else ("passed", "green")
-            console.print(Text.assemble((mark, style), f"  {name}", f": {problem}" if problem else ""))
-            passed, failed = passed + (not problem), failed + bool(problem)
+        for one in conformance(*_code_and_config(found), found.limits):
+            checks.append(one)
+            if show is not None:
+                _show_check(show, one)
     except PluginError as error:
         rules.refuse(found, error)
-    console.print(f"{passed} passed, {failed} failed")
+    failed = sum(bool(one.problem) for one in checks)
+    passed = len(checks) - failed
+    if show is not None:
+        show.print(f"{passed} passed, {failed} failed")
+    else:
+        each = [{"passed": not one.problem, **one._asdict()} for one in checks]
+        report = {"file": str(found.path), "passed": passed, "failed": failed, "checks": each}
+        print(json.dumps(report, indent=2))
     raise SystemExit(1 if failed else 0)
+
+
+def _show_check(console: Console, one: Check) -> None:
+    mark, style = ("failed", "bold red") if one.problem else ("passed", "green")
+    more = one.problem or one.note
+    console.print(Text.assemble((mark, style), f"  {one.name}", f": {more}" if more else ""))
 
 
 @app.command()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 import typer
 import yaml
 
-from broker.cli.common import fail
+from broker.cli.common import fail, tell_doubts
 from broker.cli.config_files import in_words
 from broker.cli.recording import Recorded, RecordingError, from_lines
-from broker.config import ConfigError, Reading, read_rules
+from broker.config import ConfigError, Reading, dotted, doubts_of_rules, read_rules
 from broker.protocol.errors import ProtocolError
 from broker.protocol.topics import decode_topic
 
@@ -122,7 +122,10 @@ def _module(file: str, config: str | None, stage: str) -> Entry:
     from plugins.host.entry import Entry
 
     module = file if file == "rules" else str(Path(file).resolve())
-    return Entry(Path(file).stem, STAGES[stage], module, (), _module_config(config))
+    found = _module_config(config)
+    for key, text in doubts_of_rules(found) if module == "rules" else ():
+        print(f"--config: {dotted(key)}: {text}", file=sys.stderr)
+    return Entry(Path(file).stem, STAGES[stage], module, (), found)
 
 
 def _module_config(config: str | None) -> dict[str, Any]:
@@ -158,6 +161,7 @@ def _configured(file: Path, stage: str | None) -> Rules:
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
+    tell_doubts(reading)
     settings = reading.config
     assert settings is not None
     entries = [one for one in rule_entries(settings) if stage is None or one.stage == STAGES[stage]]

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import rules
 from broker.config.base import Mistakes
+from broker.config.doubts import doubts
 from broker.config.model import NodeConfig, PluginsSection
 
 PREFIX = "GEOMQ_"
@@ -59,6 +60,10 @@ class Reading(NamedTuple):
     def problem(self, key: KeyPath, text: str) -> Problem:
         """A mistake in the value of a key, found by who knows more about it."""
         return Problem(_where(key, self.places, self.name), dotted(key), text)
+
+    def doubts(self) -> list[Problem]:
+        """What is seldom meant, and no mistake."""
+        return [self.problem(key, text) for key, text in doubts(self.config)] if self.config else []
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> NodeConfig:

@@ -67,7 +67,7 @@ def _run_single(console: Console, path: Path) -> None:
         f"A single broker. Try: mosquitto_sub -p {port} -t '#' -v   Ctrl-C ends it.", highlight=False
     )
     try:
-        run(config, read)
+        run(config, read, path)
     except StartError as error:
         raise NodeFailed(str(error)) from None
 

@@ -18,6 +18,7 @@ def mesh_gauges(status: Mapping[str, Any]) -> dict[str, object]:
     alarms = outbox["alarms"]
     found: dict[str, object] = {
         "geomq/mesh/unwanted": status["counters"]["publish_unwanted"],
+        "geomq/mesh/retained_withheld": mesh["retained_withheld"],
         "geomq/outbox/bytes": outbox["bytes"],
         "geomq/outbox/capacity": outbox["capacity"],
         "geomq/outbox/dropped": outbox["dropped"],

@@ -48,7 +48,7 @@ static Fate run_emit(void *settings, Message *message) {
     const Emit *emit = settings;
     Span topic;
     if (!template_topic(&emit->topic, message, &topic)) return UNREADABLE;
-    output_emit(message, topic, payload_of(emit, message), emit->qos, emit->retain);
+    if (!message->is_answer) output_emit(message, topic, payload_of(emit, message), emit->qos, emit->retain);
     return GO_ON;
 }
 
@@ -103,6 +103,7 @@ static Fate run_alert(void *settings, Message *message) {
     Span topic = {0};
     bool complete;
     if (alert->topic.count && !template_topic(&alert->topic, message, &topic)) return UNREADABLE;
+    if (message->is_answer) return GO_ON;
     Told *told = table_value(&alert->table, by_key(&alert->by, message), message->now_ms);
     bool is_early = told->last_ms && message->now_ms >= told->last_ms && message->now_ms < told->last_ms + alert->every_ms;
     if (is_early) return GO_ON;

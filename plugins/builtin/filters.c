@@ -1,4 +1,5 @@
-/* Steps that let some messages through: sample, deadband, limit, unique. */
+/* Steps that let some messages through: sample, deadband, limit, unique. All of them depend on what came before, and let
+ * answers pass. */
 #include "json.h"
 #include "keys.h"
 #include "number.h"
@@ -41,6 +42,7 @@ static void read_sample(const Where *where, const Node *found, void *settings, N
 
 static Fate run_sample(void *settings, Message *message) {
     Sample *sample = settings;
+    if (message->is_answer) return GO_ON;
     Sampled *sampled = table_value(&sample->table, by_key(&sample->by, message), message->now_ms);
     bool passes = sample->every_ms ? has_passed(sampled->last_ms, sample->every_ms, message->now_ms)
                                    : sampled->count % sample->one_in == 0;
@@ -105,6 +107,7 @@ static bool has_changed(const Deadband *deadband, double from, double to) {
 /* A value that is no number cannot be compared: it passes, and so does what comes without one. */
 static Fate run_deadband(void *settings, Message *message) {
     Deadband *deadband = settings;
+    if (message->is_answer) return GO_ON;
     Node *node = path_first(&deadband->path, message->root);
     if (!node || node->type != TYPE_NUMBER) return GO_ON;
     double value = number_double(node_text(node));
@@ -150,6 +153,7 @@ static void read_limit(const Where *where, const Node *found, void *settings, Ne
 /* More used than there can be: the clock has been set back, and the limit begins anew. */
 static Fate run_limit(void *settings, Message *message) {
     Limit *limit = settings;
+    if (message->is_answer) return GO_ON;
     Used *used = table_value(&limit->table, by_key(&limit->by, message), message->now_ms);
     uint64_t now = message->request->now_ns, from = used->used_ns;
     if (from < now || from > now + limit->per_ns) from = now;
@@ -221,7 +225,7 @@ static bool unique_key(const Unique *unique, const Message *message, uint8_t dig
 static Fate run_unique(void *settings, Message *message) {
     Unique *unique = settings;
     uint8_t digest[SHA256_SIZE];
-    if (message->payload.length == 0 || !unique_key(unique, message, digest)) return GO_ON;
+    if (message->is_answer || message->payload.length == 0 || !unique_key(unique, message, digest)) return GO_ON;
     Seen *seen = table_value(&unique->table, (Span){digest, SHA256_SIZE}, message->now_ms);
     if (seen->last_ms && !has_passed(seen->last_ms, unique->within_ms, message->now_ms)) return DROPPED;
     seen->last_ms = message->now_ms;

@@ -19,6 +19,7 @@ void message_begin(Message *message, const GeomqRequest *request, uint32_t index
         .user = bytes(request, entry->user),
         .qos = entry->qos,
         .retain = entry->retain,
+        .is_answer = geomq_is_answer(entry),
         .format = format,
         .now_ms = request->now_ns / 1000000,
     };

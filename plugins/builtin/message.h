@@ -17,6 +17,7 @@ typedef struct {
     Span topic, payload, properties, client, user;
     uint8_t qos;
     bool retain;
+    bool is_answer; /* published before: it is neither counted nor compared with what is remembered, and emits nothing */
     uint32_t changed; /* a sum of GEOMQ_CHANGED_... */
     Content content;
     Format format;

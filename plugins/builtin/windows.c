@@ -260,6 +260,11 @@ static Window *next_window(Aggregate *aggregate, Window *last, Span key, uint64_
 
 static Fate run_aggregate(void *settings, Message *message) {
     Aggregate *aggregate = settings;
+    Span no_use;
+    if (message->is_answer) {
+        if (!template_topic(&aggregate->topic, message, &no_use)) return UNREADABLE;
+        return aggregate->keep ? GO_ON : DROPPED;
+    }
     Span key = by_key(&aggregate->by, message);
     make_room(aggregate, key, message->now_ms);
     Window *window = table_value(&aggregate->table, key, message->now_ms);

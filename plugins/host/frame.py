@@ -15,6 +15,8 @@ RESULT_MAGIC = 0x31524D47
 PASS, DROP, REPLACE, REJECT = range(4)
 EMIT, STORE, STATE_PUT, METRIC, LOG, ALERT = range(1, 7)
 NO_MESSAGE = 0xFFFFFFFF
+ANSWER = 1
+"""The flag of a message that was published before, and is told again to a node that asks for it."""
 _WITH_TOPIC = (EMIT, STORE, ALERT)
 _WITH_TEXT = (LOG, ALERT)
 
@@ -129,9 +131,9 @@ class Payloads(NamedTuple):
 
 
 def encode_request(
-    batch: Sequence[Fields], now_ns: int, batch_id: int, stage: int, place: Place = NOWHERE
+    batch: Sequence[Fields], now_ns: int, batch_id: int, stage: int, place: Place = NOWHERE, flags: int = 0
 ) -> bytes:
-    """The request frame of a batch."""
+    """The request frame of a batch, all of whose messages have these flags."""
     count = len(batch)
     at = _REQUEST.size + count * _ENTRY.size
     node, region, utc_offset = place
@@ -172,7 +174,7 @@ def encode_request(
             client_size,
             qos,
             retain,
-            0,
+            flags,
             0,
             user_at,
             user_size,

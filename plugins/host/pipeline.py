@@ -25,6 +25,8 @@ _SEARCH_SECONDS = 0.2
 """For how long a failed batch is searched for the messages that make it fail: what is behind it waits meanwhile."""
 _LITTLE_FUEL = 200_000
 """What takes a small part of a millisecond on any machine."""
+_OF_ITS_TIME = (frame.EMIT, frame.STORE, frame.ALERT)
+"""Effects that belong to a message's publication."""
 _MAX_METRICS = 1000
 _USUAL_EACH, _USUAL_BESIDE = 16, 64
 """What a module has the host do, effects and calls of state_get: for each message of a batch, and beside these."""
@@ -75,6 +77,7 @@ class Rule:
         self._minute = -1.0
         self._told_place = NOWHERE
         self._search_until = 0.0
+        self._answers = False
         self._told = ""
         self.last_error = ""
         self.metrics: dict[str, float] = {}
@@ -86,13 +89,18 @@ class Rule:
         """Give the module's memory back."""
         self._discard()
 
-    def run(self, batch: Sequence[Fields], now: float) -> Outcome:
-        """Work on a batch; ``now`` is wall-clock seconds. Never raises."""
+    def run(self, batch: Sequence[Fields], now: float, answer: bool = False) -> Outcome:
+        """Work on a batch; ``now`` is wall-clock seconds. Never raises.
+
+        ``answer``: the messages were published before, and are told to a node that asks for them. What the module wants
+        to be emitted, kept or alerted of because of them was so then.
+        """
         self.counts["messages"] += len(batch)
         if self.entry.module is None:
             self.counts["passed"] += len(batch)
             return Outcome(list(batch), [], [], [])
         outcome = Outcome([None] * len(batch), [], [], [])
+        self._answers = answer
         clock = time.monotonic()
         if self._breaker.allows(clock) and self._ready(clock):
             began = time.thread_time()
@@ -107,6 +115,7 @@ class Rule:
             self._weigh(len(batch))
         else:
             self._give_up(batch, range(len(batch)), outcome, self._standing)
+        self._answers = False
         return outcome
 
     def run_whole(self, whole: Whole, now: float) -> WholeResult | None:
@@ -224,7 +233,7 @@ class Rule:
         plan = Plan(entry, self._cache)
         return plan, plan.make(self._state_get)
 
-    def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None) -> None:
+    def adopt(self, entry: Entry, prepared: tuple[Plan, Instance] | None, why_none: str = "") -> None:
         """Go on as another entry, between two batches; with nothing prepared its module is tried again and again."""
         self._discard()
         self.entry = entry
@@ -234,7 +243,7 @@ class Rule:
         self.pace = Pace()
         self._breaker = Breaker()
         self._loading = Breaker(threshold=1, first=2.0)
-        self._told = self.last_error = ""
+        self._told, self.last_error = "", why_none
 
     def stay(self, error: PluginError) -> None:
         """What should have taken this one's place does not start: say so."""
@@ -361,7 +370,12 @@ class Rule:
             raise PluginError(self.last_error)
         self._batch_id += 1
         request = frame.encode_request(
-            part, int(now * 1e9), self._batch_id, self.entry.stage, self._place_at(now)
+            part,
+            int(now * 1e9),
+            self._batch_id,
+            self.entry.stage,
+            self._place_at(now),
+            frame.ANSWER if self._answers else 0,
         )
         try:
             found = instance.process(request, len(part))
@@ -422,7 +436,8 @@ class Rule:
         self._count(verdicts)
         self._host_work += len(effects)
         for effect in effects:
-            self._do(effect, outcome)
+            if not self._answers or effect.message == frame.NO_MESSAGE or effect.kind not in _OF_ITS_TIME:
+                self._do(effect, outcome)
 
     def _weigh(self, messages: int) -> None:
         """What is done for one rule holds the interpreter, on which all others depend."""

@@ -53,10 +53,14 @@ _HUGE = 0x7FFF_0000
 
 
 class Check(NamedTuple):
-    """What was looked at, and what is wrong with it; an empty ``problem`` where nothing is."""
+    """What was looked at, and what is wrong with it; an empty ``problem`` where nothing is.
+
+    ``note`` says what its author may want to know, though nothing is wrong with it.
+    """
 
     name: str
     problem: str
+    note: str = ""
 
 
 class _Broken(Exception):
@@ -86,6 +90,7 @@ def conformance(code: bytes, config: bytes, limits: Limits) -> Iterator[Check]:
             return
     for name, check in module.checks("geomq_tick" in dict(parts.exports)):
         yield _checked(name, check)
+    yield module.answers()
 
 
 def _checked(name: str, check: Callable[[], None]) -> Check:
@@ -229,6 +234,20 @@ class _Module:
             for seconds in (1, 2, 100_000):
                 _tick(instance, NOW_NS + seconds * 10**9)
             _process(instance, request(messages), messages)
+
+    def answers(self) -> Check:
+        """Whether messages that are told again count as published once more: a module need not know of that flag."""
+        name = "answers for other nodes"
+        messages = batch(24)
+        data = request(messages)
+        try:
+            with self._instance() as asked, self._instance() as fresh:
+                _process(asked, request(messages, flags=frame.ANSWER), messages)
+                leaves_a_trace = _process(asked, data, messages) != _process(fresh, data, messages)
+        except (PluginError, FrameError) as error:
+            return Check(name, str(error))
+        note = "it remembers them as messages that are published" if leaves_a_trace else ""
+        return Check(name, "", note)
 
     @contextmanager
     def _instance(self) -> Iterator[Instance]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from plugins.host.frame import Fields, Place, encode_request
+from plugins.host.frame import ANSWER, Fields, Place, encode_request
 
 NOW_NS = 1_769_860_800_000_000_000
 """2026-01-31 12:00 UTC."""
@@ -50,9 +50,11 @@ def batch(count: int) -> list[Fields]:
     ]
 
 
-def request(messages: Sequence[Fields], batch_id: int = 1, stage: int = 1, now_ns: int = NOW_NS) -> bytes:
+def request(
+    messages: Sequence[Fields], batch_id: int = 1, stage: int = 1, now_ns: int = NOW_NS, flags: int = 0
+) -> bytes:
     """The frame that this host sends."""
-    return encode_request(messages, now_ns, batch_id, stage, PLACE)
+    return encode_request(messages, now_ns, batch_id, stage, PLACE, flags)
 
 
 def with_more_fields(frame: bytes, header: int = 24, entry: int = 16) -> bytes:
@@ -98,7 +100,7 @@ def with_unknown_flags(frame: bytes) -> bytes:
     changed = bytearray(frame)
     count = struct.unpack_from("<I", frame, 4)[0]
     for number in range(count):
-        struct.pack_into("<HI", changed, _HEADER + number * _ENTRY + 34, 0xFFFF, 0xFFFFFFFF)
+        struct.pack_into("<HI", changed, _HEADER + number * _ENTRY + 34, 0xFFFF & ~ANSWER, 0xFFFFFFFF)
     return bytes(changed)
 
 

@@ -141,6 +141,12 @@ SCENARIOS = (
     Scenario(
         "node to node, QoS 1, 10 x 10, on disk", "-p 10 -s 10 -q 1 -n 15000", line(1), bridge(1), budget=1.5
     ),
+    Scenario(
+        "node to node, QoS 2, 10 x 10, publishers' sessions on disk",
+        "-K -p 10 -s 10 -q 2 -n 5000",
+        line(1),
+        bridge(2),
+    ),
     *(
         Scenario(
             f"{hops} {'hop' if hops == 1 else 'hops'}, QoS {qos}, 1,000 messages/s",

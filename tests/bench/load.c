@@ -7,7 +7,7 @@
  *   load -P PORT -c CONNECTIONS        connects and leaves so often, one after the other
  *
  * -k: the subscribers' sessions outlive their connections; -o: so they do, and the subscribers leave before the
- * first message: what counts is what publishers had acknowledged (QoS above 0).
+ * first message: what counts is what publishers had acknowledged (QoS above 0). -K: the publishers' sessions do.
  * -x tls|ws|wss: over TLS (certificates are not checked), WebSocket (path /mqtt), or both.
  * pairs: publisher i to subscriber i % subscribers; fanout: all to one topic that every subscriber takes;
  * fanin: every subscriber takes every topic. The first 8 bytes of a payload are the time of sending; in a text
@@ -36,7 +36,7 @@ typedef struct {
 
 static struct {
     int publish_port, subscribe_port, publishers, subscribers, qos, idle, connects;
-    bool tls, websocket, keep, offline;
+    bool tls, websocket, keep, keep_publishers, offline;
     Mode mode;
     size_t payload, stamp_at;
     uint64_t messages, window;
@@ -104,7 +104,7 @@ static void send_connect(Client *client) {
     snprintf(name, sizeof name, "load-%d-%d", getpid(), client->number);
     uint8_t *at = begin_packet(client, 0x10, 10 + 2 + strlen(name));
     at += put_string(at, "MQTT");
-    uint8_t clean = client->subscriber && want.keep ? 0 : 2;
+    uint8_t clean = (client->subscriber ? want.keep : want.keep_publishers) ? 0 : 2;
     memcpy(at, (uint8_t[]){4, clean, 0, 0}, 4);
     put_string(at + 4, name);
 }
@@ -351,7 +351,7 @@ static int connect_often(void) {
 }
 
 int main(int argc, char **argv) {
-    for (int option; (option = getopt(argc, argv, "P:S:p:s:m:q:b:n:w:r:t:T:j:i:c:x:ko")) > 0;) switch (option) {
+    for (int option; (option = getopt(argc, argv, "P:S:p:s:m:q:b:n:w:r:t:T:j:i:c:x:kKo")) > 0;) switch (option) {
         case 'P': want.publish_port = atoi(optarg); break;
         case 'S': want.subscribe_port = atoi(optarg); break;
         case 'p': want.publishers = atoi(optarg); break;
@@ -377,6 +377,7 @@ int main(int argc, char **argv) {
             break;
         case 'o': want.offline = true; /* fall through */
         case 'k': want.keep = true; break;
+        case 'K': want.keep_publishers = true; break;
         case 'i': want.idle = atoi(optarg); break;
         default: return 2;
         }

@@ -19,7 +19,7 @@ from cryptography import x509
 from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.access.users import make_user, write_users
-from broker.observe.local_status import read_status
+from broker.observe.node_socket import ask_node
 from tests.end_to_end.nodes import NodeProcess, wait_for
 from tests.net.certificates import LOCALHOST, Authority
 from tests.ports import free_port
@@ -79,7 +79,7 @@ class Setup:
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     found = Setup(tmp_path_factory.mktemp("doors"))
     yield found
-    status = json.dumps(read_status(found.node.folder / "data", 10.0))
+    status = json.dumps(ask_node(found.node.folder / "data", "status", 10.0))
     assert found.node.stop() == 0
     for secret in (PASSWORD, "wrong", "hunter2"):
         assert secret not in found.node.log.read_text().replace("wrong password", ""), "no secret is in a log"

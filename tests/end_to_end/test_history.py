@@ -73,6 +73,57 @@ def test_history_is_asked_from_any_node(tmp_path: Path) -> None:
     assert other.stop() == 0
 
 
+def test_questions_leave_what_rules_remember_as_it_is(tmp_path: Path) -> None:
+    """And are not answered by it: each time the whole history is told, masked, and what is published goes on."""
+    namespace = f"history-{uuid.uuid4().hex[:8]}"
+    steps = [
+        {"action": "unique", "within": "1h"},
+        {"action": "limit", "messages": 4, "per": "1h", "by": []},
+        *MASK["steps"],
+    ]
+    keeper = NodeProcess(
+        tmp_path,
+        "keeper",
+        namespace,
+        plugins={
+            "egress": [{"name": "mask", "topics": ["t/#"], "module": "rules", "config": {"steps": steps}}],
+            "store": [{"name": "raw", "topics": ["t/#"]}],
+        },
+    )
+    other = NodeProcess(tmp_path, "other", namespace, mesh={"connect": [f"tcp/127.0.0.1:{keeper.mesh_port}"]})
+    keeper.start()
+    other.start()
+    hears = Client(other, "hears")
+    hears.subscribe("t/#", 1)
+    device = Client(keeper, "device")
+
+    def publish(number: int) -> None:
+        device.publish("t/a", json.dumps({"name": "Ana", "n": number}).encode(), 1)
+
+    def crossed() -> bool:
+        publish(0)
+        return bool(hears.received)
+
+    def told() -> set[int]:
+        found = [json.loads(entry["payload"]) for entry in query(other, "t/#", "--last", "1000")]
+        assert {one["name"] for one in found} <= {"***"}
+        return {one["n"] for one in found}
+
+    wait_for(crossed, "the first one crosses")
+    publish(1)
+    wait_for(lambda: told() == {0, 1}, "both are told")
+    for number in (1, 2, 3, 4, 5):
+        publish(number)
+        wait_for(lambda n=number: n in told(), "it is in the history")  # type: ignore[misc]
+    assert told() == {0, 1, 2, 3, 4, 5}
+    wait_for(lambda: len(hears.received) == 4, "as many have crossed as the limit lets through")
+    assert [json.loads(payload)["n"] for _, payload in hears.received] == [0, 1, 2, 3]
+    for one in (hears, device):
+        one.close()
+    assert other.stop() == 0
+    assert keeper.stop() == 0
+
+
 def test_what_rules_withhold_because_they_fail_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ import yaml
 
 from broker.access.users import make_user, write_users
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.plugins.test_renewal import says, write
 from tests.ports import free_port
 
 MESSAGES = 2000
@@ -51,6 +52,12 @@ def reread(node: NodeProcess, says: str, times: int = 1) -> None:
     """Send SIGHUP and wait for a line of the log."""
     os.kill(node.pid, signal.SIGHUP)
     wait_for(lambda: node.log.read_text().count(says) >= times, f"{node.name} logs {says!r}")
+
+
+def reload(node: NodeProcess, *options: str) -> subprocess.CompletedProcess[str]:
+    """`geomq reload`."""
+    command = [sys.executable, "-m", "broker", "reload", "--config", str(node.folder / "node.yaml"), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
 def connect(near: NodeProcess, far: NodeProcess) -> None:
@@ -125,7 +132,11 @@ def test_bad_file_changes_nothing(two: Two) -> None:
 
     taken = two.far.mqtt_port
     rewrite(two.near, lambda config: config["mesh"].update(listen=[f"tcp/127.0.0.1:{taken}"]))
-    reread(two.near, f"the mesh cannot listen on tcp/127.0.0.1:{taken}: the port is taken")
+    told = reload(two.near)
+    assert (told.returncode, told.stdout) == (1, "")
+    mistake = f"the mesh cannot listen on tcp/127.0.0.1:{taken}: the port is taken"
+    assert told.stderr.splitlines() == [mistake, "geomq: the configuration of node near stays as it was"]
+    assert f"the configuration stays as it was: {mistake}" in two.near.log.read_text()
     file.write_text(good)
     reread(two.near, "changed: nothing")
     subscriber.received.clear()
@@ -204,16 +215,87 @@ def test_limits_hold_for_those_that_come_and_the_rest_is_named(node: NodeProcess
         config["listeners"][0]["bind"] = f"127.0.0.1:{free_port()}"
 
     rewrite(node, change)
-    command = [sys.executable, "-m", "broker", "reload", "--config", str(node.folder / "node.yaml")]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    told = reload(node)
     assert (told.returncode, told.stderr) == (0, "")
-    wait_for(lambda: "changed: mqtt.max_connections" in node.log.read_text(), "the limit is changed")
+    assert told.stdout == (
+        f"node one has read {node.folder}/node.yaml again\n"
+        "changed: mqtt.max_connections\n"
+        "only a restart changes node.name, listeners\n"
+    )
+    assert "changed: mqtt.max_connections" in node.log.read_text()
     assert "only a restart changes node.name, listeners" in node.log.read_text()
     late = Client(node, "late", paho.MQTTv5)
     wait_for(lambda: late.disconnected, "there is no room for another client")
     early.subscribe("t")
     assert early.disconnected == []
     assert node.stop() == 0
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    told = reload(node)
     assert told.returncode == 1
     assert told.stderr.startswith("geomq: no node runs that has the folder")
+
+
+def test_mistake_that_only_the_node_sees_is_told_with_its_line(node: NodeProcess) -> None:
+    """What the node finds in its file counts: here with a variable that the command has and the node has not."""
+    file = node.folder / "node.yaml"
+    file.write_text(f"node: {{name: one, data: {node.folder}/data}}\nmqtt:\n  max_connections: many\n")
+    command = [sys.executable, "-m", "broker", "reload", "--config", str(file)]
+    environment = {"GEOMQ_MQTT__MAX_CONNECTIONS": "5"}
+    told = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert told.returncode == 1
+    mistake, end = told.stderr.splitlines()
+    assert mistake.startswith(f"{file}:3: mqtt.max_connections: 'many'")
+    assert end == "geomq: the configuration of node one stays as it was"
+
+
+def test_rule_that_does_not_start_is_told_each_time(node: NodeProcess) -> None:
+    module = node.folder / "rule.wasm"
+    module.write_bytes(b"broken")
+    rule = {"name": "mine", "topics": ["t"], "module": str(module)}
+    rewrite(node, lambda config: config.update(plugins={"ingress": [rule]}))
+    for changed in ("plugins.ingress", "nothing"):
+        told = reload(node)
+        assert (told.returncode, told.stdout.splitlines()[1]) == (3, f"changed: {changed}")
+        assert told.stderr.startswith("geomq: rule mine is not at work as it should be: not a wasm module")
+    write(module, says(b"x"))
+    rule["topics"] = ["u"]
+    rewrite(node, lambda config: config.update(plugins={"ingress": [rule]}))
+    told = reload(node)
+    assert (told.returncode, told.stderr) == (0, "")
+    write(module, b"broken again")
+    wait_for(lambda: "rule mine stays as it was" in node.log.read_text(), "the node has tried")
+    told = reload(node)
+    assert told.returncode == 3, "the one before is at work still"
+    assert "rule mine is not at work as it should be: not a wasm module" in told.stderr
+
+
+def test_path_that_is_nearly_a_word_is_asked_about_in_the_log(node: NodeProcess) -> None:
+    steps = [{"action": "sample", "one_in": 2, "by": ["cleint"]}]
+    rule = {"name": "calm", "topics": ["t"], "module": "rules", "config": {"steps": steps}}
+    rewrite(node, lambda config: config.update(plugins={"ingress": [rule]}))
+    assert reload(node).returncode == 0
+    words = (
+        "plugins.ingress[0].config.steps[0].by[0]: 'cleint' is a path of the payload; did you mean 'client'?"
+    )
+    assert node.log.read_text().count(words) == 1
+    assert node.stop() == 0
+    node.start()
+    wait_for(lambda: node.log.read_text().count(words) == 2, "a start asks, too")
+
+
+def test_node_that_cannot_be_asked_is_told_by_signal(node: NodeProcess) -> None:
+    os.kill(node.pid, signal.SIGSTOP)
+    told = reload(node, "--timeout", "0.3")
+    os.kill(node.pid, signal.SIGCONT)
+    late = "geomq: the node has not said within 0.3 s what came of it: its log will tell\n"
+    assert (told.returncode, told.stdout, told.stderr) == (3, "", late)
+    (node.folder / "data" / "node.sock").unlink()
+    rewrite(node, lambda config: config["mqtt"].update(max_connections=7))
+    told = reload(node)
+    assert told.returncode == 3
+    assert told.stderr == (
+        f"geomq: the node was told by SIGHUP, for its folder {node.folder}/data has nobody to ask "
+        "(No such file or directory): its log will tell\n"
+    )
+    wait_for(lambda: "changed: mqtt.max_connections" in node.log.read_text(), "the node has read it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -73,6 +74,22 @@ async def kill_receiver(stage: Stage) -> None:
 async def kill_sender(stage: Stage) -> None:
     stage.pair.near.kill()
     await stage.pair.near.start()
+
+
+def kill_sender_often(times: int) -> _Happening:
+    """At moments of all kinds, the link cut at every other."""
+
+    async def happen(stage: Stage) -> None:
+        chance = random.Random(times)
+        for number in range(times):
+            if number % 2:
+                stage.pair.link.cut()
+            await asyncio.sleep(chance.uniform(0.2, 1.5))
+            stage.pair.near.kill()
+            await stage.pair.near.start()
+            stage.pair.link.heal()
+
+    return happen
 
 
 def kill_while_it_drains(seconds: float) -> _Happening:
@@ -164,6 +181,9 @@ FAULTS = [
     Fault("link cut each second for a second, 10 times", flapping(10)),
     Fault("receiving node killed", kill_receiver),
     Fault("sending node killed", kill_sender, kills_sender=True),
+    Fault(
+        "sending node killed 20 times, the link cut at every other", kill_sender_often(20), kills_sender=True
+    ),
     Fault("receiving node stopped (SIGSTOP) for 20 s", freeze_receiver(20)),
     Fault("receiving node killed while its backlog drains", kill_while_it_drains(6), rate=1000, relay=True),
     Fault(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from broker.message import Message, Run, once
-from broker.ports import Later, Outbound, Processed, Stage
+from broker.ports import Failure, Later, Outbound, Processed, Stage
 from broker.protocol.topics import matches
 from edge_mesh.mesh import ZenohMesh
 from edge_mesh.settings import MeshSettings
@@ -74,6 +74,9 @@ class FakeNode:
     def retained_messages(self) -> Iterable[Message]:
         return list(self.retained.values())
 
+    def retained_of(self, topics: Iterable[str]) -> Iterable[Message]:
+        return [self.retained[topic] for topic in topics if topic in self.retained]
+
     # -- for tests -----------------------------------------------------------------------------------------
 
     def keep(self, message: Message) -> None:
@@ -110,11 +113,26 @@ class FakePipeline:
     def stages(self, topic: str) -> int:
         return Stage.EGRESS if matches(self.topic_filter, topic) else 0
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         assert stage is Stage.EGRESS
         self.seen.extend(batch)
         emitted = [extra for message in batch for extra in self.emits(message)]
         return Processed([self.rule(message) for message in batch], emitted)
+
+
+class FailingPipeline(FakePipeline):
+    """Cannot work on some topics when it is asked for them."""
+
+    fails: Set[str] = frozenset()
+
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
+        broken = [at for at, message in enumerate(batch) if answer and message.topic in self.fails]
+        messages = [None if at in broken else self.rule(message) for at, message in enumerate(batch)]
+        return Processed(messages, [], failed=dict.fromkeys(broken, Failure("mask", "is broken")))
 
 
 class SlowPipeline(FakePipeline):
@@ -124,7 +142,9 @@ class SlowPipeline(FakePipeline):
         super().__init__(topic_filter, rule)
         self.waiting: list[tuple[Sequence[Message], Later]] = []
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         self.waiting.append((batch, then))
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
 

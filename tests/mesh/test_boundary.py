@@ -22,7 +22,9 @@ class Talkative:
     def stages(self, topic: str) -> int:
         return Stage.EGRESS
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         self.batch, self.then = batch, then
         return Processed([None] * len(batch), [], frozenset(range(len(batch))))
 
@@ -65,10 +67,12 @@ class Reporter(Talkative):
     def __init__(self, slow: bool) -> None:
         self._slow = slow
 
-    def run(self, stage: Stage, batch: Sequence[Message], now: float, then: Later) -> Processed:
+    def run(
+        self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+    ) -> Processed:
         self.batch, self.then = batch, then
         if self._slow:
-            return super().run(stage, batch, now, then)
+            return super().run(stage, batch, now, then, answer)
         return self.report()
 
     def report(self) -> Processed:
@@ -114,3 +118,21 @@ class Record:
             return self if name == "plan" else (("other", 1),)
 
         return call
+
+
+async def test_rules_know_what_is_told_to_a_node_that_asks() -> None:
+    class Knows(Talkative):
+        def __init__(self) -> None:
+            self.answers: list[bool] = []
+
+        def run(
+            self, stage: Stage, batch: Sequence[Message], now: float, then: Later, answer: bool = False
+        ) -> Processed:
+            self.answers.append(answer)
+            return Processed(list(batch), [])
+
+    rule = Knows()
+    boundary = Boundary(rule, lambda topic: ("other",), lambda: 1)
+    boundary.pass_on([Outbound(Message("t", b"1"), ("other",))], 1.0, lambda *_: False, None)
+    await boundary.pass_messages([Message("t", b"1")], 1.0)
+    assert rule.answers == [False, True]

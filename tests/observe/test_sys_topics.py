@@ -140,7 +140,8 @@ def mesh_status(**changes: object) -> dict[str, object]:
     alarms = {"filled": True, "dropping": False, "late": ["far"], "raised": 2}
     outbox = {"bytes": 900, "capacity": 1000, "dropped": 1, "alarms": alarms}
     counters = {"publish_unwanted": 3}
-    return {"mesh": {"outbox": outbox}, "peers": [peer | changes], "counters": counters}
+    mesh = {"outbox": outbox, "retained_withheld": 3}
+    return {"mesh": mesh, "peers": [peer | changes], "counters": counters}
 
 
 def test_ledger_and_links_are_told() -> None:
@@ -161,6 +162,7 @@ def test_ledger_and_links_are_told() -> None:
         "mesh/far/backlog_age": "3.5",
         "mesh/far/round_trip_ms": "1.25",
         "mesh/far/rate/bytes_sent": "7.5",
+        "mesh/retained_withheld": "3",
         "outbox/bytes": "900",
         "outbox/capacity": "1000",
         "outbox/dropped": "1",

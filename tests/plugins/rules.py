@@ -79,9 +79,9 @@ class Rules:
         self._instance.close()
         self._instance = self._start()
 
-    def run(self, *messages: Fields) -> list[Fields | None]:
+    def run(self, *messages: Fields, flags: int = 0) -> list[Fields | None]:
         """What becomes of a batch; None where a message is dropped."""
-        request = encode_request(messages, int(self.now * 1e9), 1, 1, PLACE)
+        request = encode_request(messages, int(self.now * 1e9), 1, 1, PLACE, flags)
         answer = self._instance.process(request, len(messages))
         if answer is None:
             return list(messages)

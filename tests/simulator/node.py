@@ -231,6 +231,9 @@ class Life:
     def retained_messages(self) -> Iterable[Message]:
         return list(self.store.retained.values())
 
+    def retained_of(self, topics: Iterable[str]) -> Iterable[Message]:
+        return [self.store.retained[topic] for topic in sorted(topics) if topic in self.store.retained]
+
     def _save(self) -> None:
         # What comes while the disk writes is not in this group.
         group, waiting, self._waiting = self.store.copy(), self._waiting, []

@@ -52,6 +52,7 @@ class Aggregate extends Plugin {
     this.closeIfOver(batch.now, outcome);
     for (let i = 0; i < batch.length; i++) {
       outcome.drop(i);
+      if (batch.isAnswer(i)) continue; // counted when it was published
       const topic = batch.topic(i);
       const number = json.number(json.valueOf(batch.payload(i), this.member));
       if (topic.length <= LONGEST_TOPIC && !isNaN(number)) {

@@ -169,6 +169,14 @@ export class Batch {
     return load<u8>(this.entry(index), 33) != 0;
   }
 
+  /**
+   * Whether a message was published before, and is told now to a node that asks for it (the history; retained messages).
+   * A plugin does to it what it does to any, and neither counts it nor compares it with what it remembers.
+   */
+  isAnswer(index: i32): bool {
+    return (load<u16>(this.entry(index), 34) & 1) != 0;
+  }
+
   // Later hosts may append fields to an entry: the frame tells where the next one is.
   private entry(index: i32): usize {
     return this.frame + load<u32>(this.frame, 24) + index * load<u32>(this.frame, 32);

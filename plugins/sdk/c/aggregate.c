@@ -101,6 +101,7 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
         GeomqText topic = geomq_text_of(request, entry->topic), value;
         double number;
         geomq_drop(&result, i);
+        if (geomq_is_answer(entry)) continue; /* counted when it was published */
         if (topic.length <= LONGEST_TOPIC &&
             geomq_member(geomq_text_of(request, entry->payload), member, &value) == GEOMQ_FOUND &&
             geomq_number(value, &number)) {

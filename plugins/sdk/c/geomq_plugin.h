@@ -22,6 +22,7 @@
 #define GEOMQ_NO_MESSAGE 0xFFFFFFFFu
 
 enum { GEOMQ_STAGE_UNKNOWN = 0, GEOMQ_INGRESS = 1, GEOMQ_EGRESS = 2, GEOMQ_STORE_STAGE = 4 };
+enum { GEOMQ_ANSWER = 1 }; /* a flag of an entry: see geomq_is_answer */
 enum { GEOMQ_PASS = 0, GEOMQ_DROP = 1, GEOMQ_REPLACE = 2, GEOMQ_REJECT = 3 };
 enum {
     GEOMQ_CHANGED_TOPIC = 1,
@@ -123,6 +124,10 @@ static inline const GeomqEntry *geomq_entry(const GeomqRequest *request, uint32_
 static inline const uint8_t *geomq_bytes(const void *frame, GeomqField field) {
     return (const uint8_t *)frame + field.offset;
 }
+
+/* Whether a message was published before, and is told now to a node that asks for it (the history; retained messages).
+ * A plugin does to it what it does to any, and neither counts it nor compares it with what it remembers. */
+static inline bool geomq_is_answer(const GeomqEntry *entry) { return entry->flags & GEOMQ_ANSWER; }
 
 /* ---- memory ----
  * One arena. What a batch takes is given back as a whole when the next batch arrives (geomq_alloc); what

@@ -48,6 +48,9 @@ impl Plugin for Aggregate {
         self.close_if_over(now, outcome);
         for (index, message) in batch.messages().enumerate() {
             outcome.drop(index);
+            if message.answer {
+                continue; // counted when it was published
+            }
             let value = json::member(message.payload, &self.member).ok().flatten();
             match value.and_then(json::number) {
                 Some(number) if message.topic.len() <= LONGEST_TOPIC => {

@@ -59,6 +59,7 @@ const Aggregate = struct {
             const message = batch.message(index);
             const value = json.member(message.payload, self.member) catch null orelse "";
             outcome.drop(index);
+            if (message.answer) continue; // counted when it was published
             if (json.number(value)) |number| {
                 if (message.topic.len <= longest_topic) {
                     const window = try self.windowOf(message.topic, batch.now(), outcome);

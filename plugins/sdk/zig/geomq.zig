@@ -61,6 +61,8 @@ const Entry = extern struct {
     flags: u16,
     reserved: u32,
     user: Field,
+
+    const answer = 1;
 };
 
 const ResultHeader = extern struct {
@@ -116,6 +118,9 @@ pub const Message = struct {
     user: []const u8,
     qos: u8,
     retain: bool,
+    /// Whether it was published before, and is told now to a node that asks for it (the history; retained messages).
+    /// A plugin does to it what it does to any, and neither counts it nor compares it with what it remembers.
+    answer: bool,
 };
 
 /// The messages of one call, and what the host says about it.
@@ -177,6 +182,7 @@ pub const Batch = struct {
             .user = batch.bytes(entry.user),
             .qos = entry.qos,
             .retain = entry.retain != 0,
+            .answer = entry.flags & Entry.answer != 0,
         };
     }
 };

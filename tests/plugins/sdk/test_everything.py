@@ -7,6 +7,7 @@ import pytest
 from plugins.host import frame
 from plugins.host.engine import Instance
 from plugins.host.frame import (
+    ANSWER,
     DROP,
     NO_MESSAGE,
     PASS,
@@ -49,19 +50,25 @@ def lines(effects: list[Effect]) -> list[tuple[int, bytes, bytes]]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_field_is_read(language: str, stage: int) -> None:
     running = instance(language)
-    request = encode_request(BATCH[:3], NOW, BATCH_ID, stage, PLACE)
-    for data in (request, with_more_fields(request)):
-        answer = running.process(data, 3)
-        assert answer is not None
-        result = decode_result(answer, BATCH[:3])
-        assert result.verdicts == bytes([PASS] * 3)
-        assert lines(result.effects) == [
-            (NO_MESSAGE, b"info", b"node-1|region-1|-3600|%d|%d|%d|3|" % (NOW, BATCH_ID, stage)),
-            (0, b"debug", b"a/0|payload 0||||0|0|"),
-            (1, b"debug", b"a/1|payload 1|\x01\x00|client 1|user 1|1|0|"),
-            (2, b"debug", b"a/2||\x03\x00\x01x|client 2||2|1|"),
-        ]
+    for flags in (0, ANSWER):
+        request = encode_request(BATCH[:3], NOW, BATCH_ID, stage, PLACE, flags)
+        assert_read(running, request, stage, flags)
+        assert_read(running, with_more_fields(request), stage, flags)
     running.close()
+
+
+def assert_read(running: Instance, request: bytes, stage: int, flags: int) -> None:
+    """Each field of the frame as the module tells it."""
+    answer = running.process(request, 3)
+    assert answer is not None
+    result = decode_result(answer, BATCH[:3])
+    assert result.verdicts == bytes([PASS] * 3)
+    assert lines(result.effects) == [
+        (NO_MESSAGE, b"info", b"node-1|region-1|-3600|%d|%d|%d|3|" % (NOW, BATCH_ID, stage)),
+        (0, b"debug", b"a/0|payload 0||||0|0|%d|" % flags),
+        (1, b"debug", b"a/1|payload 1|\x01\x00|client 1|user 1|1|0|%d|" % flags),
+        (2, b"debug", b"a/2||\x03\x00\x01x|client 2||2|1|%d|" % flags),
+    ]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

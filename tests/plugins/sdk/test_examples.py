@@ -10,7 +10,17 @@ import pytest
 
 from plugins.host import frame
 from plugins.host.engine import Instance
-from plugins.host.frame import DROP, PASS, REJECT, REPLACE, Fields, Place, decode_result, encode_request
+from plugins.host.frame import (
+    ANSWER,
+    DROP,
+    PASS,
+    REJECT,
+    REPLACE,
+    Fields,
+    Place,
+    decode_result,
+    encode_request,
+)
 from plugins.host.limits import Limits
 from plugins.host.reasons import ModuleRefused
 from plugins.host.state import State
@@ -40,11 +50,11 @@ class Running:
         self.rejected: list[str] = []
         """Why it could not work on messages."""
 
-    def process(self, *messages: bytes | Fields, now: int = SECOND) -> list[bytes | None]:
+    def process(self, *messages: bytes | Fields, now: int = SECOND, flags: int = 0) -> list[bytes | None]:
         """The payloads that come out, None for those that are dropped."""
         batch = [m if isinstance(m, Fields) else Fields(b"a/topic", m) for m in messages]
         answer = self.instance.process(
-            encode_request(batch, now, 1, 1, Place(b"node", b"region", 0)), len(batch)
+            encode_request(batch, now, 1, 1, Place(b"node", b"region", 0), flags), len(batch)
         )
         if answer is None:
             return [fields.payload for fields in batch]
@@ -212,6 +222,24 @@ def test_the_aggregate(run: Run) -> None:
         (b"sum/c", b'{"count":1,"min":null,"max":null,"mean":null}'),
         (b"sum/d", b'{"count":1,"min":-0.001,"max":-0.001,"mean":-0.001}'),
     ]
+
+
+def test_answers_are_counted_in_no_window(run: Run) -> None:
+    rule = run("aggregate", {"member": "temperature", "seconds": 1, "topic": "sum"})
+    rule.process(reading("a", 1), now=SECOND)
+    assert rule.process(reading("a", 9), reading("b", 9), reading("b", "x"), flags=ANSWER) == [None] * 3
+    assert rule.metrics == {}
+    rule.process(reading("a", 2), now=2 * SECOND)
+    assert rule.emitted == [(b"sum/a", b'{"count":1,"min":1.000,"max":1.000,"mean":1.000}')]
+
+
+def test_the_mask_hides_names_in_answers_and_remembers_them(run: Run) -> None:
+    rule = run("mask", {"member": "driver", "prefix": "d"})
+    assert rule.process(b'{"driver":"a"}', b'{"driver":"b"}', flags=ANSWER) == [
+        b'{"driver":"d1"}',
+        b'{"driver":"d2"}',
+    ]
+    assert rule.process(b'{"driver":"b"}', b'{"driver":"c"}') == [b'{"driver":"d2"}', b'{"driver":"d3"}']
 
 
 def test_more_topics_than_the_aggregate_holds(run: Run) -> None:

@@ -48,10 +48,36 @@ def test_a_plain_module_conforms() -> None:
     assert failures(modules.PASSES, HEADER + TICK.format("(i64.const 0)")) == {}
 
 
+def notes(process: str) -> dict[str, str]:
+    """What is worth knowing of a module, by check."""
+    checks = conformance(modules.module(process, HEADER), b"{}", Limits())
+    return {check.name: check.note for check in checks if check.note and not check.problem}
+
+
+def test_who_remembers_answers_is_told_so() -> None:
+    """No mistake: modules may be older than the flag."""
+    assert notes(modules.PASSES) == notes(PASSES_ANSWERS) == {}
+    assert notes(COUNTS_UNTIL_TWO) == {
+        "answers for other nodes": "it remembers them as messages that are published"
+    }
+
+
 STEPS_BY_ITS_OWN = modules.DROPS_ALL.replace(
     "(memory.fill (i32.const 60032) (i32.const 1)",
     """(if (i32.ne (i32.load offset=32 (local.get $at)) (i32.const 48)) (then (unreachable)))
     (memory.fill (i32.const 60032) (i32.const 1)""",
+)
+COUNTS_UNTIL_TWO = modules.DROPS_ALL.replace(
+    "(memory.fill (i32.const 60032) (i32.const 1)",
+    """(i32.store (i32.const 1024) (i32.add (i32.load (i32.const 1024)) (i32.const 1)))
+    (memory.fill (i32.const 60032) (i32.eq (i32.load (i32.const 1024)) (i32.const 2))""",
+)
+"""Drops its second batch."""
+PASSES_ANSWERS = COUNTS_UNTIL_TWO.replace(
+    "(i32.store (i32.const 1024)",
+    """(if (i32.and (i32.load16_u (i32.add (local.get $at) (i32.const 90))) (i32.const 1))
+      (then (return (i64.const 0))))
+    (i32.store (i32.const 1024)""",
 )
 HEEDS_FLAGS = modules.DROPS_ALL.replace(
     "(memory.fill (i32.const 60032) (i32.const 1)",
@@ -183,7 +209,7 @@ def test_frames_of_later_versions_say_the_same() -> None:
         entry = longer[at + number * step :]
         offset, length = (int.from_bytes(entry[where : where + 4], "little") for where in (8, 12))
         assert longer[offset : offset + length] == message.payload
-    assert with_unknown_flags(data)[56 + 34 : 56 + 40] == b"\xff" * 6
+    assert with_unknown_flags(data)[56 + 34 : 56 + 40] == b"\xfe" + b"\xff" * 5
 
 
 # -- the commands ----------------------------------------------------------------------------------------
@@ -207,6 +233,25 @@ def test_check_tells_each_check(module: Path) -> None:
     result = RUN.invoke(app, ["plugin", "check", str(module)])
     assert result.exit_code == 1
     assert "failed  a batch of 1: trapped\n" in result.output
+
+
+def test_check_as_json(module: Path) -> None:
+    result = RUN.invoke(app, ["plugin", "check", str(module), "--json"])
+    report = json.loads(result.output)
+    assert result.exit_code == 0
+    assert (report["file"], report["failed"], report["passed"]) == (str(module), 0, len(report["checks"]))
+    assert {"name": "a batch of 512", "passed": True, "problem": "", "note": ""} in report["checks"]
+    module.write_bytes(modules.module(COUNTS_UNTIL_TWO, HEADER))
+    noted = json.loads(RUN.invoke(app, ["plugin", "check", str(module), "--json"]).output)["checks"]
+    assert [one["passed"] for one in noted if one["note"]] == [True]
+    module.write_bytes(modules.module(modules.TRAPS, HEADER))
+    result = RUN.invoke(app, ["plugin", "check", str(module), "--json"])
+    report = json.loads(result.output)
+    assert result.exit_code == 1
+    assert report["failed"] == len([one for one in report["checks"] if not one["passed"]]) > 0
+    assert "trapped" in [one["problem"] for one in report["checks"] if one["name"] == "a batch of 1"]
+    result = RUN.invoke(app, ["plugin", "check", str(module.with_name("none.wasm")), "--json"])
+    assert (result.exit_code, result.stdout) == (1, "")
 
 
 def test_check_takes_an_entry_of_a_file(tmp_path: Path) -> None:

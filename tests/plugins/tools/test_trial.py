@@ -219,7 +219,7 @@ def test_rules_see_the_node_of_the_configuration(tmp_path: Path) -> None:
     options = ["--topic", "a", "--payload", "p", "--client", "dev", "--user", "ann"]
     (one,) = tried(node, *options)
     assert one["effects"][0]["text"].startswith("gate|eu|")
-    assert one["effects"][1] == {"kind": "log", "level": "debug", "text": "a|p||dev|ann|0|0|"}
+    assert one["effects"][1] == {"kind": "log", "level": "debug", "text": "a|p||dev|ann|0|0|0|"}
     (one,) = tried(node, *options, "--node", "other", "--region", "us")
     assert one["effects"][0]["text"].startswith("other|us|")
 

@@ -55,6 +55,7 @@ GEOMQ_EXPORT(geomq_process) int64_t geomq_process(const GeomqRequest *request, u
         part(geomq_text_of(request, entry->user));
         number(entry->qos);
         number(entry->retain);
+        number(geomq_is_answer(entry));
         effect(&result, GEOMQ_LOG, i, "debug", geomq_since(start));
     }
     if (request->count < 5) return geomq_end(&result);

@@ -27,7 +27,8 @@ impl Plugin for Everything {
         for (index, message) in batch.messages().enumerate() {
             let fields = [message.topic, message.payload, message.properties, message.client, message.user];
             let fields: Vec<String> = fields.into_iter().map(text).collect();
-            let line = format!("{}|{}|{}|", fields.join("|"), message.qos, message.retain as u8);
+            let flags = (message.retain as u8, message.answer as u8);
+            let line = format!("{}|{}|{}|{}|", fields.join("|"), message.qos, flags.0, flags.1);
             outcome.log(Some(index), Level::Debug, &line);
         }
         if batch.len() < 5 {

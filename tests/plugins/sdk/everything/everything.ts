@@ -11,7 +11,7 @@ class Everything extends Plugin {
     for (let i = 0; i < batch.length; i++) {
       const about = `${batch.topic(i).text()}|${batch.payload(i).text()}|${batch.properties(i).text()}`;
       const who = `${batch.client(i).text()}|${batch.user(i).text()}`;
-      outcome.log(i, "debug", `${about}|${who}|${batch.qos(i)}|${i32(batch.retain(i))}|`);
+      outcome.log(i, "debug", `${about}|${who}|${batch.qos(i)}|${i32(batch.retain(i))}|${i32(batch.isAnswer(i))}|`);
     }
     if (batch.length < 5) return;
     outcome.setPayload(0, Span.of("not seen"));

@@ -20,7 +20,7 @@ const Everything = struct {
         });
         for (0..batch.len()) |index| {
             const message = batch.message(index);
-            try say(outcome, index, .debug, "{s}|{s}|{s}|{s}|{s}|{d}|{d}|", .{
+            try say(outcome, index, .debug, "{s}|{s}|{s}|{s}|{s}|{d}|{d}|{d}|", .{
                 message.topic,
                 message.payload,
                 message.properties,
@@ -28,6 +28,7 @@ const Everything = struct {
                 message.user,
                 message.qos,
                 @intFromBool(message.retain),
+                @intFromBool(message.answer),
             });
         }
         if (batch.len() < 5) return;

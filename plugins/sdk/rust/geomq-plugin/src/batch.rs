@@ -29,6 +29,9 @@ pub struct Message<'a> {
     pub user: &'a [u8],
     pub qos: u8,
     pub retain: bool,
+    /// Whether it was published before, and is told now to a node that asks for it (the history; retained messages).
+    /// A plugin does to it what it does to any, and neither counts it nor compares it with what it remembers.
+    pub answer: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -89,6 +92,7 @@ impl<'a> Batch<'a> {
             user: self.field(at + 40),
             qos: self.frame[at + 32],
             retain: self.frame[at + 33] != 0,
+            answer: self.frame[at + 34] & 1 != 0,
         }
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from broker.observe.local_status import LocalStatus, read_status
+from broker.observe.node_socket import Answer, NoAnswer, NodeSocket, ask_node
 from tests.end_to_end.nodes import ROOT, Client, NodeProcess
 
 
@@ -32,6 +32,13 @@ def status(config: Path | None, **environment: str) -> subprocess.CompletedProce
     )
 
 
+def answering(answer: dict[str, Any]) -> Answer:
+    async def tell() -> dict[str, Any]:
+        return answer
+
+    return tell
+
+
 def single(folder: Path, **sections: Any) -> NodeProcess:
     return NodeProcess(folder, "alone", "unused", mesh={"enabled": False}, **sections)
 
@@ -46,7 +53,7 @@ def test_single_broker(tmp_path: Path, durability: str) -> None:
     found = json.loads(answer.stdout)["alone"]
     assert (found["clients"], found["mesh"]) == (1, None)
     assert found["counters"]["connections_accepted"] == 1
-    sock = node.folder / "data" / "status.sock"
+    sock = node.folder / "data" / "node.sock"
     assert stat.S_IMODE(sock.stat().st_mode) == 0o600
     # What devices said is nobody else's concern, in the queues neither.
     assert [path for path in (node.folder / "data").iterdir() if path.stat().st_mode & 0o077] == []
@@ -78,12 +85,31 @@ async def test_folder_with_a_long_name_and_a_late_answer(tmp_path: Path) -> None
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
     large = {"node": "n", "text": "x" * 5_000_000}
-    local = LocalStatus(folder, lambda: large)
+    local = NodeSocket(folder, {"status": answering(large)})
     await local.open()
-    assert await asyncio.to_thread(read_status, folder, 10.0) == large
+    assert await asyncio.to_thread(ask_node, folder, "status", 10.0) == large
     local.close()
     with pytest.raises(OSError, match="No such file"):
-        read_status(folder, 1.0)
+        ask_node(folder, "status", 1.0)
+
+
+async def test_questions_without_an_answer(tmp_path: Path) -> None:
+    never = asyncio.Event()
+
+    async def late() -> dict[str, Any]:
+        await never.wait()
+        return {}
+
+    local = NodeSocket(tmp_path, {"late": late, "soon": answering({"n": 1})})
+    await local.open()
+    for unknown in ("weather", ""):
+        with pytest.raises(NoAnswer):
+            await asyncio.to_thread(ask_node, tmp_path, unknown, 10.0)
+    with pytest.raises(TimeoutError):
+        await asyncio.to_thread(ask_node, tmp_path, "late", 0.2)
+    assert await asyncio.to_thread(ask_node, tmp_path, "soon", 10.0) == {"n": 1}, "others need not wait"
+    never.set()
+    local.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's place")
@@ -95,10 +121,10 @@ async def test_others_may_not_ask() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        local = LocalStatus(folder, lambda: {"node": "n"})
+        local = NodeSocket(folder, {"status": answering({"node": "n"})})
         await local.open()
         done = subprocess.run(
-            [sys.executable, "-c", script, str(folder / "status.sock")],
+            [sys.executable, "-c", script, str(folder / "node.sock")],
             capture_output=True,
             text=True,
             timeout=30,

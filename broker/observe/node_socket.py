@@ -1,4 +1,4 @@
-"""A node's status for whoever may read its folder: a Unix socket that says it, as JSON, to each that connects."""
+"""A node's ear for whoever may read its folder: a Unix socket that takes one question and gives one answer, as JSON."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-NAME = "status.sock"
+NAME = "node.sock"
 _OWNER_ONLY = 0o600
 _LONGEST = 100
 """Bytes of a path that surely fit into a socket's address."""
+_PATIENCE = 10.0
+"""Seconds for a question to come."""
+
+Answer = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
-class LocalStatus:
-    """The socket in the node's folder, which only the node's user (and root) may open."""
+class NodeSocket:
+    """The socket in the node's folder, which only the node's user (and root) may open.
 
-    def __init__(self, folder: Path, status: Callable[[], Mapping[str, Any]]) -> None:
+    ``answers`` has what can be asked; an answer may take as long as it has to.
+    """
+
+    def __init__(self, folder: Path, answers: Mapping[str, Answer]) -> None:
         self._folder = folder
-        self._status = status
+        self._answers = answers
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -38,9 +46,7 @@ class LocalStatus:
                 sock.bind(address)
             os.chmod(self._folder / NAME, _OWNER_ONLY)
             sock.setblocking(False)
-            self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: _Answer(self._status), sock=sock
-            )
+            self._server = await asyncio.start_unix_server(self._serve, sock=sock)
         except OSError:
             sock.close()
             raise
@@ -52,28 +58,42 @@ class LocalStatus:
             with contextlib.suppress(OSError):
                 (self._folder / NAME).unlink()
 
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                question = await reader.readline()
+            answer = self._answers.get(question.decode().rstrip("\n"))
+            if answer is not None:
+                writer.write(json.dumps(await answer()).encode())
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError):
+            # Whoever goes away, is silent or asks for what there is not gets no answer, and knows what that means.
+            pass
+        finally:
+            writer.close()
 
-class _Answer(asyncio.Protocol):
-    """Says everything at once, and closes."""
 
-    def __init__(self, status: Callable[[], Mapping[str, Any]]) -> None:
-        self._status = status
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        stream = cast(asyncio.Transport, transport)
-        stream.write(json.dumps(self._status()).encode())
-        stream.close()
+class NoAnswer(Exception):
+    """The node has heard the question, and ended, or knows no answer."""
 
 
-def read_status(folder: Path, timeout: float) -> dict[str, Any]:
-    """What the node says that runs with a folder; OSError where none does, or none that we may ask."""
+def ask_node(folder: Path, question: str, timeout: float) -> dict[str, Any]:
+    """What the node answers that runs with a folder.
+
+    OSError where none does, or none that we may ask; TimeoutError after so many seconds; NoAnswer.
+    """
+    deadline = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(timeout)
         with _address(folder) as address:
             sock.connect(address)
+        sock.sendall(question.encode() + b"\n")
         answer = bytearray()
         while part := sock.recv(1 << 16):
             answer += part
+            sock.settimeout(max(deadline - time.monotonic(), 1e-3))
+    if not answer:
+        raise NoAnswer
     found: dict[str, Any] = json.loads(answer)
     return found
 
