@@ -54,7 +54,7 @@ class Connection(Publisher):
         self._decoder = Decoder(self.limits.max_packet_size, self.limits.max_connect_size)
         self._handshake: Handshake | None = None
         self._held: list[Any] | None = None
-        """What was read and has to wait: for the authority, or for the next turn."""
+        """What was read and has to wait: for the authority, for room, or for the next turn."""
         self._later: Waiting | None = None
         """What was read behind it, and is beyond the client's rate."""
 
@@ -254,7 +254,7 @@ class Connection(Publisher):
             self.read_on(Pause.TURN)
 
     def _hold(self, arrived: list[Any], packet: Any, now: float) -> None:
-        """Keep a packet that waits for the authority, and all behind it."""
+        """Keep a packet that waits for the authority, or for room, and all behind it."""
         at = next(index for index, one in enumerate(arrived) if one is packet)
         self._held = arrived[at:]
         self.state = State.OPEN
@@ -267,10 +267,15 @@ class Connection(Publisher):
         """Have the authority decide before the packet at hand is worked on."""
         assert self.credentials is not None
         self.state = State.HELD
-        self.engine.authority.decide(self.credentials, action, topic, self._go_on)
+        self.engine.authority.decide(self.credentials, action, topic, self.go_on)
 
-    def _go_on(self) -> None:
-        """The authority has decided."""
+    def wait_for_room(self) -> None:
+        """See the base class."""
+        self.state = State.HELD
+        self.engine.roster.waits_for_room(self)
+
+    def go_on(self) -> None:
+        """The authority has decided, or there may be room."""
         if self.state is not State.HELD:
             self._held = None
             return

@@ -129,7 +129,8 @@ class Engine:
             if type(message) is OnceMessage:
                 message.settle()
             if meshed and (route.nodes or (message.retain and message.topic[0] != "$")):
-                chosen = crossing if self._crosses(message) else outbound
+                # What is behind such a message must not overtake it.
+                chosen = crossing if self._crosses(message, bool(crossing)) else outbound
                 chosen.append(Outbound(message, route.nodes))
         store = self.store
         if store is not None:
@@ -164,12 +165,15 @@ class Engine:
             safe.arrived()
         return True
 
-    def _crosses(self, message: Message) -> bool:
-        """Whether a message on its way to other nodes has to be in the store first, or behind one that has to."""
+    def _crosses(self, message: Message, is_behind: bool) -> bool:
+        """Whether a message on its way to other nodes has to be in the store first, or behind one that has to.
+
+        ``is_behind`` where one of its own batch has to.
+        """
         crossings = self.crossings
         if crossings is None or not (message.qos or message.retain):
             return False
-        return type(message) is OnceMessage or message.publisher in crossings.busy
+        return is_behind or type(message) is OnceMessage or message.publisher in crossings.busy
 
     def publish_one(self, message: Message, now: float) -> None:
         """Publish a message of the node's own, or a will."""

@@ -14,7 +14,7 @@ class State(Enum):
 
     NEW = "not yet accepted"
     OPEN = "open"
-    HELD = "open, and its next packet waits for the authority"
+    HELD = "open, and its next packet waits for the authority, or for room"
     CLOSED = "closed"
 
 

@@ -149,7 +149,7 @@ class Mesh(Protocol):
         """Whether a message above QoS 0 would have to wait for one of these nodes and there is no room for it.
 
         ``retain`` as for :meth:`forward`; ``size`` is that of the payload: unless it is refused, room is kept for it
-        until the next call of :meth:`forward`. A message that is handed over all the same is taken, but its
+        until :meth:`forward` is given it, or for a while. A message that is handed over all the same is taken, but its
         ``on_safe`` waits until there is room.
         """
 

@@ -93,6 +93,10 @@ class Publisher(Outlet):
         """Have the authority decide before the packet at hand is worked on."""
         raise NotImplementedError
 
+    def wait_for_room(self) -> None:
+        """Work on the packet at hand, and what is behind it, when the outbox may have room for it."""
+        raise NotImplementedError
+
     def read_on(self, reason: Pause) -> None:
         """A reason to read nothing is gone; where it was the last, the client's silence counts from now on."""
         self.valve.resume(reason)
@@ -165,6 +169,8 @@ class Publisher(Outlet):
                 return
         session = self.session
         assert session is not None
+        if packet.qos and self.version != V5 and self._waits_for_room(packet, session, route):
+            return
         stats = self.stats
         stats.publish_received += 1
         stats.payload_received += len(packet.payload)
@@ -194,6 +200,16 @@ class Publisher(Outlet):
         if type(message) is OnceMessage:
             message.came(disk, packet.packet_id)
         self._batch.append((message, route))
+
+    def _waits_for_room(self, packet: packets.Publish, session: Session, route: Route) -> bool:
+        """Whether the outbox has no room for the message, and its client, which cannot be told, has to wait."""
+        mesh = self.engine.mesh
+        if mesh is None or route.refusal or (packet.qos == 2 and packet.packet_id in session.incoming):
+            return False
+        if not mesh.refuses(route.nodes, packet.retain, len(packet.payload)):
+            return False
+        self.wait_for_room()
+        return True
 
     def _admit_reliable(self, packet: packets.Publish, session: Session, route: Route, now: float) -> bool:
         """Prepare the acknowledgement of a QoS 1 or 2 message; False where it must not be delivered."""
@@ -242,7 +258,7 @@ class Publisher(Outlet):
             self._firsts = (*self._firsts, group)
 
     def _in_the_way(self, packet: packets.Publish, session: Session, route: Route) -> str:
-        """The limit by which the message cannot be kept, or empty. Publishers of 3.1.1 cannot be told, and wait."""
+        """The limit by which the message cannot be kept, or empty; for publishers that can be told."""
         engine = self.engine
         if packet.retain and packet.payload:
             limit = engine.retained.bound(route.topic, len(packet.payload))

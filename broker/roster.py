@@ -45,6 +45,8 @@ class Roster:
         self._stalled: dict[Connection, float] = {}
         """Clients that take nothing, and since when."""
         self._doomed: dict[Connection, None] = {}
+        self._without_room: dict[Connection, None] = {}
+        """Clients whose next message would have to wait for another node, where nothing more can."""
         self._meters = Meters()
         self.budget = Budget()
         self.now = now
@@ -90,6 +92,7 @@ class Roster:
         self._throttled.cancel(connection)
         self._stalled.pop(connection, None)
         self._doomed.pop(connection, None)
+        self._without_room.pop(connection, None)
         connection.admission.left(connection, connection.peer.address)
 
     def objection(self, connection: Connection, packet: Connect, now: float) -> int:
@@ -353,6 +356,9 @@ class Roster:
             connection.read_on(Pause.RATE)
             self._engine.turns.put(connection)
         self._cut_off(now)
+        without_room, self._without_room = self._without_room, {}
+        for connection in without_room:
+            connection.go_on()
         for connection in self._wheel.due(now):
             if not connection.is_open:
                 connection.limited("connect_timeout", "closed, as no CONNECT was accepted in time")
@@ -385,6 +391,10 @@ class Roster:
         for connection in list(self._doomed):
             connection.limited("queue_full", "its queue is full, DISCONNECT 0x97")
             connection.fail(Reason.QUOTA_EXCEEDED, now)
+
+    def waits_for_room(self, connection: Connection) -> None:
+        """The client cannot be told that the outbox is full: it tries again at the next tick."""
+        self._without_room[connection] = None
 
     def wake_later(self, connection: Connection, due: float) -> None:
         """Read from a throttled client again at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from broker.message import Message
+from broker.message import Message, once
 from broker.ports import Action, StoredWill, right
 from broker.protocol.packets import Will
 from broker.timers import Agenda
@@ -20,11 +20,13 @@ def will_message(stored: StoredWill, now: float) -> Message:
     will = stored.will
     expires_at = now + will.expiry if will.expiry else 0.0
     client = stored.credentials
-    return Message(
+    message = Message(
         *(will.topic, will.payload, will.qos, will.retain, will.properties, expires_at),
         publisher=client.client_id,
         user=client.username or "",
     )
+    # It ends as a will, and is on its way, in one transaction: a crash must not have it come twice.
+    return once(message, None, 0) if will.qos == 2 else message
 
 
 def will_delay(will: Will, session_expiry: int) -> int:

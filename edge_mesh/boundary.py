@@ -7,16 +7,23 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from broker.joint import Joint
-from broker.message import Message, Run
+from broker.message import Message, OnceMessage, Run
 from broker.ports import Failure, Later, Outbound, Pipeline, Processed, Stage
 
 logger = logging.getLogger("geomq.mesh.boundary")
 
 SendRun = Callable[[Run, tuple[str, ...]], None]
-Send = Callable[[Sequence[Outbound], Callable[[], None] | None], bool]
+OnSafe = Callable[[], None] | None
+
+
+class Send(Protocol):
+    """Behind the rules; the answer is that of :meth:`broker.ports.Mesh.forward`."""
+
+    def __call__(self, passed: Sequence[Outbound], on_safe: OnSafe, dropped: Sequence[int] = ()) -> bool:
+        """``dropped`` are the crossings that end here, and that ``passed`` holds what rules emitted for."""
 
 
 _BROKEN = Failure("of the egress", "the host failed, its log says why")
@@ -68,10 +75,11 @@ class Boundary:
         processed = self._processed(chosen, now, partial(self._pass_later, safe, send))
         self._judge(chosen, processed)
         passed = self._passed(batch, processed)
+        dropped = _dropped(chosen, processed)
         if not processed.later:
-            return send(passed, on_safe)
+            return send(passed, on_safe, dropped)
         safe.expect(len(processed.later) + 1)
-        if not send(passed, safe.arrived):
+        if not send(passed, safe.arrived, dropped):
             safe.arrived()
         return True
 
@@ -100,7 +108,7 @@ class Boundary:
         ]
         safe.expect(processed.more)
         arrived = partial(safe.arrived, len(messages) or 1)
-        if not send(self._addressed(left + processed.emitted), arrived):
+        if not send(self._addressed(left + processed.emitted), arrived, _dropped(messages, processed)):
             arrived()
 
     def _passed(self, batch: Sequence[Outbound], processed: Processed) -> list[Outbound]:
@@ -196,6 +204,20 @@ class Boundary:
         for message in messages:
             if message.retain and not message.stamp:
                 message.stamp = self._stamp()
+
+
+def _dropped(messages: Sequence[Message], processed: Processed) -> list[int]:
+    """The crossings that rules have dropped, and emitted something for: a crash must not have them do that again."""
+    if not processed.emitted:
+        return []
+    return [
+        message.crossing
+        for number, (message, result) in enumerate(zip(messages, processed.messages, strict=True))
+        if result is None
+        and number not in processed.later
+        and isinstance(message, OnceMessage)
+        and message.crossing
+    ]
 
 
 def may_leave(topic: str) -> bool:

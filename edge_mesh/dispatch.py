@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from broker.message import OnceMessage, Run
 from broker.ports import Outbound
 from edge_mesh import envelope
+from edge_mesh.boundary import OnSafe
 from edge_mesh.outbox import Outbox
 from edge_mesh.outbox_store import Entry
 from edge_mesh.room import Room
@@ -27,12 +28,13 @@ class Dispatch:
         self._loop = loop
         self._flush_due = False
 
-    def send(self, passed: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
-        """Returns, and calls ``on_safe``, as :meth:`broker.ports.Mesh.forward` does."""
+    def send(self, passed: Sequence[Outbound], on_safe: OnSafe, dropped: Sequence[int] = ()) -> bool:
+        """See :class:`edge_mesh.boundary.Send`."""
         self._flush_soon()
         ways = self._ways
         entries: list[Entry] = []
         stored_first: list[Plan] = []
+        crosses = bool(dropped)
         waiting = False
         everybody_there = True
         for message, nodes in passed:
@@ -43,8 +45,9 @@ class Dispatch:
             # Retained messages go to everybody: subscribers may come anywhere, at any time.
             plan = ways.everybody if message.retain else ways.plan(nodes)
             crossing = message.crossing if type(message) is OnceMessage else 0
-            if crossing:
-                # What was sent, and not stored, would be sent again after a crash.
+            crosses = crosses or crossing > 0
+            if crosses:
+                # What was sent, and not stored, would be sent again after a crash, as would what rules made of it.
                 targets = plan.add_stored(record)
                 stored_first.append(plan)
             else:
@@ -55,6 +58,7 @@ class Dispatch:
                 everybody_there = everybody_there and plan.everybody_there
         if not entries:
             return False
+        entries.extend(Entry(b"", 0.0, (), number) for number in dropped)
         tight = not everybody_there and self._room.tight
         waiting = waiting and (self._durable or tight)
         if tight and on_safe is not None:

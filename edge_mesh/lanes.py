@@ -221,6 +221,11 @@ class SendingLane:
         """Whether everything that was sent is acknowledged."""
         return not self._inflight
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether everything that there was is acknowledged, and new messages go straight to the link."""
+        return self.direct and not self.pending and self.is_idle
+
     def threaded(self) -> None:
         """What was booked last is put by a thread: what comes now must not overtake it."""
         self._threaded_up_to = self.sent_up_to

@@ -12,7 +12,7 @@ from broker.message import Message, Run
 from broker.ports import LocalNode, Outbound, Pipeline
 from edge_mesh import control, envelope
 from edge_mesh.arrivals import Arrivals
-from edge_mesh.boundary import Boundary
+from edge_mesh.boundary import Boundary, OnSafe
 from edge_mesh.clock import HybridClock
 from edge_mesh.dispatch import Dispatch
 from edge_mesh.endpoints import Endpoints
@@ -268,7 +268,7 @@ class ZenohMesh:
         if not self._running:
             return False
         waits = self._boundary.pass_on(batch, time.time(), self._send, on_safe)
-        self._room.handed_over()
+        self._room.handed_over(batch)
         return waits
 
     def forward_run(self, run: Run, nodes: tuple[str, ...]) -> None:
@@ -280,9 +280,9 @@ class ZenohMesh:
         """See the port."""
         self._boundary.pass_emitted(messages, self._send)
 
-    def _send(self, passed: Sequence[Outbound], on_safe: Callable[[], None] | None) -> bool:
+    def _send(self, passed: Sequence[Outbound], on_safe: OnSafe, dropped: Sequence[int] = ()) -> bool:
         # Rules may be through with a batch only when the node has left the mesh.
-        return self._running and self._dispatch.send(passed, on_safe)
+        return self._running and self._dispatch.send(passed, on_safe, dropped)
 
     @property
     def failing(self) -> bool:

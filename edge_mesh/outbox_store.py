@@ -67,7 +67,8 @@ class Entry(NamedTuple):
     targets: tuple[tuple[str, int], ...]
     """(destination, sequence)."""
     crossing: int = 0
-    """What the node's own store knows the message by until it is here; 0 where it does not."""
+    """What the node's own store knows the message by until it is here; 0 where it does not. Nothing else is here of a
+    message that rules have dropped, and emitted others for: it has no destination."""
 
 
 class KnownPeer(NamedTuple):

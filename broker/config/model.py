@@ -223,8 +223,9 @@ class MeshSection(Section):
     outbox_full: Literal["drop_oldest", "refuse"] = Field(
         "drop_oldest",
         description="What happens at the bound. drop_oldest: the oldest messages of the longest queue are dropped. "
-        "refuse: from 90 % on, publishers above QoS 0 whose message would wait for a node that is away get 0x97 in "
-        "MQTT 5, and are not acknowledged below until there is room; the rest is dropped as with drop_oldest. Counter: "
+        "refuse: from 90 % on, publishers above QoS 0 whose message would wait for a node that is away, or that has "
+        "the longest queue, get 0x97 in MQTT 5, and wait below until there is room; the rest is dropped as with "
+        "drop_oldest. Counter: "
         "`limited_outbox_full`.",
     )
     lease: Duration = Field(3.0, description="A link without a sign of life for this long counts as broken.")

@@ -262,11 +262,12 @@ class GatheringStore:
 class SessionPlace:
     """A :class:`broker.ports.SessionStore`."""
 
-    __slots__ = ("_key", "_store")
+    __slots__ = ("_is_over", "_key", "_store")
 
     def __init__(self, store: GatheringStore, key: int) -> None:
         self._store = store
         self._key = key
+        self._is_over = False
 
     def save(self, terms: SessionTerms, left_at: float) -> None:
         """See the port."""
@@ -312,6 +313,9 @@ class SessionPlace:
 
     def received(self, packet_id: int) -> None:
         """See the port."""
+        if self._is_over:
+            # Rules were at work on the message when its session ended; another session may have this key one day.
+            return
         self._store.group.incoming[(self._key, packet_id)] = True
         self._store.matters()
         self._store.owes = True
@@ -332,5 +336,6 @@ class SessionPlace:
 
     def end(self) -> None:
         """See the port."""
+        self._is_over = True
         self._store.group.ended.add(self._key)
         self._store.due(PROMPTLY)

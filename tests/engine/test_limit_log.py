@@ -173,9 +173,10 @@ class Full:
     """A mesh that has no room for what should wait."""
 
     failing = False
+    full = True
 
     def refuses(self, nodes: object, retain: bool, size: int) -> bool:
-        return True
+        return self.full
 
 
 @pytest.mark.parametrize(
@@ -188,6 +189,42 @@ def test_publisher_that_is_refused_for_want_of_disk(limit: str, part: str, value
     assert client.ask(SMALL).reason == 0x97
     assert broker.engine.stats.as_dict()[f"limited_{limit}"] == 1
     assert broker.notes.lines == [("limited", "c", f"{limit}: PUBLISH is answered by 0x97")]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_publisher_that_cannot_be_told_waits_for_room(qos: int) -> None:
+    broker = Broker()
+    listener = broker.client("l")
+    listener.subscribe(("t", 0))
+    client = broker.client("c", 4)
+    broker.engine.mesh = mesh = Full()  # type: ignore[assignment]
+    client.publish("t", b"first", qos, 1)
+    client.publish("t", b"second", 0)
+    client.send(wire.PINGREQ)
+    for _ in range(3):
+        broker.advance(1)
+        assert client.take() == []
+    assert listener.heard() == []
+    mesh.full = False
+    broker.advance(1)
+    assert [payload for _, payload in listener.heard()] == [b"first", b"second"]
+    assert [answer.kind for answer in client.take()] == [
+        wire.PUBACK if qos == 1 else wire.PUBREC,
+        wire.PINGRESP,
+    ]
+    assert broker.engine.stats.publish_received == 2, "counted once, however often it was tried"
+
+
+def test_publisher_that_leaves_without_room_is_forgotten() -> None:
+    broker = Broker()
+    client = broker.client("c", 4)
+    broker.engine.mesh = mesh = Full()  # type: ignore[assignment]
+    client.publish("t", b"first", 1, 1)
+    client.drop()
+    mesh.full = False
+    broker.advance(1)
+    assert broker.engine.stats.publish_received == 0
+    assert client.take() == []
 
 
 # -- the log -----------------------------------------------------------------------------------------------

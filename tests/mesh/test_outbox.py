@@ -234,6 +234,23 @@ async def test_epoch_of_a_destination_is_kept(tmp_path: Path) -> None:
     await again.close()
 
 
+async def test_crossings_are_known_until_they_are_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = await opened(path)
+    # The second one was dropped by a rule that said the first.
+    await add(
+        outbox, Entry(b"said", 0.0, (("b", 1),), 7), Entry(b"", 0.0, (), 8), Entry(b"m", 0.0, (("b", 2),), 9)
+    )
+    outbox.forget_crossed([9])
+    await outbox.close()
+    again = await opened(path)
+    assert sorted(again.crossed) == [7, 8]
+    assert [row.record for row in await read(again, "b")] == [b"said", b"m"]
+    assert again.bytes == 5
+    assert again.ledger("b").accepted == 2
+    await again.close()
+
+
 async def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     path.mkdir()

@@ -183,8 +183,7 @@ def test_crashes_lose_nothing_and_double_nothing_at_qos_2(
     life = Life(DurableBroker(database()), outbox, slow, None)
     publisher = Publisher(life.broker, version)
     published: list[tuple[int, int]] = []
-    crashes = sum(what in ("crash", "stop") for what, _ in steps)
-    for what, number in steps:
+    for what, number in [*steps, ("crash", 0)]:
         if what == "publish":
             published.append(publisher.publish(number))
         elif what == "hear":
@@ -211,15 +210,135 @@ def test_crashes_lose_nothing_and_double_nothing_at_qos_2(
         pass
     assert publisher.owed == {}
     heard = [int(payload.rstrip(b"!")) for payload in outbox.heard]
-    for qos in (1, 2):
-        sent = [number for level, number in published if level == qos]
-        arrived = [number for number in heard if number in sent]
-        assert list(dict.fromkeys(arrived)) == sent, "nothing lost, in the order of publication"
-        if qos == 2:
-            assert arrived == sent, "exactly once"
-    if crashes == 0:
-        assert list(dict.fromkeys(heard)) == [number for _, number in published], "all in order"
+    assert list(dict.fromkeys(heard)) == [number for _, number in published], "nothing lost, all in order"
+    once = [number for qos, number in published if qos == 2]
+    assert [number for number in heard if number in once] == once, "exactly once"
     assert_nothing_is_left(life, publisher.peer)
+
+
+def test_a_number_is_known_until_the_store_has_let_go_of_it() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 5)
+    store = life.broker.store
+    publisher.publish(2)
+    store.step()
+    publisher.publish(2)
+    store.begin()
+    life.mesh.commit()
+    # It is in line behind the second one, and has nothing to write: its commit comes with that one's.
+    publisher.publish(1)
+    store.finish()
+    store.release()
+    life.mesh.commit()
+    life = Life(life.broker.crashed(), outbox, False, publisher)
+    while life.settle() or publisher.hear():
+        pass
+    assert sorted(set(outbox.heard)) == [b"0", b"1", b"2"]
+    assert [outbox.heard.count(payload) for payload in (b"0", b"1")] == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_a_will_in_line_is_not_lost_when_the_node_ends(how: str) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    more = wire.props((0x11, 0xFFFFFFFF))
+    will = (TOPIC, b"will", 1, False)
+    peer = life.broker.client("publisher", 5, clean=False, properties=more, will=will)
+    life.broker.settle()
+    peer.publish(TOPIC, b"0", 2, 1)
+    life.broker.store.begin()
+    peer.drop()
+    if how == "stop":
+        life.crossings.stop()
+        life.mesh.stopped = True
+        life.broker.settle()
+    else:
+        # The will is no will any more on disk: so it has to be what the mesh is owed.
+        life.broker.store.finish()
+        life.broker.store.begin()
+    life = Life(life.broker.crashed(), outbox, False, None)
+    while life.settle():
+        pass
+    assert outbox.heard == [b"0", b"will"]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_will_at_qos_2_crosses_once(written: bool) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    more = wire.props((0x11, 0xFFFFFFFF))
+    peer = life.broker.client("mortal", 5, clean=False, properties=more, will=(TOPIC, b"will", 2, False))
+    life.broker.settle()
+    peer.drop()
+    if written:
+        life.broker.store.step()
+    life.mesh.commit()
+    life = Life(life.broker.crashed(), outbox, False, None)
+    life.broker.advance(1)
+    while life.settle():
+        pass
+    assert outbox.heard == [b"will"]
+
+
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_numbers_are_forgotten_however_the_node_ends(how: str) -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 5)
+    publisher.publish(2)
+    while life.settle() or publisher.hear():
+        pass
+    assert outbox.crossed == {1}, "the next message would have it forgotten"
+    assert numbers(life.broker) == set()
+    if how == "stop":
+        life.crossings.stop()
+    life = Life(life.broker.crashed(), outbox, False, publisher)
+    while life.settle():
+        pass
+    assert outbox.crossed == set()
+    assert outbox.heard == [b"0"]
+
+
+def test_qos_1_between_two_at_qos_2_keeps_its_place_over_a_crash() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 4)
+    for qos in (2, 1, 2):
+        publisher.publish(qos)
+    life.broker.store.begin()
+    life = Life(life.broker.crashed(), outbox, False, publisher)
+    while life.settle() or publisher.hear():
+        pass
+    assert list(dict.fromkeys(outbox.heard)) == [b"0", b"1", b"2"]
+
+
+def test_what_comes_in_one_chunk_behind_a_qos_2_message_stays_behind_it() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, False, None)
+    publisher = Publisher(life.broker, 5)
+    kinds = [1, 2, 1, 2, 1]
+    publisher.peer.send(
+        b"".join(wire.publish(TOPIC, b"%d" % number, qos, number + 1, 5) for number, qos in enumerate(kinds))
+    )
+    while life.settle():
+        pass
+    assert outbox.heard == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_session_that_ends_while_rules_work_on_its_message_leaves_no_packet_identifier() -> None:
+    outbox = Outbox()
+    life = Life(DurableBroker(database()), outbox, True, None)
+    more = wire.props((0x11, 0xFFFFFFFF))
+    peer = life.broker.client("publisher", 5, clean=False, properties=more)
+    life.broker.settle()
+    peer.publish(TOPIC, b"0", 2, 1)
+    peer = life.broker.client("publisher", 5, clean=True, properties=more)
+    life.broker.settle()
+    while life.settle():
+        pass
+    assert outbox.heard == [b"0!"]
+    assert_nothing_is_left(life, peer)
 
 
 def assert_nothing_is_left(life: Life, peer: Peer) -> None:
