@@ -3,8 +3,10 @@
 Two databases cannot be written in one transaction. So the store alone decides whether a message was taken: it keeps it,
 together with the publisher's packet identifier. Then the message is handed to the mesh, which writes its number beside
 it, and sends nothing before that is on disk. Only then the store lets go. What the store has and the mesh has not after
-a crash is handed over again. What the publisher publishes meanwhile, to be kept as well, waits in line and is kept in
-the store like it: its messages keep their order, and a will that waits there is not lost when the node ends.
+a crash is handed over again. What else the publisher publishes meanwhile above QoS 0 waits in line, so that all keep
+their order. After a crash those of one QoS do [MQTT-4.6.0-6]: what was not yet safe at QoS 1 is published again, behind
+what was at QoS 2. So QoS 1 is not kept here: some of it would overtake what was published before. Wills are, as nobody
+publishes them again.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from broker.message import Delivery, Message, OnceMessage, once
+from broker.message import Delivery, OnceMessage, once
 from broker.ports import Mesh, Outbound, Store, Stored
 
 _SLICE = 1000
@@ -36,7 +38,7 @@ class _Group:
     ) -> None:
         self.batch = batch
         self.deliveries = deliveries
-        """The same for the store, which keeps it until the mesh has it."""
+        """What of it the store keeps until the mesh has it."""
         self.over = over
         """Numbers that the store has let go of on disk when this is there."""
         self.on_safe = on_safe
@@ -59,11 +61,14 @@ class Crossings:
         self._stopped = False
 
     def begin(self, batch: Sequence[Outbound], on_safe: Callable[[], None]) -> None:
-        """Keep the messages, then hand them over, in order; ``on_safe`` when the mesh has them."""
-        deliveries = [self._number(item.message) for item in batch]
+        """Keep each :class:`OnceMessage`, then hand all over, in order; ``on_safe`` when the mesh has them."""
+        deliveries = [self._number(item.message) for item in batch if isinstance(item.message, OnceMessage)]
         for delivery in deliveries:
             self._place.add(delivery, False)
-        over, self._over = self._over, []
+        over: list[int] = []
+        if deliveries:
+            # What was let go is written with them; the commit of others may be one that is under way already.
+            over, self._over = self._over, over
         self.busy.update(item.message.publisher for item in batch)
         group = _Group(batch, deliveries, over, on_safe)
         self._line.append(group)
@@ -77,8 +82,8 @@ class Crossings:
         """The mesh is about to stop: what is under way stays with the store."""
         self._stopped = True
 
-    def _number(self, message: Message) -> Delivery:
-        self._last += 1
+    def _number(self, message: OnceMessage) -> Delivery:
+        self._last = message.crossing = self._last + 1
         return message, message.qos, message.retain, b"", self._last
 
     def _kept(self, group: _Group) -> None:
@@ -101,11 +106,7 @@ class Crossings:
         if group.over:
             self._mesh.forget_crossed(group.over)
         crossed = partial(self._crossed, group.deliveries, group.on_safe)
-        left = [
-            Outbound(_numbered(item.message, delivery[4]), item.nodes)
-            for item, delivery in zip(group.batch, group.deliveries, strict=True)
-            if not item.message.is_withdrawn
-        ]
+        left = [item for item in group.batch if not item.message.is_withdrawn]
         if not (left and self._mesh.forward(left, crossed)):
             crossed()
 
@@ -131,7 +132,9 @@ class Crossings:
         gone.difference_update(delivery[4] for delivery in found)
         self._crossed([delivery for delivery in found if delivery[4] in crossed], _nothing)
         owed = [delivery for delivery in found if delivery[4] not in crossed]
-        batch = [Outbound(message, nodes(message.topic)) for message, *_ in owed]
+        batch = [
+            Outbound(once(message, None, 0, number), nodes(message.topic)) for message, *_, number in owed
+        ]
         self._hand_over(_Group(batch, owed, (), _nothing))
         if not stored.complete:
             self._resume_from(found[-1][4] + 1, nodes, crossed, gone, done)
@@ -139,13 +142,6 @@ class Crossings:
         if gone:
             self._mesh.forget_crossed(sorted(gone))
         done()
-
-
-def _numbered(message: Message, number: int) -> OnceMessage:
-    if isinstance(message, OnceMessage):
-        message.crossing = number
-        return message
-    return once(message, None, 0, number)
 
 
 def _nothing() -> None:

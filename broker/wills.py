@@ -25,8 +25,8 @@ def will_message(stored: StoredWill, now: float) -> Message:
         publisher=client.client_id,
         user=client.username or "",
     )
-    # It ends as a will, and is on its way, in one transaction: a crash must not have it come twice.
-    return once(message, None, 0) if will.qos == 2 else message
+    # It ends as a will, and is on its way, in one transaction: a crash must not have it come twice, or never.
+    return once(message, None, 0) if will.qos else message
 
 
 def will_delay(will: Will, session_expiry: int) -> int:
