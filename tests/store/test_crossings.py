@@ -307,7 +307,7 @@ def test_numbers_are_forgotten_however_the_node_ends(how: str) -> None:
 
 
 def test_qos_1_keeps_its_order_over_a_crash() -> None:
-    """What has gone ahead, and is not yet safe, is published again: what waited behind QoS 2 must not be there first."""
+    """What went ahead, and is not yet safe, is published again: what waited behind QoS 2 must not be first."""
     outbox = Outbox()
     life = Life(DurableBroker(database()), outbox, False, None)
     publisher = Publisher(life.broker, 4)
