@@ -52,7 +52,7 @@ class Crossings:
         self._store = store
         self._mesh = mesh
         self._place = store.crossings()
-        self._last = max(last, *mesh.crossed) if mesh.crossed else last
+        self._last = max([last, *mesh.crossed])
         self._over: list[int] = []
         """Numbers that the store was told to let go since the last commit was asked for."""
         self._line: deque[_Group] = deque()
@@ -76,7 +76,7 @@ class Crossings:
 
     def resume(self, nodes: Nodes, done: Callable[[], None]) -> None:
         """Hand over what an earlier process began to, then call ``done``; ``nodes(topic)`` is whom it concerns."""
-        self._resume_from(1, nodes, frozenset(self._mesh.crossed), set(self._mesh.crossed), done)
+        self._resume_from(1, nodes, set(self._mesh.crossed), done)
 
     def stop(self) -> None:
         """The mesh is about to stop: what is under way stays with the store."""
@@ -119,28 +119,25 @@ class Crossings:
             self._over.append(delivery[4])
         on_safe()
 
-    def _resume_from(
-        self, first: int, nodes: Nodes, crossed: frozenset[int], gone: set[int], done: Callable[[], None]
-    ) -> None:
-        self._place.load(first, _SLICE, lambda stored: self._resumed(stored, nodes, crossed, gone, done))
+    def _resume_from(self, first: int, nodes: Nodes, crossed: set[int], done: Callable[[], None]) -> None:
+        self._place.load(first, _SLICE, lambda stored: self._resumed(stored, nodes, crossed, done))
 
-    def _resumed(
-        self, stored: Stored, nodes: Nodes, crossed: frozenset[int], gone: set[int], done: Callable[[], None]
-    ) -> None:
-        """``gone`` are those of ``crossed`` that the store, as far as it was read, has not."""
+    def _resumed(self, stored: Stored, nodes: Nodes, crossed: set[int], done: Callable[[], None]) -> None:
+        """``crossed`` are the numbers that the mesh has, but for those that were found in the store already."""
         found = [delivery for delivery, _ in stored.deliveries]
-        gone.difference_update(delivery[4] for delivery in found)
         self._crossed([delivery for delivery in found if delivery[4] in crossed], _nothing)
         owed = [delivery for delivery in found if delivery[4] not in crossed]
+        crossed.difference_update(delivery[4] for delivery in found)
         batch = [
             Outbound(once(message, None, 0, number), nodes(message.topic)) for message, *_, number in owed
         ]
         self._hand_over(_Group(batch, owed, (), _nothing))
         if not stored.complete:
-            self._resume_from(found[-1][4] + 1, nodes, crossed, gone, done)
+            self._resume_from(found[-1][4] + 1, nodes, crossed, done)
             return
-        if gone:
-            self._mesh.forget_crossed(sorted(gone))
+        if crossed:
+            # The store has let go of them.
+            self._mesh.forget_crossed(sorted(crossed))
         done()
 
 

@@ -118,11 +118,11 @@ class Message:
 
 
 class OnceMessage(Message):
-    """A message that came at QoS 2 from a publisher whose session outlives the process.
+    """A message that came at QoS 2 from a publisher whose session outlives the process; or a will above QoS 0.
 
     Its packet identifier and what becomes of it are stored together, or neither: a crash must not have the publisher
-    repeat what was taken, nor believe taken what was lost. ``crossing`` numbers it among those on their way to other
-    nodes (:mod:`broker.crossings`), 0 where it is none of them.
+    repeat what was taken, nor believe taken what was lost. So are a will's end and its way to other nodes. ``crossing``
+    numbers it among those on that way (:mod:`broker.crossings`), 0 where it is none of them.
     """
 
     __slots__ = ("_place", "crossing", "packet_id")

@@ -33,7 +33,7 @@ class Dispatch:
         self._flush_soon()
         ways = self._ways
         entries: list[Entry] = []
-        stored_first: list[Plan] = []
+        stored_first: dict[Plan, None] = {}
         crosses = bool(dropped)
         waiting = False
         everybody_there = True
@@ -49,7 +49,7 @@ class Dispatch:
             if crosses:
                 # What was sent, and not stored, would be sent again after a crash, as would what rules made of it.
                 targets = plan.add_stored(record)
-                stored_first.append(plan)
+                stored_first[plan] = None
             else:
                 targets = plan.add_durable(record)
             if targets:

@@ -6,25 +6,18 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.nodes import ROOT, NodeProcess
+from tests.end_to_end import nodes
+from tests.end_to_end.nodes import NodeProcess
 from tests.ports import free_port
 
 
 def geomq(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "broker", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    """With this environment only."""
+    return nodes.geomq(*arguments, environment=environment)
 
 
 def test_version() -> None:

@@ -37,6 +37,26 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> 
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+def geomq(
+    *arguments: object, environment: dict[str, str] | None = None, timeout: float = 30
+) -> subprocess.CompletedProcess[str]:
+    """A command, once it has ended, within so many seconds; with this environment only, or that of the tests."""
+    command = [sys.executable, "-m", "broker", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    """So many bytes of a node's; fails where it hangs up before."""
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        assert more, "the node hung up"
+        data += more
+    return data
+
+
 class NodeProcess:
     """`geomq run` with a configuration of its own, in a folder of its own."""
 

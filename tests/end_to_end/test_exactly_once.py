@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.nodes import Client, NodeProcess, wait_for
+from tests.end_to_end.nodes import Client, NodeProcess, receive, wait_for
 from tests.protocol import wire
 
 TOPIC = "once/a"
@@ -35,17 +35,9 @@ class Device:
 
     def hears(self, kind: int) -> None:
         """Wait for a packet, and take it to be of this kind."""
-        head = self._read(2)
+        head = receive(self._socket, 2)
         assert head[0] >> 4 == kind
-        self._read(head[1])
-
-    def _read(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = self._socket.recv(count - len(data))
-            assert more, "the node has closed the connection"
-            data += more
-        return data
+        receive(self._socket, head[1])
 
     def publish(self, payload: bytes, packet_id: int, dup: bool = False) -> None:
         self.say(wire.publish(TOPIC, payload, 2, packet_id, dup=dup))

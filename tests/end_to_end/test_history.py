@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.end_to_end.nodes import Client, NodeProcess, geomq, wait_for
 
 MASK = {"steps": [{"path": "name", "action": "redact"}]}
 NOISE = {"steps": [{"action": "drop", "when": {"path": "n", "below": 0}}]}
@@ -18,14 +17,9 @@ NOISE = {"steps": [{"action": "drop", "when": {"path": "n", "below": 0}}]}
 
 def ask(node: NodeProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`geomq history query` at a node's mesh endpoint."""
-    command = [sys.executable, "-m", "broker", "history", "query", *arguments, "--json", "--timeout", "20"]
-    command += [
-        "--connect",
-        f"tcp/127.0.0.1:{node.mesh_port}",
-        "--namespace",
-        node.config["mesh"]["namespace"],
-    ]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    connect, namespace = f"tcp/127.0.0.1:{node.mesh_port}", node.config["mesh"]["namespace"]
+    where = ("--connect", connect, "--namespace", namespace)
+    return geomq("history", "query", *arguments, "--json", "--timeout", 20, *where)
 
 
 def query(node: NodeProcess, *arguments: str) -> list[dict[str, str]]:

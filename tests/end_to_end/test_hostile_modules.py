@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.nodes import NodeProcess
+from tests.end_to_end.nodes import NodeProcess, receive
 from tests.plugins import modules
 from tests.plugins.test_hostile import HOSTILE
 from tests.protocol import wire
@@ -34,12 +34,7 @@ class Raw:
     def ask(self, data: bytes, size: int) -> bytes:
         """Send, and read an answer of so many bytes."""
         self._socket.sendall(data)
-        answer = b""
-        while len(answer) < size:
-            got = self._socket.recv(size - len(answer))
-            assert got, "the node hung up"
-            answer += got
-        return answer
+        return receive(self._socket, size)
 
     def close(self) -> None:
         self._socket.close()

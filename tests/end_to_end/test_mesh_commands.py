@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.end_to_end.nodes import Client, NodeProcess, geomq, wait_for
 from tests.ports import free_port
 
 
@@ -33,14 +32,7 @@ def two(tmp_path: Path) -> Iterator[tuple[NodeProcess, NodeProcess]]:
 
 def geomq_mesh(node: NodeProcess, *arguments: str, seconds: float = 3) -> subprocess.CompletedProcess[str]:
     config = str(node.folder / "node.yaml")
-    return subprocess.run(
-        [sys.executable, "-m", "broker", "mesh", *arguments, "--config", config, "--timeout", f"{seconds}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return geomq("mesh", *arguments, "--config", config, "--timeout", seconds)
 
 
 def asked(node: NodeProcess, what: str) -> Any:

@@ -16,20 +16,12 @@ from typing import Any
 import pytest
 
 from broker.observe.node_socket import Answer, NoAnswer, NodeSocket, ask_node
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess
+from tests.end_to_end.nodes import Client, NodeProcess, geomq
 
 
 def status(config: Path | None, **environment: str) -> subprocess.CompletedProcess[str]:
     arguments = ["--config", str(config)] if config is not None else []
-    return subprocess.run(
-        [sys.executable, "-m", "broker", "status", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return geomq("status", *arguments, environment=environment)
 
 
 def answering(answer: dict[str, Any]) -> Answer:

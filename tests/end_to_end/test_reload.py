@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from broker.access.users import make_user, write_users
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.end_to_end.nodes import Client, NodeProcess, geomq, wait_for
 from tests.plugins.test_renewal import says, write
 from tests.ports import free_port
 
@@ -56,8 +55,7 @@ def reread(node: NodeProcess, says: str, times: int = 1) -> None:
 
 def reload(node: NodeProcess, *options: str) -> subprocess.CompletedProcess[str]:
     """`geomq reload`."""
-    command = [sys.executable, "-m", "broker", "reload", "--config", str(node.folder / "node.yaml"), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return geomq("reload", "--config", node.folder / "node.yaml", *options, timeout=60)
 
 
 def connect(near: NodeProcess, far: NodeProcess) -> None:
@@ -238,11 +236,8 @@ def test_mistake_that_only_the_node_sees_is_told_with_its_line(node: NodeProcess
     """What the node finds in its file counts: here with a variable that the command has and the node has not."""
     file = node.folder / "node.yaml"
     file.write_text(f"node: {{name: one, data: {node.folder}/data}}\nmqtt:\n  max_connections: many\n")
-    command = [sys.executable, "-m", "broker", "reload", "--config", str(file)]
     environment = {"GEOMQ_MQTT__MAX_CONNECTIONS": "5"}
-    told = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+    told = geomq("reload", "--config", file, environment=environment, timeout=60)
     assert told.returncode == 1
     mistake, end = told.stderr.splitlines()
     assert mistake.startswith(f"{file}:3: mqtt.max_connections: 'many'")

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.end_to_end.nodes import Client, NodeProcess, geomq, wait_for
 from tests.plugins import modules
 from tests.plugins.test_renewal import says, write
 from tests.plugins.test_rule_state import COUNTS, RESULT
@@ -198,9 +196,8 @@ def test_first_store_rule_and_the_bounds_of_the_history_need_no_restart(
 
     def kept() -> list[str] | None:
         """The payloads that the history tells; None where it says that there is none."""
-        command = [sys.executable, "-m", "broker", "history", "query", "t/#", "--last", "1000", "--json"]
-        command += ["--config", str(node.folder / "node.yaml")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        config = node.folder / "node.yaml"
+        done = geomq("history", "query", "t/#", "--last", 1000, "--json", "--config", config, timeout=60)
         if done.returncode:
             assert "has a history, or none answered" in done.stderr, done.stderr
             return None
@@ -308,8 +305,7 @@ def test_figures_of_rules_are_shown(make: Callable[..., NodeProcess], tmp_path: 
     wait_for(lambda: device.acknowledged, "it is acknowledged")
 
     def status() -> dict[str, Any]:
-        command = [sys.executable, "-m", "broker", "status", "--config", str(node.folder / "node.yaml")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        done = geomq("status", "--config", node.folder / "node.yaml", timeout=60)
         return dict(json.loads(done.stdout)["node0"]) if done.returncode == 0 else {}
 
     (figures,) = wait_for(status, "status answers")["plugins"]

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
-
-
-def geomq(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "broker", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+from tests.end_to_end.nodes import Client, NodeProcess, geomq, wait_for
 
 
 def withheld(node: NodeProcess) -> int:
     """The figure in `geomq status`."""
-    answer = geomq("status", "--config", str(node.folder / "node.yaml"))
+    answer = geomq("status", "--config", node.folder / "node.yaml", timeout=60)
     assert answer.returncode == 0, answer.stderr
     found: int = json.loads(answer.stdout)[node.name]["mesh"]["retained_withheld"]
     return found

@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,14 +15,15 @@ import pytest
 from broker.store.database import Database
 from broker.store.transfer import TransferError, bring_in, counts, exported, problems, reading
 from edge_mesh.outbox_store import OutboxStore
-from tests.end_to_end.nodes import ROOT, Client, NodeProcess, wait_for
+from tests.end_to_end import nodes
+from tests.end_to_end.nodes import Client, NodeProcess, wait_for
 from tests.store.test_database import kept, owing, retaining
 from tests.store.test_salvage import log_of, spoil
 
 
 def geomq(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "broker", "store", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    """A command about the store."""
+    return nodes.geomq("store", *arguments)
 
 
 @pytest.fixture
